@@ -1,0 +1,140 @@
+//! `cargo xtask setup`: makes this machine able to build and test, or says exactly how to.
+
+mod bpf;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{command, is_root, run};
+use crate::verifier;
+
+/// Install what building and testing need. Does nothing, quickly, when nothing is missing.
+///
+/// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
+/// rust-src). bpf-linker goes to target/tools, never to the user's own programs.
+/// Where it may not install something, it prints the commands to run, and fails.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {}
+
+/// How much of it a chore needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The host crates, rustfmt and clippy: what checks and unit tests need.
+    Host,
+    /// The host crates and the kernel programs: what running the product needs.
+    Kernel,
+    /// Both of these, and Go for the independent verifier.
+    All,
+}
+
+/// One thing that may be missing, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    scope: Scope,
+    present: fn() -> bool,
+    packages: &'static [&'static str],
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "a C compiler (crates with C inside)",
+        scope: Scope::Host,
+        present: || verifier::on_path("cc"),
+        packages: &["gcc", "libc6-dev"],
+    },
+    Need {
+        what: "rustc 1.96 or newer with its library source (kernel programs)",
+        scope: Scope::Kernel,
+        present: || bpf::compiler().is_some(),
+        packages: &["rustc-web", "cargo-web", "rust-web-src"],
+    },
+    Need {
+        what: "LLVM to build bpf-linker with",
+        scope: Scope::Kernel,
+        present: || bpf::linker_works() || bpf::llvm().is_some(),
+        packages: &["llvm-22-dev", "libpolly-22-dev"],
+    },
+    Need {
+        what: "Go with golang.org/x/mod (the independent ledger verifier)",
+        scope: Scope::All,
+        present: verifier::is_possible,
+        packages: &["golang-go", "golang-golang-x-mod-dev"],
+    },
+];
+
+/// Sets everything up and says so.
+pub fn main(_: &Options) -> Result<ExitCode> {
+    ensure(Scope::All)?;
+    println!("ready: `cargo xtask test` runs every test");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that all of the scope is there; silent when it is.
+pub fn ensure(scope: Scope) -> Result<()> {
+    let missing = missing(scope);
+    if !missing.is_empty() {
+        for need in &missing {
+            println!("missing: {}", need.what);
+        }
+        install(&missing)?;
+    }
+    if scope != Scope::Kernel {
+        rust_components()?;
+    }
+    if scope >= Scope::Kernel && !bpf::linker_works() {
+        run(&mut bpf::install_linker()?).with_context(|| bpf::LINKER_REMEDY)?;
+        if !bpf::linker_works() {
+            bail!("bpf-linker was installed but does not run; {}", bpf::LINKER_REMEDY);
+        }
+    }
+    Ok(())
+}
+
+fn missing(scope: Scope) -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| need.scope <= scope && !(need.present)()).collect()
+}
+
+/// Installs by apt-get where that is allowed, the BPF compiler by rustup otherwise.
+fn install(missing: &[&Need]) -> Result<()> {
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    let get = [&["install", "-y", "--no-install-recommends"], packages.as_slice()].concat();
+    if is_root() && verifier::on_path("apt-get") {
+        run(command("apt-get", ["update"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+        let installed = run(command("apt-get", &get).env("DEBIAN_FRONTEND", "noninteractive"));
+        if installed.is_ok() && missing.iter().all(|need| (need.present)()) {
+            return Ok(());
+        }
+        println!("apt-get did not bring everything; trying rustup for the compiler");
+    }
+    if bpf::compiler().is_none() && verifier::on_path("rustup") {
+        run(&mut bpf::install_nightly())
+            .with_context(|| "rustup could not bring the compiler of the kernel programs")?;
+    }
+    let still: Vec<&str> =
+        missing.iter().filter(|need| !(need.present)()).map(|need| need.what).collect();
+    if still.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "still missing: {}. On Debian 12, as root: `apt-get update && apt-get {}`. \
+         Elsewhere: `rustup toolchain install nightly --component rust-src`, \
+         LLVM 22 with its headers in /usr/lib/llvm-22, and your system's packages of the rest",
+        still.join("; "),
+        get.join(" "),
+    )
+}
+
+/// rustfmt and clippy belong to the toolchain that runs this chore.
+fn rust_components() -> Result<()> {
+    for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        if !verifier::on_path(program) {
+            let add = run(&mut command("rustup", ["component", "add", component]));
+            add.with_context(|| {
+                format!("{program} is not on the PATH; is ~/.cargo/bin, where rustup puts it?")
+            })?;
+        }
+    }
+    Ok(())
+}
