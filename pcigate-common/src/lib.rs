@@ -1,0 +1,12 @@
+//! The bytes pcigate's kernel programs and its agent share: events, map keys and values, limits.
+//!
+//! `no_std`, no `unsafe`, no dependency but zerocopy. Every struct is `repr(C)` without implicit
+//! padding (zerocopy refuses to compile otherwise) and has its size asserted, so the two sides,
+//! which different compilers build, cannot drift apart. Decoding is checked: an unknown event kind
+//! is an error, never undefined behaviour.
+#![no_std]
+
+pub mod event;
+pub mod limits;
+pub mod maps;
+pub mod settings;

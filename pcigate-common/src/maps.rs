@@ -1,0 +1,139 @@
+//! Keys and values of the kernel maps: which cgroup is which policy, and what each policy answers.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+/// Verdict numbers, least strict first, so that the strictest is the largest.
+pub mod verdict {
+    /// No verdict (used for "no audit verdict").
+    pub const NONE: u32 = 0;
+    /// The operation proceeds.
+    pub const ALLOW: u32 = 1;
+    /// Only through the gateway; refused where there is none.
+    pub const GATE: u32 = 2;
+    /// Needs approval; refused until there is one.
+    pub const ASK: u32 = 3;
+    /// Refused.
+    pub const DENY: u32 = 4;
+}
+
+/// Rule numbers that stand for no written rule. All others index the policy's rule table.
+pub mod rule {
+    /// Smallest reserved number.
+    pub const RESERVED: u32 = u32::MAX - 15;
+    /// `defaultAction` of the selecting policies.
+    pub const DEFAULT: u32 = u32::MAX;
+    /// No policy selects the workload.
+    pub const NO_POLICY: u32 = u32::MAX - 1;
+    /// The cgroup is below the governed root but no workload is known for it.
+    pub const UNKNOWN_WORKLOAD: u32 = u32::MAX - 2;
+    /// The executable's path could not be resolved completely.
+    pub const UNRESOLVED_PATH: u32 = u32::MAX - 3;
+    /// A kernel table lookup that must succeed did not: refused, because errors never mean allow.
+    pub const INTERNAL_ERROR: u32 = u32::MAX - 4;
+}
+
+/// The folded answer to one question: what is enforced, and what audit-mode rules would have said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Decision {
+    /// One of [`verdict`]; anything but `ALLOW` is refused by the kernel.
+    pub verdict: u32,
+    /// Rule behind [`Self::verdict`]: an index into the policy's rule table or one of [`rule`].
+    pub rule: u32,
+    /// Verdict of the strictest audit-mode rule where stricter than the enforced one, else `NONE`.
+    pub audit_verdict: u32,
+    /// Rule behind [`Self::audit_verdict`].
+    pub audit_rule: u32,
+}
+const _: () = assert!(size_of::<Decision>() == 16);
+
+impl Decision {
+    /// An enforced verdict without an audit remark.
+    #[must_use]
+    pub const fn enforced(verdict: u32, rule: u32) -> Self {
+        Self { verdict, rule, audit_verdict: verdict::NONE, audit_rule: 0 }
+    }
+
+    /// Whether the kernel lets the operation proceed.
+    #[must_use]
+    pub const fn allows(&self) -> bool {
+        self.verdict == verdict::ALLOW
+    }
+}
+
+/// `WORKLOADS`: cgroup id (inode number of the cgroup2 directory) → what governs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WorkloadEntry {
+    /// Key into `POLICIES`.
+    pub policy: u32,
+    /// Unused, zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<WorkloadEntry>() == 8);
+
+/// `POLICIES`: policy number → its compiled form. The automaton's cells and decisions live in
+/// `EXEC_CELLS` and `EXEC_DECISIONS` from the bases given here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PolicyEntry {
+    /// First cell of the automaton; cell (state, column) is `exec_base + state * columns + column`.
+    pub exec_base: u32,
+    /// Columns per state: one per byte class, and a last one holding the state's decision (0 = no
+    /// rule matched, n = `EXEC_DECISIONS[exec_decisions + n - 1]`). 0 = no exec rule at all.
+    pub exec_columns: u32,
+    /// The start state.
+    pub exec_start: u32,
+    /// First decision of this policy in `EXEC_DECISIONS`.
+    pub exec_decisions: u32,
+    /// The answer where no exec rule matches.
+    pub exec_default: Decision,
+    /// The answer where the path could not be resolved.
+    pub exec_unresolved: Decision,
+    /// The answer where no prefix matches.
+    pub egress_default: Decision,
+    /// Byte → class (column) of the automaton.
+    pub exec_classes: [u8; 256],
+}
+const _: () = assert!(size_of::<PolicyEntry>() == 16 + 3 * 16 + 256);
+
+/// Data part of an `EGRESS` key (longest-prefix trie): policy first, so that one trie serves all.
+/// The trie's prefix length is `32 + bits`; IPv4 is held as v4-mapped (`::ffff:a.b.c.d`, 96 + n).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PrefixKey {
+    /// Policy number, big-endian, because tries compare bytes from the first.
+    pub policy: [u8; 4],
+    /// Address in network order.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<PrefixKey>() == 20);
+
+/// `PORTS`: what a prefix (by the block number its `EGRESS` entry holds) says of protocol and port.
+/// Looked up as (protocol, port), (protocol, 0), (0, 0); the first hit holds the folded answer.
+/// Every block has the (0, 0) entry.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct PortKey {
+    /// Block number: the value of the `EGRESS` entry.
+    pub block: u32,
+    /// Port in host order; 0 = any.
+    pub port: u16,
+    /// IP protocol number (6 TCP, 17 UDP); 0 = any.
+    pub protocol: u8,
+    /// Unused, zero.
+    pub reserved: u8,
+}
+const _: () = assert!(size_of::<PortKey>() == 8);
+
+/// Which ring a lost record was meant for: index into `LOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum Ring {
+    /// Process events.
+    Events = 0,
+    /// Verdicts.
+    Verdicts = 1,
+}
