@@ -1,0 +1,135 @@
+//! The egress decision: connect and unconnected sendmsg, for IPv4 and IPv6.
+//!
+//! match-proto: net/ipv4/af_inet.c `BPF_CGROUP_RUN_PROG_INET4_CONNECT`, net/ipv4/udp.c
+//! `BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK` and their IPv6 twins. Return 0 is EPERM.
+
+use aya_ebpf::{
+    bindings::bpf_sock_addr, macros::cgroup_sock_addr, maps::lpm_trie::Key,
+    programs::SockAddrContext,
+};
+use pcigate_common::{
+    event::{Egress, Kind, Operation, flags},
+    maps::{Decision, PolicyEntry, PortKey, PrefixKey, rule, verdict},
+};
+
+use crate::{
+    identity,
+    maps::{EGRESS, PORTS},
+    ring,
+};
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
+
+#[cgroup_sock_addr(connect4)]
+pub fn egress_connect4(ctx: SockAddrContext) -> i32 {
+    check(Operation::Connect, AF_INET, v4(ctx.sock_addr), ctx.sock_addr)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn egress_connect6(ctx: SockAddrContext) -> i32 {
+    check(Operation::Connect, AF_INET6, v6(ctx.sock_addr), ctx.sock_addr)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn egress_sendmsg4(ctx: SockAddrContext) -> i32 {
+    check(Operation::Send, AF_INET, v4(ctx.sock_addr), ctx.sock_addr)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn egress_sendmsg6(ctx: SockAddrContext) -> i32 {
+    check(Operation::Send, AF_INET6, v6(ctx.sock_addr), ctx.sock_addr)
+}
+
+/// The four words of the destination in network order, IPv4 as v4-mapped.
+#[inline(always)]
+fn v4(ctx: *mut bpf_sock_addr) -> [u32; 4] {
+    // SAFETY: the context is valid for the program's run. Volatile, because the compiler would
+    // otherwise merge this load with that of another field, which the verifier refuses.
+    let address = unsafe { (&raw const (*ctx).user_ip4).read_volatile() };
+    [0, 0, 0xffff_u32.to_be(), address]
+}
+
+#[inline(always)]
+fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
+    // SAFETY: as in `v4`; the kernel allows these loads word by word only.
+    unsafe {
+        let words = (&raw const (*ctx).user_ip6).cast::<u32>();
+        [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ]
+    }
+}
+
+#[inline(always)]
+fn check(operation: Operation, family: u32, address: [u32; 4], ctx: *mut bpf_sock_addr) -> i32 {
+    let address = effective(address);
+    let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
+    // SAFETY: as in `v4`.
+    let (port, protocol) = unsafe {
+        (
+            (&raw const (*ctx).user_port).read_volatile(),
+            (&raw const (*ctx).protocol).read_volatile(),
+        )
+    };
+    let port = u32::from(u16::from_be(port as u16));
+    // SAFETY: four words are sixteen bytes of any value.
+    let address: [u8; 16] = unsafe { core::mem::transmute(address) };
+    let subject = identity::current_or_unknown();
+    let decision = match subject.policy() {
+        Ok(policy) => decide(policy, subject.policy, address, protocol, port),
+        Err(decision) => decision,
+    };
+    let bits = if mapped && family == AF_INET6 { flags::V4_MAPPED } else { 0 };
+    let header = ring::header(Kind::Egress, bits, &subject, decision);
+    ring::put(
+        ring::for_decision(&decision),
+        Egress { header, address, operation, protocol, port, family },
+    );
+    i32::from(decision.allows())
+}
+
+/// The address the kernel will really use: the unspecified address means loopback.
+#[inline(always)]
+fn effective(mut address: [u32; 4]) -> [u32; 4] {
+    if address[0] == 0 && address[1] == 0 && address[3] == 0 {
+        if address[2] == 0 {
+            address[3] = 1_u32.to_be();
+        } else if address[2] == 0xffff_u32.to_be() {
+            address[3] = 0x7f00_0001_u32.to_be();
+        }
+    }
+    address
+}
+
+/// Longest prefix first, then (protocol, port), (protocol, any), (any, any) of its block: each
+/// entry already holds the folded answer of every rule that covers it.
+#[inline(always)]
+fn decide(
+    policy: &PolicyEntry,
+    number: u32,
+    address: [u8; 16],
+    protocol: u32,
+    port: u32,
+) -> Decision {
+    let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address });
+    let Some(&block) = EGRESS.get(&key) else { return policy.egress_default };
+    let exact = PortKey { block, port: port as u16, protocol: protocol as u8, reserved: 0 };
+    // SAFETY: the entry is copied at once; userspace never writes into a live entry.
+    unsafe {
+        if let Some(decision) = PORTS.get(exact) {
+            return *decision;
+        }
+        if let Some(decision) = PORTS.get(PortKey { port: 0, ..exact }) {
+            return *decision;
+        }
+        match PORTS.get(PortKey { port: 0, protocol: 0, ..exact }) {
+            Some(decision) => *decision,
+            None => REFUSED,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The exec decision: a policy's automaton walked over the path, one table look-up per byte,
+//! however many rules there are. `pcigate_policy::entries` builds the automaton.
+
+use pcigate_common::{
+    limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
+    maps::{Decision, PolicyEntry, rule, verdict},
+};
+
+use crate::{
+    maps::{EXEC_CELLS, EXEC_DECISIONS},
+    path::Path,
+    scratch::Scratch,
+};
+
+const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
+
+/// The strictest answer for the resolved path and for the name the program was called by, which may
+/// only make it stricter (`/bin/sh` names a rule even where it is a link to `/usr/bin/dash`).
+#[inline(always)]
+pub fn decide(
+    policy: &PolicyEntry,
+    scratch: *mut Scratch,
+    path: Path,
+    invoked_len: u32,
+) -> Decision {
+    if !path.resolved {
+        return policy.exec_unresolved;
+    }
+    if policy.exec_columns == 0 {
+        return policy.exec_default;
+    }
+    // SAFETY: both fields are plain bytes of a map value.
+    let (buffer, invoked) = unsafe {
+        ((&raw const (*scratch).path).cast::<u8>(), (&raw const (*scratch).invoked).cast::<u8>())
+    };
+    let len = PATH_BYTES_MAX as u32 - path.start;
+    let by_path = match run::<PATH_BYTES_MAX>(policy, buffer, path.start, len) {
+        Ok(Some(decision)) => decision,
+        Ok(None) => policy.exec_default,
+        Err(()) => return REFUSED,
+    };
+    match run::<NAME_BYTES_MAX>(policy, invoked, 0, invoked_len) {
+        Ok(Some(decision)) => stricter(by_path, decision),
+        Ok(None) => by_path,
+        Err(()) => REFUSED,
+    }
+}
+
+/// The stricter of both, separately for what is enforced and what is only audited.
+#[inline(always)]
+fn stricter(a: Decision, b: Decision) -> Decision {
+    let (verdict, rule) =
+        if b.verdict > a.verdict { (b.verdict, b.rule) } else { (a.verdict, a.rule) };
+    let (audit_verdict, audit_rule) = if b.audit_verdict > a.audit_verdict {
+        (b.audit_verdict, b.audit_rule)
+    } else {
+        (a.audit_verdict, a.audit_rule)
+    };
+    if audit_verdict > verdict {
+        Decision { verdict, rule, audit_verdict, audit_rule }
+    } else {
+        Decision::enforced(verdict, rule)
+    }
+}
+
+/// Walks the automaton over `len` bytes from `start`; `N` (a power of two) is the buffer's reach.
+#[inline(always)]
+fn run<const N: usize>(
+    policy: &PolicyEntry,
+    bytes: *const u8,
+    start: u32,
+    len: u32,
+) -> Result<Option<Decision>, ()> {
+    let columns = policy.exec_columns;
+    let mut state = policy.exec_start;
+    for i in 0..N as u32 {
+        if i >= len {
+            break;
+        }
+        let at = (start + i) as usize & (N - 1);
+        // SAFETY: `at` < N, which is at most the buffer's size.
+        let byte = unsafe { *bytes.add(at) };
+        // SAFETY: a byte indexes a table of 256.
+        let class = unsafe { *policy.exec_classes.as_ptr().add(usize::from(byte)) };
+        state = cell(policy, state * columns + u32::from(class))?;
+    }
+    match cell(policy, state * columns + columns - 1)? {
+        0 => Ok(None),
+        n => match EXEC_DECISIONS.get(policy.exec_decisions + n - 1) {
+            Some(decision) => Ok(Some(*decision)),
+            None => Err(()),
+        },
+    }
+}
+
+#[inline(always)]
+fn cell(policy: &PolicyEntry, cell: u32) -> Result<u32, ()> {
+    let cell = policy.exec_base + cell;
+    let slot = EXEC_CELLS.get(cell / 4).ok_or(())?;
+    Ok((slot >> (cell % 4 * 16)) as u32 & 0xffff)
+}

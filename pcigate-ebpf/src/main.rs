@@ -1,0 +1,33 @@
+//! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg.
+//!
+//! One program per hook, policies as data (`maps`). A program finds who acts (`identity`), asks the
+//! policy (`exec_policy`, `egress`) and puts a record into a ring (`ring`). What it cannot decide it
+//! refuses. Nothing here logs, waits or retries.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod atomic;
+mod egress;
+mod exec_lsm;
+mod exec_policy;
+mod identity;
+mod maps;
+mod memory;
+mod path;
+mod process;
+mod ring;
+mod scratch;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the build refuses an object that still holds a panic path, and the verifier
+    // would refuse to load one.
+    loop {}
+}
+
+/// Some helpers are only for programs under a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,85 @@
+//! Every map, and the frozen settings the loader fills in before the programs are verified.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use pcigate_common::{
+    limits,
+    maps::{Decision, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    settings::{Offsets, Settings},
+};
+
+use crate::scratch::Scratch;
+
+/// cgroup id → policy number.
+#[map]
+pub static WORKLOADS: HashMap<u64, WorkloadEntry> =
+    HashMap::with_max_entries(limits::WORKLOADS_MAX, 0);
+
+/// Policy number → compiled policy.
+#[map]
+pub static POLICIES: HashMap<u32, PolicyEntry> = HashMap::with_max_entries(limits::POLICIES_MAX, 0);
+
+/// (policy, address prefix) → block of `PORTS`.
+#[map]
+pub static EGRESS: LpmTrie<PrefixKey, u32> = LpmTrie::with_max_entries(limits::PREFIXES_MAX, 0);
+
+/// (block, protocol, port) → decision. Not preallocated: a full table would be 20 MiB.
+#[map]
+pub static PORTS: HashMap<PortKey, Decision> =
+    HashMap::with_max_entries(limits::PORTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// Cells of the exec automata, four to a slot.
+#[map]
+pub static EXEC_CELLS: Array<u64> = Array::with_max_entries(limits::EXEC_SLOTS_MAX, 0);
+
+/// Answers of the exec automata.
+#[map]
+pub static EXEC_DECISIONS: Array<Decision> = Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+
+/// Process events.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENTS_RING_BYTES, 0);
+
+/// Egress verdicts and refused execs, so that noise cannot drown a deny.
+#[map]
+pub static VERDICTS: RingBuf = RingBuf::with_byte_size(limits::VERDICTS_RING_BYTES, 0);
+
+/// Records that found their ring full, per CPU and ring (`pcigate_common::maps::Ring`).
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+
+/// Records made, per CPU: the kernel's own numbering.
+#[map]
+pub static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Calls of the LSM program, per CPU: the loader's canary looks whether it grows.
+#[map]
+pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
+#[map]
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
+
+/// Written by the loader (`override_global`) and frozen before verification.
+// SAFETY: `Offsets` is plain integers, for which all-zero bytes are a value.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
+
+/// Written by the loader (`override_global`) and frozen before verification.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings { root_cgroup: 0, root_level: 0, unknown_verdict: 0 };
+
+/// The struct offsets of the running kernel.
+#[inline(always)]
+pub fn offsets() -> &'static Offsets {
+    // The black box keeps the compiler from folding the zeros written above.
+    core::hint::black_box(&OFFSETS)
+}
+
+/// Where and how to govern.
+#[inline(always)]
+pub fn settings() -> &'static Settings {
+    core::hint::black_box(&SETTINGS)
+}

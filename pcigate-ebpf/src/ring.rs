@@ -1,0 +1,118 @@
+//! The two rings: reserve, number, wake sparingly; what does not fit is counted, never retried.
+
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, generated::bpf_ringbuf_output},
+    maps::{PerCpuArray, RingBuf},
+};
+use pcigate_common::{
+    event::{Header, Kind},
+    limits,
+    maps::{Decision, Ring},
+};
+
+use crate::{
+    atomic,
+    identity::{Subject, current_task},
+    maps::{EVENTS, LOST, SEQUENCE, VERDICTS},
+};
+
+/// `bpf_ringbuf_query` flag: bytes not yet consumed.
+const BPF_RB_AVAIL_DATA: u64 = 0;
+/// Submit without waking the reader.
+const BPF_RB_NO_WAKEUP: u64 = 1;
+/// Submit and wake the reader.
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+
+/// The ring a record belongs into.
+#[inline(always)]
+pub fn for_decision(decision: &Decision) -> Ring {
+    if decision.allows() { Ring::Events } else { Ring::Verdicts }
+}
+
+#[inline(always)]
+fn map_of(ring: Ring) -> &'static RingBuf {
+    match ring {
+        Ring::Events => &EVENTS,
+        Ring::Verdicts => &VERDICTS,
+    }
+}
+
+/// The wake-up is what costs (an interrupt to another CPU and a context switch), not the record, so
+/// the reader is woken only when much is pending; it polls every few milliseconds anyway.
+#[inline(always)]
+fn wake_up(ring: &RingBuf) -> u64 {
+    if ring.query(BPF_RB_AVAIL_DATA) >= limits::WAKE_UP_BYTES {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}
+
+/// The first part of a record made here and now by the current task.
+#[inline(always)]
+pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> Header {
+    Header {
+        kind,
+        flags,
+        // SAFETY: helper without preconditions.
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        seq: increment(&SEQUENCE, 0),
+        // SAFETY: helper without preconditions.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        policy: if subject.workload == 0 { 0 } else { subject.policy },
+        cgroup: subject.cgroup,
+        workload: subject.workload,
+        task: current_task(),
+        decision,
+    }
+}
+
+/// Puts a record of fixed size into a ring.
+#[inline(always)]
+pub fn put<T: 'static>(ring: Ring, record: T) {
+    let map = map_of(ring);
+    match map.reserve::<T>(0) {
+        Some(mut entry) => {
+            entry.write(record);
+            entry.submit(wake_up(map));
+        }
+        None => lose(ring),
+    }
+}
+
+/// Puts the first `len` bytes at `bytes` into a ring.
+#[inline(always)]
+pub fn put_bytes(ring: Ring, bytes: *const u8, len: u32) {
+    let map = map_of(ring);
+    let flags = wake_up(map);
+    // SAFETY: the verifier has proven `len` to lie within the map value `bytes` points into; the
+    // first argument is the map itself, whose address the loader relocates.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(map).cast_mut().cast(),
+            bytes.cast_mut().cast(),
+            u64::from(len),
+            flags,
+        )
+    };
+    if result < 0 {
+        lose(ring);
+    }
+}
+
+/// Counts a record that found no room.
+#[inline(always)]
+fn lose(ring: Ring) {
+    increment(&LOST, ring as u32);
+}
+
+/// Adds one to this CPU's counter and returns what it was. Atomic, because on a preemptible kernel
+/// two tasks of one CPU can be in a program at the same time.
+#[inline(always)]
+pub fn increment(counters: &PerCpuArray<u64>, index: u32) -> u64 {
+    match counters.get_ptr_mut(index) {
+        // SAFETY: the pointer is this CPU's aligned slot, alive as long as the map.
+        Some(counter) => unsafe { atomic::fetch_increment(counter) },
+        None => 0,
+    }
+}
