@@ -1,0 +1,218 @@
+//! What the kernel is told: policies compiled into tables that answer with a fixed number of
+//! lookups, whatever the number of rules. [`KernelEntries::exec`] and [`KernelEntries::egress`]
+//! walk the tables as the kernel does, so that a test can hold them against `decide`.
+
+mod automaton;
+mod prefixes;
+mod unenforceable;
+
+use std::net::IpAddr;
+
+use pcigate_common::limits;
+use pcigate_common::maps::{Decision, rule, verdict};
+
+pub use unenforceable::Unenforceable;
+
+use crate::decide::effective;
+use crate::fold::with_invoked;
+use crate::rule::RuleRef;
+use crate::workload::PolicySet;
+
+/// Most states of an exec automaton: a cell holds a state in 16 bits.
+pub const EXEC_STATES_MAX: usize = 65_535;
+/// Most byte classes of an exec automaton: each is a column of every state.
+pub const EXEC_CLASSES_MAX: usize = 200;
+
+/// One policy set as the kernel tables hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelEntries {
+    /// The exec rules; `None` = there is none the kernel can apply.
+    pub exec: Option<ExecAutomaton>,
+    /// The answer where no exec rule matches.
+    pub exec_default: Decision,
+    /// The answer where the path could not be resolved.
+    pub exec_unresolved: Decision,
+    /// The answer where no prefix matches.
+    pub egress_default: Decision,
+    /// The destinations, each with the folded answer of every rule that covers it.
+    pub egress: Vec<Prefix>,
+    /// What rule numbers stand for.
+    pub rules: Vec<RuleRef>,
+    /// Rules that are not or not exactly enforced in the kernel.
+    pub unenforceable: Vec<Unenforceable>,
+    /// Hash of the policy set.
+    pub hash: [u8; 32],
+}
+
+/// A deterministic automaton over the bytes of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecAutomaton {
+    /// Byte → class.
+    pub classes: [u8; 256],
+    /// Columns per state: one per class, and the last holding the state's decision.
+    pub columns: u16,
+    /// Cell (state, column) is at `state * columns + column`: the next state, or in the last column
+    /// 0 (no rule matched) or n for `decisions[n - 1]`. State 0 is dead: it leads only to itself.
+    pub cells: Vec<u16>,
+    /// The start state.
+    pub start: u16,
+    /// The distinct answers.
+    pub decisions: Vec<Decision>,
+}
+
+/// One destination prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Network order, IPv4 as v4-mapped.
+    pub address: [u8; 16],
+    /// Length, 0 to 128 (IPv4: 96 + n).
+    pub bits: u8,
+    /// (protocol, port, answer), sorted; 0 = any. Looked up as (protocol, port), (protocol, 0),
+    /// (0, 0); the last is always there.
+    pub ports: Vec<(u8, u16, Decision)>,
+}
+
+/// Why policies do not fit into the kernel's tables. `policies` names those that take part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The automaton has too many states or cells.
+    #[error(
+        "exec rules of {policies} need an automaton of more than {most} {what}; use fewer `*` and \
+         `**` within one path, or split the policy between workloads"
+    )]
+    ExecSize {
+        /// Names of the policies.
+        policies: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+    },
+    /// The globs name too many distinct bytes.
+    #[error(
+        "exec rules of {policies} tell {found} kinds of bytes apart, at most {most} are possible; \
+         replace rare characters in paths by `?`"
+    )]
+    ExecClasses {
+        /// Names of the policies.
+        policies: String,
+        /// Classes needed.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Too many prefixes or ports.
+    #[error(
+        "egress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
+         list fewer ports"
+    )]
+    EgressSize {
+        /// Names of the policies.
+        policies: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        most: u32,
+    },
+}
+
+impl PolicySet {
+    /// Compiles the set for the kernel.
+    ///
+    /// # Errors
+    /// When the set alone does not fit into the kernel's tables.
+    pub fn compile(&self) -> Result<KernelEntries, CompileError> {
+        Ok(KernelEntries {
+            exec: automaton::build(self)?,
+            exec_default: self.exec_defaults().decision(),
+            exec_unresolved: self.exec_unresolved(),
+            egress_default: self.egress_defaults().decision(),
+            egress: prefixes::build(self)?,
+            rules: self.rules(),
+            unenforceable: self.unenforceable(),
+            hash: self.hash(),
+        })
+    }
+
+    /// Names of the policies that have a section, for messages.
+    fn names(&self, has: impl Fn(&crate::document::Policy) -> bool) -> String {
+        let policies = self.policies().iter().filter(|policy| has(policy));
+        policies.map(|policy| policy.name.to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl KernelEntries {
+    /// Entries that answer everything the same, for workloads no document speaks of.
+    #[must_use]
+    pub fn fixed(decision: Decision) -> Self {
+        Self {
+            exec: None,
+            exec_default: decision,
+            exec_unresolved: decision,
+            egress_default: decision,
+            egress: Vec::new(),
+            rules: Vec::new(),
+            unenforceable: Vec::new(),
+            hash: [0; 32],
+        }
+    }
+
+    /// What the kernel answers for an exec; `path` `None` = could not be resolved.
+    #[must_use]
+    pub fn exec(&self, path: Option<&[u8]>, invoked: &[u8]) -> Decision {
+        let Some(path) = path else { return self.exec_unresolved };
+        let Some(automaton) = &self.exec else { return self.exec_default };
+        let resolved = automaton.run(path).unwrap_or(self.exec_default);
+        with_invoked(resolved, automaton.run(invoked))
+    }
+
+    /// What the kernel answers for a destination. `protocol` is the IP protocol number.
+    #[must_use]
+    pub fn egress(&self, address: IpAddr, protocol: u8, port: u16) -> Decision {
+        let address = match effective(address) {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let covers = |prefix: &&Prefix| {
+            let differs = u128::from_be_bytes(prefix.address) ^ address.to_bits();
+            differs.leading_zeros() >= u32::from(prefix.bits)
+        };
+        let Some(prefix) = self.egress.iter().filter(covers).max_by_key(|prefix| prefix.bits)
+        else {
+            return self.egress_default;
+        };
+        let keys = [(protocol, port), (protocol, 0), (0, 0)];
+        let find = |key| prefix.ports.iter().find(|(protocol, port, _)| (*protocol, *port) == key);
+        let found = keys.into_iter().find_map(find).map(|(_, _, decision)| *decision);
+        found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
+    }
+
+    /// What a rule number of a decision stands for.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> RuleRef {
+        RuleRef::of_number(number, &self.rules)
+    }
+}
+
+impl ExecAutomaton {
+    /// The answer for a path; `None` = no rule matches.
+    #[must_use]
+    pub fn run(&self, path: &[u8]) -> Option<Decision> {
+        let columns = usize::from(self.columns);
+        let cell = |state: u16, column: usize| {
+            self.cells.get(usize::from(state) * columns + column).copied().unwrap_or_default()
+        };
+        let step = |state, byte: &u8| {
+            let class = self.classes.get(usize::from(*byte)).copied().unwrap_or_default();
+            cell(state, usize::from(class))
+        };
+        let end = path.iter().fold(self.start, step);
+        let number = usize::from(cell(end, columns - 1)).checked_sub(1)?;
+        self.decisions.get(number).copied()
+    }
+}
+
+const _: () = assert!(EXEC_CLASSES_MAX < 256 && limits::EXEC_DECISIONS_MAX > u16::MAX as u32);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! All egress rules as prefixes that each hold the folded answer of every rule covering them.
+//!
+//! Prefixes are visited so that each follows those that cover it; the covering ones form a stack,
+//! and each takes over what the one below it on the stack says. IPv4 and IPv6 are two such visits,
+//! because an IPv6 rule never speaks of IPv4, although the kernel keeps both in one trie.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pcigate_common::limits;
+use pcigate_common::maps::Decision;
+
+use super::{CompileError, Prefix};
+use crate::document::{Cidr, EgressRule, PortMatch};
+use crate::fold::{Defaults, Fold};
+use crate::workload::PolicySet;
+
+/// (address, bits) → the rules that name exactly this prefix, with their ports.
+type Named<'a> = BTreeMap<(u128, u8), Vec<(u32, &'a EgressRule, PortMatch)>>;
+type Ports = Rc<Vec<(u8, u16, Decision)>>;
+
+pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
+    let (mut v4, mut v6) = (Named::new(), Named::new());
+    for (number, _, rule) in set.egress_rules() {
+        for (cidr, port) in set.destinations(rule) {
+            let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
+            family.entry(cidr.mapped()).or_default().push((number, rule, port));
+        }
+    }
+    let mut out = Out { set, defaults: set.egress_defaults(), prefixes: Vec::new(), ports: 0 };
+    let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
+    out.visit(v6, &default)?;
+    // Where an IPv6 prefix covers the v4-mapped range, all of IPv4 needs an entry of its own.
+    let root = Cidr::ALL_V4.mapped();
+    let covered =
+        |prefix: &Prefix| covers(u128::from_be_bytes(prefix.address), prefix.bits, root.0);
+    if out.prefixes.iter().any(covered) {
+        v4.entry(root).or_default();
+        out.visit(v4, &Rc::new(Vec::new()))?;
+    } else {
+        out.visit(v4, &default)?;
+    }
+    Ok(out.prefixes)
+}
+
+struct Out<'a> {
+    set: &'a PolicySet,
+    defaults: Defaults,
+    prefixes: Vec<Prefix>,
+    ports: usize,
+}
+
+/// A prefix that may cover those to come.
+struct Frame {
+    address: u128,
+    bits: u8,
+    /// What covers each (protocol, port), including what covers it through wider keys.
+    folds: BTreeMap<(u8, u16), Fold>,
+    /// What the kernel answers here: this prefix's or, where it is the same, a covering one's.
+    ports: Ports,
+}
+
+impl Out<'_> {
+    /// Adds the prefixes of one family; `outside` is what the kernel answers around them.
+    fn visit(&mut self, named: Named<'_>, outside: &Ports) -> Result<(), CompileError> {
+        let mut stack: Vec<Frame> = Vec::new();
+        for ((address, bits), rules) in named {
+            while stack.last().is_some_and(|frame| !covers(frame.address, frame.bits, address)) {
+                stack.pop();
+            }
+            let mut folds = match stack.last() {
+                Some(frame) => frame.folds.clone(),
+                None => BTreeMap::from([((0, 0), Fold::default())]),
+            };
+            for (number, rule, port) in rules {
+                add(&mut folds, port, |fold| fold.add(rule.mode, rule.verdict(), number));
+            }
+            let around = stack.last().map_or(outside, |frame| &frame.ports);
+            let mut ports = Rc::new(self.answers(&folds));
+            if ports == *around {
+                ports = Rc::clone(around);
+            } else {
+                self.push(address, bits, &ports)?;
+            }
+            stack.push(Frame { address, bits, folds, ports });
+        }
+        Ok(())
+    }
+
+    /// The entries of one prefix, leaving out what a wider key answers the same.
+    fn answers(&self, folds: &BTreeMap<(u8, u16), Fold>) -> Vec<(u8, u16, Decision)> {
+        let answer = |key: (u8, u16)| folds.get(&key).map(|fold| fold.decision(&self.defaults));
+        let wider = |(protocol, port): (u8, u16)| match (protocol, port) {
+            (0, _) => None,
+            (_, 0) => answer((0, 0)),
+            _ => answer((protocol, 0)).or_else(|| answer((0, 0))),
+        };
+        let own = |(key, fold): (&(u8, u16), &Fold)| {
+            let decision = fold.decision(&self.defaults);
+            (wider(*key) != Some(decision)).then_some((key.0, key.1, decision))
+        };
+        folds.iter().filter_map(own).collect()
+    }
+
+    fn push(&mut self, address: u128, bits: u8, ports: &Ports) -> Result<(), CompileError> {
+        let address = address.to_be_bytes();
+        self.prefixes.push(Prefix { address, bits, ports: ports.as_ref().clone() });
+        self.ports += ports.len();
+        let too_many = |what, most| CompileError::EgressSize {
+            policies: self.set.names(|policy| policy.egress.is_some()),
+            what,
+            most,
+        };
+        if self.prefixes.len() > limits::PREFIXES_MAX as usize {
+            return Err(too_many("prefixes", limits::PREFIXES_MAX));
+        }
+        if self.ports > limits::PORTS_MAX as usize {
+            return Err(too_many("ports of prefixes", limits::PORTS_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// Adds a rule at its key and at every narrower one. A new key starts from what the next wider one
+/// says, so that each key holds everything that covers it.
+fn add(folds: &mut BTreeMap<(u8, u16), Fold>, port: PortMatch, rule: impl Fn(&mut Fold)) {
+    let key = (port.protocol, port.port);
+    if !folds.contains_key(&key) {
+        let wider = folds.get(&(port.protocol, 0)).or_else(|| folds.get(&(0, 0)));
+        let start = wider.copied().unwrap_or_default();
+        folds.insert(key, start);
+    }
+    for (&(protocol, number), fold) in folds.iter_mut() {
+        if (protocol, number) == key || port.covers(protocol, number) {
+            rule(fold);
+        }
+    }
+}
+
+fn covers(address: u128, bits: u8, other: u128) -> bool {
+    (address ^ other).leading_zeros() >= u32::from(bits)
+}

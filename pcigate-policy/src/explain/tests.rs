@@ -1,0 +1,71 @@
+//! Tests of explanations, on the example policies.
+
+use crate::decide::{EgressRequest, ExecRequest};
+use crate::document::Documents;
+use crate::explain::{Request, explain};
+use crate::workload::Identity;
+
+const BILLING: &str = include_str!("../../../deploy/examples/billing-bot.yaml");
+const BASELINE: &str = include_str!("../../../deploy/examples/baseline.yaml");
+
+fn examples() -> Documents {
+    Documents::read(&[("billing-bot.yaml", BILLING), ("baseline.yaml", BASELINE)])
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+fn billing_bot() -> Identity {
+    Identity {
+        namespace: "payments".to_owned(),
+        pod: "billing-bot-0".to_owned(),
+        service_account: "billing-bot".to_owned(),
+        labels: [("app".to_owned(), "billing-bot".to_owned())].into(),
+        ..Identity::default()
+    }
+}
+
+#[test]
+fn an_explanation_says_who_decided_and_why() {
+    let exec = ExecRequest { path: Some(b"/usr/bin/dash"), invoked: b"/bin/sh", sha256: None };
+    let text = explain(&examples(), &billing_bot(), &Request::Exec(exec)).to_string();
+    for line in [
+        "payments/billing-bot-0 (ServiceAccount billing-bot) asks to execute `/usr/bin/dash`, \
+         called as `/bin/sh`",
+        "verdict: deny",
+        "  The strictest matching rule decides: rule no-shells of AgentPolicy \
+         payments/billing-bot.",
+        "  AgentPolicy payments/billing-bot (enforce) selects the workload",
+    ] {
+        assert!(text.contains(line), "{line}\nnot in\n{text}");
+    }
+}
+
+#[test]
+fn an_explanation_says_what_is_not_enforceable_here() {
+    let address = "10.0.0.5".parse().unwrap();
+    let egress = EgressRequest { address, protocol: 6, port: 5432 };
+    let text = explain(&examples(), &billing_bot(), &Request::Egress(egress)).to_string();
+    for line in [
+        "asks to reach 10.0.0.5, TCP port 5432",
+        "verdict: gate\n  The strictest matching rule decides: rule cards-db of AgentPolicy \
+         payments/billing-bot. There is no gateway here yet, so it is refused.",
+        "not enforceable here:",
+        "  rule cards-db of payments/billing-bot: refused rather than gated",
+    ] {
+        assert!(text.contains(line), "{line}\nnot in\n{text}");
+    }
+}
+
+#[test]
+fn an_explanation_says_why_a_policy_does_not_select() {
+    let mut other = billing_bot();
+    other.labels.clear();
+    let address = "192.0.2.1".parse().unwrap();
+    let egress = EgressRequest { address, protocol: 17, port: 9 };
+    let text = explain(&examples(), &other, &Request::Egress(egress)).to_string();
+    let line = "AgentPolicy payments/billing-bot (enforce) does not: \
+                the pod does not carry the label app=billing-bot";
+    assert!(text.contains(line), "{text}");
+    other.namespace = "elsewhere".to_owned();
+    let text = explain(&Documents::default(), &other, &Request::Egress(egress)).to_string();
+    assert!(text.contains("verdict: allow\n  No policy selects the workload."), "{text}");
+}

@@ -1,0 +1,331 @@
+//! Tests of masking: published test numbers in many spellings, and properties over any bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NUMBERS: [&str; 24] = [
+    "4111111111111111",
+    "4012888888881881",
+    "4222222222222",
+    "5555555555554444",
+    "5105105105105100",
+    "2223003122003222",
+    "2720992593319364",
+    "378282246310005",
+    "371449635398431",
+    "378734493671000",
+    "6011111111111117",
+    "6011000990139424",
+    "30569309025904",
+    "38520000023237",
+    "36227206271667",
+    "3530111333300000",
+    "3566002020360505",
+    "6200000000000005",
+    "6205500000000000004",
+    "6759649826438453",
+    "6799990100000000019",
+    "5019717010103742",
+    "6362970000457013",
+    "2201382000000013",
+];
+
+fn whole(text: &str) -> String {
+    Masked::new(text.as_bytes(), Cut::Whole).into_string()
+}
+
+fn cut(text: &str) -> String {
+    Masked::new(text.as_bytes(), Cut::End).into_string()
+}
+
+fn found(text: &str) -> Vec<(usize, usize, String)> {
+    let masked = Masked::new(text.as_bytes(), Cut::Whole);
+    masked.findings().iter().map(|one| (one.start, one.end, one.kind.to_string())).collect()
+}
+
+/// `sizes` repeats its last element.
+fn grouped(number: &str, sizes: &[usize], separator: &str) -> String {
+    let mut rest = number;
+    let mut groups = Vec::new();
+    for index in 0.. {
+        let size = sizes[index.min(sizes.len() - 1)].min(rest.len());
+        let (group, tail) = rest.split_at(size);
+        groups.push(group);
+        rest = tail;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    groups.join(separator)
+}
+
+fn digits_of(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+#[test]
+fn every_published_test_number_keeps_six_and_four_digits() {
+    for number in NUMBERS {
+        let stars = "*".repeat(number.len() - 10);
+        let expected = format!("{}{stars}{}", &number[..6], &number[number.len() - 4..]);
+        assert_eq!(whole(number), expected);
+        assert_eq!(found(number), [(0, number.len(), "pan".to_owned())]);
+    }
+}
+
+#[test]
+fn grouped_numbers_keep_their_separators() {
+    assert_eq!(whole("4111 1111 1111 1111"), "4111 11** **** 1111");
+    assert_eq!(whole("5555-5555-5555-4444"), "5555-55**-****-4444");
+    assert_eq!(whole("3782 822463 10005"), "3782 82**** *0005");
+    assert_eq!(whole("3056 930902 5904"), "3056 93**** 5904");
+    assert_eq!(whole("4222 2222 2222 2"), "4222 22** *222 2");
+    assert_eq!(whole("6205 5000 0000 0000 004"), "6205 50** **** ***0 004");
+    assert_eq!(whole("620550 0000000000004"), "620550 *********0004");
+}
+
+#[test]
+fn a_number_spread_over_arguments_is_masked_and_the_arguments_stay_apart() {
+    let masked = Masked::new(b"pay\0--card\x004111\x001111\x001111 1111\0--now", Cut::Whole);
+    let parts: Vec<&str> = masked.split('\0').collect();
+    assert_eq!(parts, ["pay", "--card", "4111", "11**", "**** 1111", "--now"]);
+}
+
+#[test]
+fn letters_may_touch_a_number_and_digits_may_not() {
+    assert_eq!(whole("pan4111111111111111x"), "pan411111******1111x");
+    assert_eq!(whole("--card=4111111111111111"), "--card=411111******1111");
+    assert_eq!(whole("{\"n\":4111111111111111}"), "{\"n\":411111******1111}");
+    let long = "100004111111111111111000000000";
+    assert_eq!(whole(long), long);
+}
+
+#[test]
+fn what_only_looks_like_a_number_stays() {
+    for text in [
+        "4111111111111112",
+        "4111 1111 1111 1112",
+        "0000000000000000",
+        "2026-11-22T21:04:46.123456789Z",
+        "4111.1111.1111.1111",
+        "4111-1111 1111-1111",
+        "41 11 11 11 11 11 11 11",
+        "pid 4242 port 8080",
+        "7f3c9a10-41d2-4e7b-9c1f-0123456789ab",
+    ] {
+        assert_eq!(whole(text), text);
+    }
+}
+
+#[test]
+fn numbers_behind_and_before_other_digits_are_found() {
+    assert_eq!(whole("12 4111111111111111 99"), "12 411111******1111 99");
+    assert_eq!(whole("2024 4111 1111 1111 1111 2025"), "2024 4111 11** **** 1111 2025");
+    assert_eq!(whole("4111111111111111-2025"), "411111******1111-2025");
+}
+
+#[test]
+fn overlapping_candidates_are_all_masked_and_reported_as_one() {
+    // The last group of the first number begins the second.
+    let text = "5555 5555 5555 4444 0000 0000 0006";
+    let second = pan::is_card(b"4444000000000006");
+    assert!(second, "the test needs two valid numbers");
+    let masked = whole(text);
+    assert_eq!(masked, "5555 55** **** 4444 00** **** 0006");
+    assert_eq!(found(text).len(), 1);
+}
+
+#[test]
+fn track_1_is_replaced_as_a_whole() {
+    let track = "%B4111111111111111^DOE/JOHN ANN^29122010000000000000?";
+    assert_eq!(whole(&format!("swipe {track} ok")), "swipe [SAD:track1] ok");
+    assert_eq!(found(&format!("ab{track}c")), [(2, 2 + track.len(), "track1".to_owned())]);
+    let without_end = "%B4111111111111111^DOE/JOHN^2912201000\nnext";
+    assert_eq!(whole(without_end), "[SAD:track1]\nnext");
+    let spaced = "%B3782 822463 10005^DOE/J^2912201?";
+    assert_eq!(whole(spaced), "[SAD:track1]");
+}
+
+#[test]
+fn track_2_is_replaced_with_and_without_sentinels() {
+    assert_eq!(whole("a;4111111111111111=29122010000012345?b"), "a[SAD:track2]b");
+    assert_eq!(whole("4111111111111111=29122010000012345"), "[SAD:track2]");
+    assert_eq!(whole("57=4111111111111111D29122010000012345F "), "57=[SAD:track2] ");
+    assert_eq!(whole(";1234567890123456=2912?"), "[SAD:track2]");
+    assert_eq!(whole(";4111111111111111==201?"), "[SAD:track2]");
+}
+
+#[test]
+fn an_equals_sign_alone_makes_no_track() {
+    assert_eq!(whole("4111111111111111=29"), "411111******1111=29");
+    assert_eq!(whole("a=b;123456789012345=x"), "a=b;123456789012345=x");
+    assert_eq!(whole("1234567890123456=29122010000"), "1234567890123456=29122010000");
+}
+
+#[test]
+fn two_tracks_behind_each_other_are_two_findings() {
+    let text = "%B4111111111111111^DOE/J^2912201?;4111111111111111=2912201?";
+    assert_eq!(whole(text), "[SAD:track1][SAD:track2]");
+    let kinds: Vec<String> = found(text).into_iter().map(|one| one.2).collect();
+    assert_eq!(kinds, ["track1", "track2"]);
+}
+
+#[test]
+fn every_beginning_of_a_number_at_a_cut_end_is_taken_out() {
+    for number in NUMBERS {
+        for spelling in [number.to_owned(), grouped(number, &[4], " "), grouped(number, &[4], "\0")]
+        {
+            for length in 0..=spelling.len() {
+                let text = format!("x {}", &spelling[..length]);
+                let left = digits_of(&cut(&text)).len();
+                assert!(left < 4, "{left} digits left of {length} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_cut_behind_its_separator_is_taken_out() {
+    assert_eq!(cut("pay 4111 1111 "), "pay **** **** ");
+    assert_eq!(cut("pay 4111111111111111"), "pay ****************");
+    assert_eq!(cut("--card\x004111\x00111"), "--card\0****\0***");
+}
+
+#[test]
+fn digits_away_from_a_cut_end_stay() {
+    assert_eq!(cut("port 8080 open"), "port 8080 open");
+    assert_eq!(cut("exit 255"), "exit 255");
+    assert_eq!(cut("20261122 at 12"), "20261122 at 12");
+    let long = "100004111111111111111000000000";
+    assert_eq!(cut(long), long);
+}
+
+#[test]
+fn every_beginning_of_a_track_at_a_cut_end_is_taken_out() {
+    let track1 = "%B4111111111111111^DOE/JOHN^29122010000000000000?";
+    let track2 = ";4111111111111111=29122010000012345?";
+    for track in [track1, track2, track2.trim_start_matches(';')] {
+        for length in 0..=track.len() {
+            let masked = cut(&format!("x {}", &track[..length])).replace("[SAD:track", "");
+            assert!(digits_of(&masked).len() < 4, "{masked}");
+            assert!(!masked.contains("DOE"), "{masked}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_hide_nothing() {
+    let masked = Masked::new(b"\xff4111111111111111\xfe\xf0", Cut::Whole);
+    assert_eq!(masked.as_str(), "\u{fffd}411111******1111\u{fffd}\u{fffd}");
+    assert_eq!(masked.findings(), [Finding { start: 1, end: 17, kind: Kind::Pan }]);
+}
+
+#[test]
+fn the_brand_table_knows_its_edges() {
+    let allows = |prefix, digits| brands::lengths(prefix).allow(digits);
+    assert!(allows(222_100, 16) && !allows(222_099, 16) && !allows(272_100, 16));
+    assert!(allows(220_000, 16) && allows(220_499, 19) && !allows(220_500, 16));
+    assert!(allows(340_000, 15) && !allows(340_000, 16));
+    assert!(allows(411_111, 13) && !allows(411_111, 14));
+    assert!(allows(979_200, 16) && !allows(979_300, 16));
+    assert!(!allows(352_800, 15), "a phone's IMEI begins with 35 and has 15 digits");
+}
+
+fn any_digits_and_marks() -> impl Strategy<Value = Vec<u8>> {
+    let alphabet = b"0123456789412345678 --\0%;^=?DBx\n\xff".to_vec();
+    prop::collection::vec(prop::sample::select(alphabet), 0..200)
+}
+
+fn any_spelling() -> impl Strategy<Value = String> {
+    let sizes = prop_oneof![
+        Just(vec![19]),
+        Just(vec![4]),
+        Just(vec![4, 6, 5]),
+        Just(vec![6, 13]),
+        Just(vec![6, 4]),
+        prop::collection::vec(1_usize..=6, 5..8).prop_map(|mut sizes| {
+            sizes.insert(0, 4);
+            sizes
+        }),
+    ];
+    let separator = prop::sample::select(vec![" ", "-", "\0"]);
+    (prop::sample::select(NUMBERS.to_vec()), sizes, separator).prop_map(
+        |(number, sizes, separator)| {
+            // Two groups of other sizes than 6-13 are no layout.
+            let sizes = if sizes == [6, 13] && number.len() != 19 { vec![4] } else { sizes };
+            grouped(number, &sizes, separator)
+        },
+    )
+}
+
+fn check_findings(input: &[u8], masked: &Masked) {
+    let mut last = 0;
+    for finding in masked.findings() {
+        assert!(last <= finding.start && finding.start < finding.end);
+        last = finding.end;
+    }
+    assert!(last <= input.len());
+}
+
+/// Numbers written beside each other without anything between, so that masks touch.
+fn dense_numbers() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        any_spelling().prop_map(String::into_bytes),
+        "[0-9]{1,6}".prop_map(String::into_bytes),
+        Just(b" ".to_vec()),
+        Just(b"-".to_vec()),
+        Just(b"\0".to_vec()),
+    ];
+    prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_masked_without_panic(
+        input in prop::collection::vec(any::<u8>(), 0..300), end in any::<bool>()
+    ) {
+        let masked = Masked::new(&input, if end { Cut::End } else { Cut::Whole });
+        check_findings(&input, &masked);
+    }
+
+    #[test]
+    fn masking_again_finds_nothing(
+        input in prop_oneof![any_digits_and_marks(), dense_numbers()], end in any::<bool>()
+    ) {
+        let cut = if end { Cut::End } else { Cut::Whole };
+        let masked = Masked::new(&input, cut);
+        check_findings(&input, &masked);
+        let again = Masked::new(masked.as_str().as_bytes(), cut);
+        prop_assert_eq!(again.findings(), []);
+        prop_assert_eq!(again.as_str(), masked.as_str());
+    }
+
+    #[test]
+    fn no_planted_number_survives_in_any_spelling(
+        before in "[ -~]{0,20}[a-zA-Z=:/\"({]|", planted in any_spelling(),
+        after in "|[a-zA-Z=:/\")}][ -~]{0,20}|[ -][a-z0-9]{0,9}"
+    ) {
+        let text = format!("{before}{planted}{after}");
+        let number = digits_of(&planted);
+        let masked = whole(&text);
+        prop_assert!(!digits_of(&masked).contains(&number), "{} of {}", masked, text);
+        prop_assert!(!masked.contains(&planted));
+    }
+
+    #[test]
+    fn text_without_digits_is_unchanged(text in "[^0-9]{0,200}", end in any::<bool>()) {
+        let cut = if end { Cut::End } else { Cut::Whole };
+        let masked = Masked::new(text.as_bytes(), cut);
+        prop_assert_eq!(masked.as_str(), &text);
+        prop_assert_eq!(masked.findings(), []);
+    }
+
+    #[test]
+    fn text_without_tracks_keeps_its_length(text in "[0-9 a-z-]{0,200}", end in any::<bool>()) {
+        let cut = if end { Cut::End } else { Cut::Whole };
+        prop_assert_eq!(Masked::new(text.as_bytes(), cut).as_str().len(), text.len());
+    }
+}
