@@ -46,20 +46,24 @@ pub fn decide(
     }
 }
 
-/// The stricter of both, separately for what is enforced and what is only audited.
+/// The stricter of both. The default behind a name that only audit-mode rules match is no answer
+/// about that name, so of its enforced half only a written rule counts; what is only audited is
+/// compared for itself. The same as `pcigate_policy`'s `with_invoked`.
 #[inline(always)]
-fn stricter(a: Decision, b: Decision) -> Decision {
-    let (verdict, rule) =
-        if b.verdict > a.verdict { (b.verdict, b.rule) } else { (a.verdict, a.rule) };
-    let (audit_verdict, audit_rule) = if b.audit_verdict > a.audit_verdict {
-        (b.audit_verdict, b.audit_rule)
+fn stricter(by_path: Decision, by_name: Decision) -> Decision {
+    let mut answer = by_path;
+    if by_name.verdict > answer.verdict && by_name.rule < rule::RESERVED {
+        answer.verdict = by_name.verdict;
+        answer.rule = by_name.rule;
+    }
+    if by_name.audit_verdict > answer.audit_verdict {
+        answer.audit_verdict = by_name.audit_verdict;
+        answer.audit_rule = by_name.audit_rule;
+    }
+    if answer.audit_verdict > answer.verdict {
+        answer
     } else {
-        (a.audit_verdict, a.audit_rule)
-    };
-    if audit_verdict > verdict {
-        Decision { verdict, rule, audit_verdict, audit_rule }
-    } else {
-        Decision::enforced(verdict, rule)
+        Decision::enforced(answer.verdict, answer.rule)
     }
 }
 
