@@ -1,0 +1,316 @@
+//! The only file (with `enforcer/`) that loads kernel programs, attaches them and writes their maps.
+//!
+//! Order of life: [`Enforcer::load`] puts programs and empty maps into the kernel, [`Tables`] makes
+//! the maps equal to the compiled policies, [`Enforcer::attach`] makes it bite. A workload is in the
+//! maps before the programs are attached, or it counts as unknown.
+
+mod pins;
+mod regions;
+mod tables;
+
+use std::{fs::File, io, path::Path, path::PathBuf, process::Command};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Lsm, ProgramError,
+        links::{FdLink, LinkError},
+    },
+};
+use pcigate_common::{
+    limits,
+    settings::{Offsets, Settings},
+};
+use zerocopy::IntoBytes;
+
+pub use pins::remove as remove_pins;
+pub use tables::{TableError, Tables};
+
+/// The object built by `build.rs`; empty where the build skipped it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcigate.o"));
+
+const TRACEPOINTS: [(&str, &str); 3] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+];
+const EGRESS: [&str; 4] =
+    ["egress_connect4", "egress_connect6", "egress_sendmsg4", "egress_sendmsg6"];
+const LSM: (&str, &str) = ("exec_check", "bprm_check_security");
+
+/// What to load.
+pub struct Options {
+    /// Field offsets of this kernel.
+    pub offsets: Offsets,
+    /// What to govern.
+    pub settings: Settings,
+    /// Sizes of the rings, bytes: powers of two and at least a page.
+    pub events_ring: u32,
+    /// See `events_ring`.
+    pub verdicts_ring: u32,
+}
+
+impl Options {
+    /// The default ring sizes.
+    #[must_use]
+    pub fn new(offsets: Offsets, settings: Settings) -> Self {
+        Self {
+            offsets,
+            settings,
+            events_ring: limits::EVENTS_RING_BYTES,
+            verdicts_ring: limits::VERDICTS_RING_BYTES,
+        }
+    }
+}
+
+/// How an exec is refused on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecRefusal {
+    /// EPERM before the caller's image is given up.
+    Lsm,
+    /// SIGKILL before the new program's first instruction, and why no LSM.
+    Kill {
+        /// What this kernel lacks for the LSM.
+        reason: String,
+    },
+}
+
+/// Why the kernel cannot be made to enforce.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforcerError {
+    /// Built with `PCIGATE_SKIP_EBPF=1`.
+    #[error(
+        "this build holds no kernel programs (PCIGATE_SKIP_EBPF=1 was set): build it again without"
+    )]
+    NoObject,
+    /// The object does not load.
+    #[error(
+        "cannot load the kernel programs: run as root (or with CAP_BPF, CAP_PERFMON and \
+             CAP_NET_ADMIN) on Linux 6.1 or newer; `pcigate-agent doctor` tells what is missing"
+    )]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The kernel's BTF does not parse.
+    #[error("cannot read the kernel's type information")]
+    Btf(#[source] Box<aya::BtfError>),
+    /// One program is refused.
+    #[error("the kernel refuses the program `{program}`")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What the kernel says, with the verifier's log where it has one.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The object lacks a map or program: it and this binary were not built together.
+    #[error("the embedded kernel programs lack `{0}`: rebuild pcigate-agent")]
+    Missing(&'static str),
+    /// The governed cgroup cannot be opened.
+    #[error("cannot open the cgroup {path}")]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A link cannot be kept.
+    #[error("cannot take the link of `{program}`")]
+    Link {
+        /// Which program.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: LinkError,
+    },
+    /// A pin cannot be made.
+    #[error(
+        "cannot pin into {path}: mount a writable bpffs (`mount -t bpf bpf /sys/fs/bpf`), so that \
+         enforcement outlives the agent"
+    )]
+    Pin {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The kernel's read ends, for the sensor.
+pub struct Rings {
+    /// Process events.
+    pub events: RingBuf<MapData>,
+    /// Egress verdicts and refusals.
+    pub verdicts: RingBuf<MapData>,
+    /// Records that found no room, per CPU and ring.
+    pub lost: PerCpuArray<MapData, u64>,
+}
+
+/// Loaded programs; attached after [`Enforcer::attach`].
+pub struct Enforcer {
+    ebpf: Ebpf,
+    btf: Btf,
+    links: Vec<(&'static str, FdLink)>,
+}
+
+impl Enforcer {
+    /// Loads the object with this kernel's offsets; nothing is attached yet.
+    ///
+    /// # Errors
+    /// See [`EnforcerError`].
+    pub fn load(options: &Options) -> Result<Self, EnforcerError> {
+        if OBJECT.is_empty() {
+            return Err(EnforcerError::NoObject);
+        }
+        let btf = Btf::from_sys_fs().map_err(|e| EnforcerError::Btf(Box::new(e)))?;
+        let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("OFFSETS", options.offsets.as_bytes(), true)
+            .override_global("SETTINGS", options.settings.as_bytes(), true)
+            .map_max_entries("EVENTS", options.events_ring)
+            .map_max_entries("VERDICTS", options.verdicts_ring)
+            .map_max_entries("SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
+            .load(OBJECT)
+            .map_err(|e| EnforcerError::Load(Box::new(e)))?;
+        Ok(Self { ebpf, btf, links: Vec::new() })
+    }
+
+    /// Takes the maps policies are written to. Once.
+    ///
+    /// # Errors
+    /// Called twice, or an object of another build.
+    pub fn take_tables(&mut self) -> Result<Tables, EnforcerError> {
+        Tables::take(&mut self.ebpf)
+    }
+
+    /// Takes the read ends. Once.
+    ///
+    /// # Errors
+    /// Called twice, or an object of another build.
+    pub fn take_rings(&mut self) -> Result<Rings, EnforcerError> {
+        let mut ring = |name| {
+            let map = self.ebpf.take_map(name).ok_or(EnforcerError::Missing(name))?;
+            RingBuf::try_from(map).map_err(|_| EnforcerError::Missing(name))
+        };
+        let (events, verdicts) = (ring("EVENTS")?, ring("VERDICTS")?);
+        let lost = self.ebpf.take_map("LOST").ok_or(EnforcerError::Missing("LOST"))?;
+        let lost = PerCpuArray::try_from(lost).map_err(|_| EnforcerError::Missing("LOST"))?;
+        Ok(Rings { events, verdicts, lost })
+    }
+
+    /// Attaches every program: the egress hooks to `cgroup` and all below it, the tracepoints
+    /// machine-wide (they look only at tasks below the governed root), the LSM where it works.
+    ///
+    /// # Errors
+    /// A program that every supported kernel must accept is refused.
+    pub fn attach(&mut self, cgroup: &Path) -> Result<ExecRefusal, EnforcerError> {
+        let directory = File::open(cgroup)
+            .map_err(|source| EnforcerError::Cgroup { path: cgroup.to_owned(), source })?;
+        for name in EGRESS {
+            let program: &mut CgroupSockAddr = self.program(name)?;
+            let link = program
+                .load()
+                // "Single" makes a bpf_link, and links are always of the multi kind: those above
+                // and below this cgroup run too, and one refusal is enough.
+                .and_then(|()| program.attach(&directory, CgroupAttachMode::Single))
+                .and_then(|id| program.take_link(id))
+                .map_err(|source| EnforcerError::Program {
+                    program: name,
+                    source: source.into(),
+                })?;
+            self.keep(name, link.try_into())?;
+        }
+        for (name, tracepoint) in TRACEPOINTS {
+            let btf = &self.btf;
+            let program: &mut BtfTracePoint = program_of(&mut self.ebpf, name)?;
+            let link = program
+                .load(tracepoint, btf)
+                .and_then(|()| program.attach())
+                .and_then(|id| program.take_link(id))
+                .map_err(|source| EnforcerError::Program {
+                    program: name,
+                    source: source.into(),
+                })?;
+            self.links.push((name, link.into()));
+        }
+        Ok(self.attach_lsm())
+    }
+
+    /// An LSM program that is not in the active list loads, attaches and never fires, so the list
+    /// is read first and a canary has to fire afterwards.
+    fn attach_lsm(&mut self) -> ExecRefusal {
+        let kill = |reason: String| ExecRefusal::Kill { reason };
+        if let Err(reason) = crate::preflight::bpf_lsm_listed() {
+            return kill(reason);
+        }
+        let (name, hook) = LSM;
+        let btf = &self.btf;
+        let Ok(program) = program_of::<Lsm>(&mut self.ebpf, name) else {
+            return kill("this build has no LSM program".into());
+        };
+        let link = program
+            .load(hook, btf)
+            .and_then(|()| program.attach())
+            .and_then(|id| program.take_link(id));
+        match link {
+            Ok(link) => self.links.push((name, link.into())),
+            Err(error) => return kill(format!("the kernel refuses LSM programs: {error}")),
+        }
+        match self.canary() {
+            Ok(true) => ExecRefusal::Lsm,
+            Ok(false) => kill("the LSM program is attached but does not fire".into()),
+            Err(error) => kill(format!("the LSM canary did not run: {error}")),
+        }
+    }
+
+    /// Executes a program (this one, asked for its version) and looks whether the LSM saw it.
+    fn canary(&self) -> io::Result<bool> {
+        let before = self.lsm_calls();
+        Command::new("/proc/self/exe").arg("--version").output()?;
+        Ok(self.lsm_calls() > before)
+    }
+
+    fn lsm_calls(&self) -> u64 {
+        let Some(map) = self.ebpf.map("LSM_CALLS") else { return 0 };
+        let Ok(calls) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
+        calls.get(&0, 0).map_or(0, |per_cpu| per_cpu.iter().sum())
+    }
+
+    /// Pins every link below `directory`, so that enforcement outlives this process; then removes
+    /// the pins of earlier agents (new before old: both run for a moment, and one refusal is
+    /// enough).
+    ///
+    /// # Errors
+    /// bpffs is missing, read-only or full.
+    pub fn pin(&mut self, directory: &Path) -> Result<(), EnforcerError> {
+        pins::replace(directory, std::mem::take(&mut self.links))
+    }
+
+    fn keep(
+        &mut self,
+        program: &'static str,
+        link: Result<FdLink, LinkError>,
+    ) -> Result<(), EnforcerError> {
+        let link = link.map_err(|source| EnforcerError::Link { program, source })?;
+        self.links.push((program, link));
+        Ok(())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, EnforcerError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+    {
+        program_of(&mut self.ebpf, name)
+    }
+}
+
+fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, EnforcerError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(EnforcerError::Missing(name))
+}

@@ -1,0 +1,340 @@
+//! Makes the kernel's maps equal to the compiled policies, without a moment in between.
+//!
+//! A policy is written completely under a fresh number before any workload names it, and what it
+//! replaces stays for [`RETIRE_AFTER`]: a program that had already read the old number must still
+//! find all of its entries, or a missing prefix would answer with the default.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap as KernelMap, LpmTrie, MapData, MapError, lpm_trie::Key},
+};
+use pcigate_common::{
+    limits,
+    maps::{PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+};
+use pcigate_policy::entries::KernelEntries;
+use zerocopy::{Immutable, IntoBytes};
+
+use super::{EnforcerError, regions::Regions};
+
+/// A program runs for microseconds; ten seconds outlast any preemption.
+const RETIRE_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a policy is not in the kernel. The policy before it stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// A map has no room left.
+    #[error(
+        "the kernel table {table} is full ({limit} entries): select fewer pods with distinct \
+             policies on this node, or write fewer prefixes, ports or path patterns"
+    )]
+    Full {
+        /// Which map.
+        table: &'static str,
+        /// Its size.
+        limit: u32,
+    },
+    /// The kernel refuses a write.
+    #[error("cannot write the kernel table {table}")]
+    Write {
+        /// Which map.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+}
+
+type Bytes<const N: usize> = [u8; N];
+const WORKLOAD: usize = size_of::<WorkloadEntry>();
+const POLICY: usize = size_of::<PolicyEntry>();
+const PREFIX: usize = size_of::<PrefixKey>();
+const PORT: usize = size_of::<PortKey>();
+const DECISION: usize = size_of::<pcigate_common::maps::Decision>();
+
+/// The kernel's tables and what userspace knows about them.
+pub struct Tables {
+    workloads: KernelMap<MapData, u64, Bytes<WORKLOAD>>,
+    policies: KernelMap<MapData, u32, Bytes<POLICY>>,
+    prefixes: LpmTrie<MapData, Bytes<PREFIX>, u32>,
+    ports: KernelMap<MapData, Bytes<PORT>, Bytes<DECISION>>,
+    cells: Array<MapData, u64>,
+    decisions: Array<MapData, Bytes<DECISION>>,
+    free_slots: Regions,
+    free_decisions: Regions,
+    next_policy: u32,
+    next_block: u32,
+    /// By the compiled policy's hash.
+    installed: HashMap<[u8; 32], Installed>,
+    /// cgroup id → hash of what governs it.
+    governed: HashMap<u64, [u8; 32]>,
+    retired: VecDeque<(Instant, Installed)>,
+}
+
+/// What one policy occupies.
+struct Installed {
+    number: u32,
+    slots: Range<u32>,
+    decisions: Range<u32>,
+    /// Keys of the prefixes, each with its block and the block's port keys.
+    prefixes: Vec<(u32, PrefixKey, Vec<PortKey>)>,
+    users: usize,
+}
+
+impl Tables {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, EnforcerError> {
+        Ok(Self {
+            workloads: take(ebpf, "WORKLOADS")?,
+            policies: take(ebpf, "POLICIES")?,
+            prefixes: take(ebpf, "EGRESS")?,
+            ports: take(ebpf, "PORTS")?,
+            cells: take(ebpf, "EXEC_CELLS")?,
+            decisions: take(ebpf, "EXEC_DECISIONS")?,
+            free_slots: Regions::new(limits::EXEC_SLOTS_MAX),
+            free_decisions: Regions::new(limits::EXEC_DECISIONS_MAX),
+            next_policy: 1,
+            next_block: 1,
+            installed: HashMap::new(),
+            governed: HashMap::new(),
+            retired: VecDeque::new(),
+        })
+    }
+
+    /// Puts a compiled policy into the kernel, where it is not yet; its number, which events carry.
+    /// Nothing is governed by it before [`Self::govern`].
+    ///
+    /// # Errors
+    /// The maps have no room or refuse a write.
+    pub fn install(&mut self, entries: &KernelEntries) -> Result<u32, TableError> {
+        self.sweep(Instant::now())?;
+        if let Some(installed) = self.installed.get(&entries.hash) {
+            return Ok(installed.number);
+        }
+        let installed = self.write_policy(entries)?;
+        let number = installed.number;
+        self.installed.insert(entries.hash, installed);
+        Ok(number)
+    }
+
+    /// Governs a cgroup and everything below it by an installed policy.
+    ///
+    /// # Errors
+    /// The maps have no room or refuse a write; what governed the cgroup before still does.
+    pub fn govern(&mut self, cgroup: u64, entries: &KernelEntries) -> Result<(), TableError> {
+        let number = self.install(entries)?;
+        if self.governed.get(&cgroup) == Some(&entries.hash) {
+            return Ok(());
+        }
+        let entry = WorkloadEntry { policy: number, reserved: 0 };
+        self.workloads
+            .insert(cgroup, bytes::<_, WORKLOAD>(&entry), 0)
+            .map_err(write("WORKLOADS"))?;
+        if let Some(installed) = self.installed.get_mut(&entries.hash) {
+            installed.users += 1;
+        }
+        if let Some(before) = self.governed.insert(cgroup, entries.hash) {
+            self.leave(before);
+        }
+        Ok(())
+    }
+
+    /// Forgets a cgroup: what still runs in it counts as an unknown workload.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn release(&mut self, cgroup: u64) -> Result<(), TableError> {
+        if let Some(hash) = self.governed.remove(&cgroup) {
+            self.workloads.remove(&cgroup).map_err(write("WORKLOADS"))?;
+            self.leave(hash);
+        }
+        Ok(())
+    }
+
+    /// One user less; without users a policy retires.
+    fn leave(&mut self, hash: [u8; 32]) {
+        let Some(installed) = self.installed.get_mut(&hash) else { return };
+        installed.users = installed.users.saturating_sub(1);
+        if installed.users == 0
+            && let Some(installed) = self.installed.remove(&hash)
+        {
+            self.retired.push_back((Instant::now(), installed));
+        }
+    }
+
+    /// Removes what retired long enough ago.
+    fn sweep(&mut self, now: Instant) -> Result<(), TableError> {
+        while let Some((since, _)) = self.retired.front() {
+            if now.duration_since(*since) < RETIRE_AFTER {
+                break;
+            }
+            if let Some((_, installed)) = self.retired.pop_front() {
+                self.uninstall(&installed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_policy(&mut self, entries: &KernelEntries) -> Result<Installed, TableError> {
+        let mut installed = Installed {
+            number: self.next_policy,
+            slots: 0..0,
+            decisions: 0..0,
+            prefixes: Vec::new(),
+            users: 0,
+        };
+        self.next_policy = self.next_policy.wrapping_add(1).max(1);
+        let written = self.write(entries, &mut installed);
+        if written.is_err() {
+            self.uninstall(&installed)?;
+        }
+        written.map(|()| installed)
+    }
+
+    fn write(&mut self, entries: &KernelEntries, into: &mut Installed) -> Result<(), TableError> {
+        let mut entry = PolicyEntry {
+            exec_base: 0,
+            exec_columns: 0,
+            exec_start: 0,
+            exec_decisions: 0,
+            exec_default: entries.exec_default,
+            exec_unresolved: entries.exec_unresolved,
+            egress_default: entries.egress_default,
+            exec_classes: [0; 256],
+        };
+        if let Some(exec) = &entries.exec {
+            self.write_cells(&exec.cells, into)?;
+            self.write_decisions(&exec.decisions, into)?;
+            entry.exec_base = into.slots.start * 4;
+            entry.exec_columns = u32::from(exec.columns);
+            entry.exec_start = u32::from(exec.start);
+            entry.exec_decisions = into.decisions.start;
+            entry.exec_classes = exec.classes;
+        }
+        for prefix in &entries.egress {
+            self.write_prefix(prefix, into)?;
+        }
+        self.policies.insert(into.number, bytes::<_, POLICY>(&entry), 0).map_err(write("POLICIES"))
+    }
+
+    fn write_cells(&mut self, cells: &[u16], into: &mut Installed) -> Result<(), TableError> {
+        let slots = u32::try_from(cells.len().div_ceil(4)).unwrap_or(u32::MAX);
+        into.slots = self
+            .free_slots
+            .take(slots)
+            .ok_or(TableError::Full { table: "EXEC_CELLS", limit: limits::EXEC_CELLS_MAX })?;
+        for (slot, four) in into.slots.clone().zip(cells.chunks(4)) {
+            let packed =
+                four.iter().rev().fold(0u64, |packed, &cell| packed << 16 | u64::from(cell));
+            self.cells.set(slot, packed, 0).map_err(write("EXEC_CELLS"))?;
+        }
+        Ok(())
+    }
+
+    fn write_decisions(
+        &mut self,
+        decisions: &[pcigate_common::maps::Decision],
+        into: &mut Installed,
+    ) -> Result<(), TableError> {
+        let len = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        into.decisions = self.free_decisions.take(len).ok_or(TableError::Full {
+            table: "EXEC_DECISIONS",
+            limit: limits::EXEC_DECISIONS_MAX,
+        })?;
+        for (index, decision) in into.decisions.clone().zip(decisions) {
+            self.decisions
+                .set(index, bytes::<_, DECISION>(decision), 0)
+                .map_err(write("EXEC_DECISIONS"))?;
+        }
+        Ok(())
+    }
+
+    /// Ports first, then the prefix that leads to them.
+    fn write_prefix(
+        &mut self,
+        prefix: &pcigate_policy::entries::Prefix,
+        into: &mut Installed,
+    ) -> Result<(), TableError> {
+        let block = self.next_block;
+        self.next_block = self.next_block.wrapping_add(1).max(1);
+        let key = PrefixKey { policy: into.number.to_be_bytes(), address: prefix.address };
+        let bits = 32 + u32::from(prefix.bits);
+        into.prefixes.push((bits, key, Vec::with_capacity(prefix.ports.len())));
+        for &(protocol, port, decision) in &prefix.ports {
+            let port = PortKey { block, port, protocol, reserved: 0 };
+            self.ports
+                .insert(bytes::<_, PORT>(&port), bytes::<_, DECISION>(&decision), 0)
+                .map_err(write("PORTS"))?;
+            if let Some((_, _, ports)) = into.prefixes.last_mut() {
+                ports.push(port);
+            }
+        }
+        let key = Key::new(bits, bytes::<_, PREFIX>(&key));
+        self.prefixes.insert(&key, block, 0).map_err(write("EGRESS"))
+    }
+
+    /// Removes everything of a policy; entries that were never written are no error.
+    fn uninstall(&mut self, installed: &Installed) -> Result<(), TableError> {
+        gone(self.policies.remove(&installed.number)).map_err(write("POLICIES"))?;
+        for (bits, key, ports) in &installed.prefixes {
+            let key = Key::new(*bits, bytes::<_, PREFIX>(key));
+            gone(self.prefixes.remove(&key)).map_err(write("EGRESS"))?;
+            for port in ports {
+                gone(self.ports.remove(&bytes::<_, PORT>(port))).map_err(write("PORTS"))?;
+            }
+        }
+        self.free_slots.give_back(&installed.slots);
+        self.free_decisions.give_back(&installed.decisions);
+        Ok(())
+    }
+}
+
+fn take<M: TryFrom<aya::maps::Map>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, EnforcerError> {
+    ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(EnforcerError::Missing(name))
+}
+
+/// The bytes of a shared struct, as aya wants them (arrays of bytes are plain old data).
+fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> Bytes<N>
+where
+    Bytes<N>: Pod,
+{
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(value.as_bytes());
+    bytes
+}
+
+/// The map's own words for "full" become ours, with the remedy.
+fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
+    let limit = match table {
+        "WORKLOADS" => limits::WORKLOADS_MAX,
+        "POLICIES" => limits::POLICIES_MAX,
+        "EGRESS" => limits::PREFIXES_MAX,
+        _ => limits::PORTS_MAX,
+    };
+    move |source| match &source {
+        MapError::SyscallError(error) if is_full(&error.io_error) => {
+            TableError::Full { table, limit }
+        }
+        _ => TableError::Write { table, source },
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(7 | 12 | 28)) // E2BIG, ENOMEM, ENOSPC
+}
+
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(2) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,222 @@
+//! Keeps the kernel's maps equal to the compiled policies of the workloads that are there.
+//!
+//! [`Directory`] is its answer to the reading side: which workload a cgroup id is, and which rules
+//! a policy number stands for. Both outlive what they describe for a while, because records of it
+//! may still be in the rings.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use pcigate_policy::{
+    document::Documents,
+    entries::{CompileError, KernelEntries, Unenforceable},
+    mask::{Cut, Masked},
+    workload::Identity,
+};
+
+use crate::{
+    draft::{Rule, Workload},
+    enforcer::{TableError, Tables},
+    workloads::Found,
+};
+
+/// How long a workload that is gone can still be named.
+const REMEMBER: Duration = Duration::from_secs(60);
+/// Rule tables kept: two per policy number the kernel can hold.
+const RULE_TABLES_MAX: usize = 2048;
+
+/// Why a workload is not governed as its policies say. The kernel keeps what it had.
+#[derive(Debug, thiserror::Error)]
+pub enum GovernError {
+    /// The policies do not compile.
+    #[error("the policies of {pod} cannot be compiled")]
+    Compile {
+        /// `namespace/pod`.
+        pod: String,
+        /// Why.
+        #[source]
+        source: CompileError,
+    },
+    /// The kernel has no room or refuses.
+    #[error("the policies of {pod} cannot be put into the kernel")]
+    Tables {
+        /// `namespace/pod`.
+        pod: String,
+        /// Why.
+        #[source]
+        source: TableError,
+    },
+}
+
+/// The names behind a policy number.
+#[derive(Debug)]
+pub struct RuleTable {
+    /// First 8 bytes of the compiled policy's SHA-256.
+    pub hash: [u8; 8],
+    /// By rule number.
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// What numbers in kernel events mean.
+#[derive(Debug, Default)]
+pub struct Directory {
+    workloads: HashMap<u64, Arc<Workload>>,
+    rules: BTreeMap<u32, Arc<RuleTable>>,
+}
+
+impl Directory {
+    /// The workload of a governed cgroup.
+    #[must_use]
+    pub fn workload(&self, cgroup_id: u64) -> Option<&Arc<Workload>> {
+        self.workloads.get(&cgroup_id)
+    }
+
+    /// The rules of a policy number.
+    #[must_use]
+    pub fn rules(&self, policy: u32) -> Option<&Arc<RuleTable>> {
+        self.rules.get(&policy)
+    }
+}
+
+/// The directory, shared with the thread that reads the rings.
+pub type SharedDirectory = Arc<RwLock<Directory>>;
+
+/// Owns the kernel's tables.
+pub struct Governor {
+    documents: Documents,
+    tables: Tables,
+    directory: SharedDirectory,
+    /// Compiled, by hash of the set of selecting policies.
+    compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
+    governed: HashSet<u64>,
+    gone: HashMap<u64, Instant>,
+}
+
+impl Governor {
+    /// Begins with empty tables.
+    #[must_use]
+    pub fn new(documents: Documents, tables: Tables) -> Self {
+        Self {
+            documents,
+            tables,
+            directory: SharedDirectory::default(),
+            compiled: HashMap::new(),
+            governed: HashSet::new(),
+            gone: HashMap::new(),
+        }
+    }
+
+    /// For the reading side.
+    #[must_use]
+    pub fn directory(&self) -> SharedDirectory {
+        Arc::clone(&self.directory)
+    }
+
+    /// Makes the kernel govern exactly what was found. A workload that fails does not keep the
+    /// others from being governed; it stays as it was (at first: unknown).
+    pub fn apply(&mut self, found: &[Found]) -> Vec<GovernError> {
+        let mut errors = Vec::new();
+        for found in found {
+            if let Err(error) = self.govern(found) {
+                errors.push(error);
+            }
+        }
+        let present: HashSet<u64> = found.iter().map(|found| found.cgroup_id).collect();
+        let left: Vec<u64> = self.governed.difference(&present).copied().collect();
+        for cgroup_id in left {
+            self.governed.remove(&cgroup_id);
+            self.gone.insert(cgroup_id, Instant::now());
+            if let Err(source) = self.tables.release(cgroup_id) {
+                let pod = format!("cgroup {cgroup_id}");
+                errors.push(GovernError::Tables { pod, source });
+            }
+        }
+        self.forget(Instant::now());
+        errors
+    }
+
+    /// Other policies count from the next [`Self::apply`] on.
+    pub fn replace(&mut self, documents: Documents) {
+        self.documents = documents;
+        self.compiled.clear();
+    }
+
+    /// Governs one workload.
+    ///
+    /// # Errors
+    /// Its policies do not compile, or the kernel has no room for them.
+    pub fn govern(&mut self, found: &Found) -> Result<(), GovernError> {
+        let identity = &found.identity;
+        let pod = || format!("{}/{}", identity.namespace, identity.pod);
+        let entries = self
+            .compiled(identity)
+            .map_err(|source| GovernError::Compile { pod: pod(), source })?;
+        let refused = |source| GovernError::Tables { pod: pod(), source };
+        // The reading side must know the names before the kernel can send the numbers.
+        let number = self.tables.install(&entries).map_err(refused)?;
+        self.name(found, number, &entries);
+        self.tables.govern(found.cgroup_id, &entries).map_err(refused)?;
+        self.governed.insert(found.cgroup_id);
+        self.gone.remove(&found.cgroup_id);
+        Ok(())
+    }
+
+    /// What the policies ask for that this node cannot do, over all workloads seen so far.
+    #[must_use]
+    pub fn unenforceable(&self) -> Vec<Unenforceable> {
+        let mut all: Vec<_> =
+            self.compiled.values().flat_map(|entries| entries.unenforceable.clone()).collect();
+        all.sort_by(|a, b| (&a.policy, &a.rule).cmp(&(&b.policy, &b.rule)));
+        all.dedup_by(|a, b| a.policy == b.policy && a.rule == b.rule && a.why == b.why);
+        all
+    }
+
+    fn compiled(&mut self, identity: &Identity) -> Result<Arc<KernelEntries>, CompileError> {
+        let set = self.documents.select(identity);
+        let hash = set.hash();
+        if let Some(entries) = self.compiled.get(&hash) {
+            return Ok(Arc::clone(entries));
+        }
+        let entries = Arc::new(set.compile()?);
+        self.compiled.insert(hash, Arc::clone(&entries));
+        Ok(entries)
+    }
+
+    fn name(&self, found: &Found, number: u32, entries: &KernelEntries) {
+        let mut directory = write(&self.directory);
+        directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+        directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries)));
+        while directory.rules.len() > RULE_TABLES_MAX {
+            directory.rules.pop_first();
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let old = self.gone.extract_if(|_, since| now.duration_since(*since) > REMEMBER);
+        let old: Vec<u64> = old.map(|(cgroup_id, _)| cgroup_id).collect();
+        let mut directory = write(&self.directory);
+        for cgroup_id in old {
+            directory.workloads.remove(&cgroup_id);
+        }
+    }
+}
+
+fn rule_table(entries: &KernelEntries) -> RuleTable {
+    let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
+    let rules = entries.rules.iter().map(|rule| {
+        Arc::new(Rule { policy: masked(&rule.policy_name()), id: masked(rule.rule_id()) })
+    });
+    let mut hash = [0; 8];
+    for (to, from) in hash.iter_mut().zip(entries.hash) {
+        *to = from;
+    }
+    RuleTable { hash, rules: rules.collect() }
+}
+
+/// A poisoned lock only means that another thread panicked between two complete insertions.
+fn write(directory: &SharedDirectory) -> std::sync::RwLockWriteGuard<'_, Directory> {
+    directory.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,34 @@
+//! The node agent: the kernel programs' other half.
+//!
+//! The way of an event, in reading order: `sensor` takes it from the kernel's ring, `attribution`
+//! says who it was (`workloads`, `processes`), `recorder` makes a record of it in the `spool`,
+//! `exporter` sends it. The way of a policy: `workloads` finds who is there, `governor` compiles,
+//! `enforcer` writes the kernel's maps.
+
+mod atomic_file;
+pub mod config;
+pub mod policies;
+
+pub mod btf;
+pub mod cgroup;
+pub mod offsets;
+pub mod preflight;
+
+pub mod enforcer;
+pub mod governor;
+pub mod workloads;
+
+pub mod attribution;
+pub mod pipeline;
+pub mod processes;
+pub mod sensor;
+
+pub mod coverage;
+pub mod draft;
+pub mod exporter;
+pub mod recorder;
+pub mod spool;
+
+pub mod sandbox;
+
+pub mod running;

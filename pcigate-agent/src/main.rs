@@ -1,0 +1,78 @@
+//! `pcigate-agent`: the node agent's command line.
+
+mod doctor;
+mod exec;
+mod serve;
+mod uninstall;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use pcigate_agent::sandbox;
+use tracing_subscriber::EnvFilter;
+
+/// Makes PCI DSS controls unavoidable for the pods of a node.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Govern the pods of this node: the DaemonSet.
+    Serve(serve::Options),
+    /// Govern one command and its children on this machine.
+    Exec(exec::Options),
+    /// Tell what this node can and cannot enforce.
+    Doctor(doctor::Options),
+    /// Remove every pin, which ends what outlived the agent.
+    Uninstall(uninstall::Options),
+    #[command(name = sandbox::OUTER, hide = true)]
+    SandboxOuter(sandbox::Plan),
+    #[command(name = sandbox::INIT, hide = true)]
+    SandboxInit(sandbox::Plan),
+}
+
+/// Usage, configuration or the node is wrong; the command has not run.
+const CANNOT: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.verb {
+        // The stages of the sandbox stay single-threaded and silent.
+        Verb::SandboxOuter(plan) => sandbox::outer(&plan).map_err(anyhow::Error::from),
+        Verb::SandboxInit(plan) => sandbox::init(&plan).map_err(anyhow::Error::from),
+        Verb::Serve(options) => logged(|| serve::run(&options)),
+        Verb::Exec(options) => logged(|| exec::run(options)),
+        Verb::Doctor(options) => logged(|| doctor::run(&options)),
+        Verb::Uninstall(options) => logged(|| uninstall::run(&options)),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(CANNOT)
+        }
+    }
+}
+
+fn logged(run: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
+    let filter = EnvFilter::try_from_env("PCIGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    run()
+}
+
+/// One sentence, then what is behind it.
+#[expect(clippy::print_stderr, reason = "the error message of a command")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("pcigate-agent: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+}

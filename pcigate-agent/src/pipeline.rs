@@ -1,0 +1,145 @@
+//! The thread between the kernel's rings and the recorder: drain, attribute, hand over.
+//!
+//! It never waits for the recorder. While that has no room, records stay in the rings, and what
+//! finds the rings full is counted by the kernel and becomes a Lost record.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pcigate_common::maps::Ring;
+
+use crate::{
+    attribution::Attribution,
+    draft::{Draft, Event, Lost, LostReason, Queue},
+    recorder::RecorderHandle,
+    sensor::{Batch, Sensor},
+};
+
+/// Records taken from a ring at a time: bounds the memory of a batch to some 20 MiB.
+const BATCH_RECORDS: usize = 4096;
+
+/// How long the reader lets the recorder catch up.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The running thread.
+pub struct Pipeline {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Starts reading.
+///
+/// # Errors
+/// The thread cannot be made.
+pub fn start(
+    sensor: Sensor,
+    attribution: Attribution,
+    recorder: RecorderHandle,
+) -> io::Result<Pipeline> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let reader = Reader { sensor, attribution, recorder, batch: Batch::default() };
+    let thread = std::thread::Builder::new()
+        .name("sensor".to_owned())
+        .spawn(move || reader.run(&stopped))?;
+    Ok(Pipeline { thread, stop })
+}
+
+impl Pipeline {
+    /// Reads what is still in the rings, hands it over, and ends.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        if self.thread.join().is_err() {
+            tracing::error!("the sensor thread ended by a panic");
+        }
+    }
+}
+
+/// What a turn came to.
+enum Turn {
+    Moved,
+    Empty,
+    NoRoom,
+}
+
+struct Reader {
+    sensor: Sensor,
+    attribution: Attribution,
+    recorder: RecorderHandle,
+    batch: Batch,
+}
+
+impl Reader {
+    fn run(mut self, stop: &AtomicBool) {
+        loop {
+            // Read before the turn: what was in the rings when the stop came is still taken.
+            let last = stop.load(Ordering::Acquire);
+            match self.turn() {
+                Turn::Moved => continue,
+                Turn::Empty if last => return self.report_lost(),
+                Turn::Empty => self.sensor.wait(),
+                // Not `wait`, which would return at once: the rings are not empty.
+                Turn::NoRoom => std::thread::sleep(PAUSE),
+            }
+            self.report_lost();
+        }
+    }
+
+    /// Moves one batch.
+    fn turn(&mut self) -> Turn {
+        // A batch may hold that many of each ring.
+        let limit = (self.recorder.room() / 2).min(BATCH_RECORDS);
+        if limit == 0 {
+            return Turn::NoRoom;
+        }
+        self.sensor.drain(&mut self.batch, limit);
+        if self.batch.is_empty() {
+            return Turn::Empty;
+        }
+        self.attribution.tick();
+        let mut drafts: Vec<Draft> =
+            self.batch.events().map(|event| self.attribution.draft(&event)).collect();
+        if let Some(error) = self.batch.undecodable().first() {
+            tracing::error!(%error, "the kernel programs and this agent do not match");
+            let count = self.batch.undecodable().len() as u64;
+            drafts.push(lost(Queue::Events, LostReason::Undecodable, count));
+        }
+        // A refusal is counted by the recorder itself.
+        let _ = self.recorder.record(drafts);
+        Turn::Moved
+    }
+
+    fn report_lost(&mut self) {
+        match self.sensor.take_lost() {
+            Ok(lost_by_ring) => {
+                let drafts = lost_by_ring.into_iter().map(|(ring, count)| {
+                    let queue = match ring {
+                        Ring::Events => Queue::Events,
+                        Ring::Verdicts => Queue::Verdicts,
+                    };
+                    lost(queue, LostReason::RingFull, count)
+                });
+                let _ = self.recorder.record(drafts.collect());
+            }
+            Err(error) => tracing::error!(%error, "cannot read the kernel's loss counters"),
+        }
+    }
+}
+
+fn lost(queue: Queue, reason: LostReason, count: u64) -> Draft {
+    Draft::agent(now_unix_nano(), Event::Lost(Lost { count, reason, queue }))
+}
+
+/// The wall clock, ns since 1970; never 0.
+#[must_use]
+pub fn now_unix_nano() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,198 @@
+//! What this node can do, found out before anything is promised. Each check has a name, a finding
+//! and, where something is missing, a remedy.
+
+use std::{fs, path::Path};
+
+use caps::{CapSet, Capability};
+
+use crate::{
+    btf::{self, Btf},
+    cgroup, offsets,
+};
+
+/// The list of active security modules.
+const LSM_LIST: &str = "/sys/kernel/security/lsm";
+/// Where BPF objects are pinned.
+pub const BPFFS: &str = "/sys/fs/bpf";
+/// The kernel programs use atomic fetch instructions (5.12) and are tested from 6.1 on.
+const KERNEL_MIN: (u32, u32) = (5, 12);
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is missing.
+    Ok,
+    /// The agent works, but not as far as it could.
+    Limited,
+    /// The agent cannot work.
+    Missing,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Stable name.
+    pub name: &'static str,
+    /// How it ended.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Check {
+    fn new(name: &'static str, state: State, detail: impl Into<String>, remedy: &str) -> Self {
+        Self { name, state, detail: detail.into(), remedy: remedy.to_owned() }
+    }
+}
+
+/// Looks at everything that needs no program to be loaded.
+#[must_use]
+pub fn checks() -> Vec<Check> {
+    vec![kernel(), privileges(), types(), cgroups(), bpffs(Path::new(BPFFS)), lsm()]
+}
+
+/// The first thing without which nothing can be enforced, as one sentence with its remedy.
+#[must_use]
+pub fn obstacle() -> Option<String> {
+    let needed = [kernel(), privileges(), types(), cgroups()];
+    let missing = needed.into_iter().find(|check| check.state == State::Missing)?;
+    Some(format!("{}: {}", missing.detail, missing.remedy))
+}
+
+fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let state = match version(release) {
+        Some(version) if version < KERNEL_MIN => State::Missing,
+        _ => State::Ok,
+    };
+    let remedy = if state == State::Ok { "" } else { "run Linux 6.1 or newer" };
+    Check::new("kernel", state, format!("Linux {release}"), remedy)
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn privileges() -> Check {
+    let needed = [
+        Capability::CAP_BPF,
+        Capability::CAP_PERFMON,
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_SYS_ADMIN,
+    ];
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    let missing: Vec<_> = needed.into_iter().filter(|&c| !has(c)).map(|c| c.to_string()).collect();
+    if missing.is_empty() {
+        return Check::new("privileges", State::Ok, "all capabilities needed are there", "");
+    }
+    let detail = format!("capabilities are missing: {}", missing.join(", "));
+    Check::new("privileges", State::Missing, detail, "run pcigate-agent as root")
+}
+
+fn types() -> Check {
+    match Btf::read(Path::new(btf::VMLINUX)).and_then(|btf| offsets::find(&btf)) {
+        Ok(_) => Check::new("type-information", State::Ok, "every field needed is known", ""),
+        Err(error) => Check::new(
+            "type-information",
+            State::Missing,
+            error.to_string(),
+            "run a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+    }
+}
+
+fn cgroups() -> Check {
+    match cgroup::mount_point() {
+        Ok(mount) => {
+            let detail = format!("cgroup v2 is mounted at {}", mount.display());
+            Check::new("cgroup2", State::Ok, detail, "")
+        }
+        Err(_) => Check::new(
+            "cgroup2",
+            State::Missing,
+            "no cgroup2 filesystem is mounted",
+            "mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with \
+             systemd.unified_cgroup_hierarchy=1",
+        ),
+    }
+}
+
+/// Whether links can be pinned at `mount`, which `serve` needs.
+#[must_use]
+pub fn bpffs(mount: &Path) -> Check {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let options = mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (Path::new(point) == mount && kind == "bpf").then(|| fields.next().unwrap_or(""))
+    });
+    let shown = mount.display();
+    match options {
+        None => Check::new(
+            "bpffs",
+            State::Limited,
+            format!("no bpffs at {shown}: enforcement cannot outlive the agent"),
+            &format!("mount -t bpf bpf {shown}"),
+        ),
+        Some(options) if options.split(',').any(|option| option == "ro") => Check::new(
+            "bpffs",
+            State::Limited,
+            format!("the bpffs at {shown} is read-only: enforcement cannot outlive the agent"),
+            &format!("mount -o remount,rw {shown}"),
+        ),
+        Some(_) => Check::new("bpffs", State::Ok, format!("bpffs at {shown}"), ""),
+    }
+}
+
+fn lsm() -> Check {
+    match bpf_lsm_listed() {
+        Ok(()) => Check::new("bpf-lsm", State::Ok, "bpf is among the active LSMs", ""),
+        Err(detail) => Check::new(
+            "bpf-lsm",
+            State::Limited,
+            format!("{detail}: execs are refused by SIGKILL before the first instruction"),
+            "for EPERM instead, mount securityfs at /sys/kernel/security and boot with `bpf` in the \
+             lsm= list",
+        ),
+    }
+}
+
+/// Whether `bpf` is in the list of active security modules. A program for an inactive one loads,
+/// attaches and never fires.
+///
+/// # Errors
+/// What stands against it, without a remedy.
+pub fn bpf_lsm_listed() -> Result<(), String> {
+    let list = fs::read_to_string(LSM_LIST).map_err(|error| {
+        format!("the list of active LSMs is not readable ({LSM_LIST}: {error})")
+    })?;
+    if list.trim().split(',').any(|name| name == "bpf") {
+        Ok(())
+    } else {
+        Err(format!("bpf is not among the active LSMs ({})", list.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_compared_as_numbers() {
+        assert_eq!(version("6.1.0-32-cloud-amd64"), Some((6, 1)));
+        assert!(version("5.4.0").unwrap() < KERNEL_MIN);
+        assert!(version("5.15.1").unwrap() > KERNEL_MIN);
+        assert_eq!(version("strange"), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_no_bpffs_is_named_with_the_remedy() {
+        let check = bpffs(Path::new("/proc"));
+        assert_eq!(check.state, State::Limited);
+        assert_eq!(check.remedy, "mount -t bpf bpf /proc");
+    }
+}

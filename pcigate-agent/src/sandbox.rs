@@ -1,0 +1,201 @@
+//! The sandbox of `pcigate-agent exec`: two stages of this same binary between the agent and CMD.
+//!
+//! ```text
+//! agent ── outer: new pid, mount and ipc namespaces, waits
+//!            └─ init (pid 1 inside): mounts, cgroup, capabilities, seccomp, then starts CMD
+//!                 └─ CMD: governed from its first instruction
+//! ```
+//!
+//! The sandbox keeps CMD from leaving its cgroup and from touching the agent also where the kernel
+//! has no BPF-LSM. It is no container: CMD sees the machine's files and network.
+
+mod mounts;
+mod privileges;
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+};
+
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+/// Sub-command of the outer stage; not for people.
+pub const OUTER: &str = "sandbox-outer";
+/// Sub-command of pid 1.
+pub const INIT: &str = "sandbox-init";
+/// Exit code where CMD does not exist, as shells have it.
+const NOT_FOUND: u8 = 127;
+/// Exit code where CMD cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+
+/// What the stages need to know.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Plan {
+    /// Directory of the governed cgroup.
+    #[arg(long)]
+    pub cgroup: PathBuf,
+    /// Directories of the agent, hidden from CMD.
+    #[arg(long)]
+    pub hide: Vec<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Why the sandbox cannot be made. CMD has not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A namespace is refused.
+    #[error(
+        "cannot make the sandbox's namespaces: run as root, and allow pid and mount namespaces"
+    )]
+    Namespaces(#[source] Errno),
+    /// A mount is refused.
+    #[error("cannot {action} {path} in the sandbox")]
+    Mount {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Errno,
+    },
+    /// The cgroup does not take the process.
+    #[error("cannot enter the cgroup {path}")]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A privilege cannot be dropped.
+    #[error("cannot drop privileges: {what}")]
+    Privileges {
+        /// Which step failed and how.
+        what: String,
+    },
+    /// A stage does not start or cannot be waited for.
+    #[error("cannot run the next stage of the sandbox")]
+    Stage(#[source] io::Error),
+}
+
+/// The command that starts the outer stage; it inherits standard input and output.
+#[must_use]
+pub fn command(plan: &Plan) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(OUTER).args(arguments(plan));
+    command
+}
+
+fn arguments(plan: &Plan) -> Vec<OsString> {
+    let mut arguments = vec!["--cgroup".into(), plan.cgroup.clone().into()];
+    for hidden in &plan.hide {
+        arguments.extend(["--hide".into(), hidden.clone().into()]);
+    }
+    arguments.push("--".into());
+    arguments.extend(plan.command.iter().cloned());
+    arguments
+}
+
+/// The outer stage: enters fresh namespaces by starting pid 1 in them. Its exit code is CMD's.
+///
+/// # Errors
+/// Namespaces are refused, or pid 1 does not start.
+pub fn outer(plan: &Plan) -> Result<u8, SandboxError> {
+    die_with_parent()?;
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)
+        .map_err(SandboxError::Namespaces)?;
+    let mut init = Command::new("/proc/self/exe");
+    init.arg(INIT).args(arguments(plan));
+    let status = init.status().map_err(SandboxError::Stage)?;
+    Ok(code(status))
+}
+
+/// Pid 1 of the sandbox: shuts every door behind itself, starts CMD, reaps until CMD ends.
+///
+/// # Errors
+/// A door does not shut; CMD has not been started then.
+pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
+    die_with_parent()?;
+    mounts::seal(&plan.hide)?;
+    join(&plan.cgroup)?;
+    mounts::forbid_writing()?;
+    privileges::drop_all()?;
+    let Some((program, arguments)) = plan.command.split_first() else {
+        return Ok(NOT_FOUND);
+    };
+    let mut child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(not_started(program, &error)),
+    };
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    reap_until(pid).unwrap_or_else(|| child.wait().map(code).map_err(SandboxError::Stage))
+}
+
+/// Nothing of the sandbox outlives the agent. Signals are for CMD: the terminal sends them to the
+/// whole group, and the agent to CMD's processes.
+fn die_with_parent() -> Result<(), SandboxError> {
+    let wrong =
+        |what: &str, errno: Errno| SandboxError::Privileges { what: format!("{what}: {errno}") };
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| wrong("PR_SET_PDEATHSIG", errno))?;
+    let mut all = SigSet::all();
+    all.remove(Signal::SIGCHLD);
+    all.thread_block().map_err(|errno| wrong("blocking signals", errno))
+}
+
+fn join(cgroup: &Path) -> Result<(), SandboxError> {
+    let procs = cgroup.join("cgroup.procs");
+    fs::write(&procs, "0")
+        .map_err(|source| SandboxError::Cgroup { path: cgroup.to_owned(), source })
+}
+
+#[expect(clippy::print_stderr, reason = "what a shell would say, where a shell would say it")]
+fn not_started(program: &OsString, error: &io::Error) -> u8 {
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
+    let why = if refused { " (by file permissions, or refused by policy)" } else { "" };
+    eprintln!("pcigate-agent: {}: {error}{why}", program.display());
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+}
+
+/// Reaps every orphan until `pid` ends. `None` where there is nothing left to wait for.
+fn reap_until(pid: Pid) -> Option<Result<u8, SandboxError>> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(ended, code)) if ended == pid => {
+                return Some(Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
+            }
+            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => {
+                return Some(Ok(by_signal(signal as i32)));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Exit code of a stage, 128 + signal where one ended it, as shells have it.
+#[must_use]
+pub fn code(status: ExitStatus) -> u8 {
+    match status.code() {
+        Some(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+        None => by_signal(status.signal().unwrap_or(0)),
+    }
+}
+
+fn by_signal(signal: i32) -> u8 {
+    u8::try_from(128 + (signal & 0x7f)).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,194 @@
+//! `pcigate-agent serve`: the DaemonSet.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use pcigate_agent::{
+    cgroup::{self, Cgroup},
+    config::{self, Config, Workloads},
+    draft::CoverageState,
+    exporter, policies, preflight,
+    running::{Agent, Plan, open_spool},
+    workloads::{Found, file},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the pod list and the cgroups are looked at again. A new cgroup is an unknown workload
+/// until then, treated by `unknownWorkloads`.
+const SCAN_EVERY: Duration = Duration::from_millis(250);
+/// How long records may take to the collector when the agent stops; the rest stays in the spool.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+/// Where the kubelet keeps pods, by cgroup driver.
+const POD_ROOTS: [&str; 2] = ["kubepods.slice", "kubepods"];
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+SIGHUP reads the policies again. SIGTERM stops the agent; what it has pinned goes on enforcing \
+(`pcigate-agent uninstall` ends it).")]
+pub struct Options {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Print every key with its default and meaning, and end.
+    #[arg(long)]
+    print_config: bool,
+    /// Where bpffs is mounted.
+    #[arg(long, value_name = "DIR", default_value = preflight::BPFFS)]
+    bpffs: PathBuf,
+    /// Keep what can be read of damaged spool segments, set the files aside, and report the rest as
+    /// a gap.
+    #[arg(long)]
+    set_aside_corrupt_spool: bool,
+}
+
+/// Governs until it is told to stop.
+#[expect(clippy::print_stdout, reason = "--print-config")]
+pub fn run(options: &Options) -> anyhow::Result<u8> {
+    if options.print_config {
+        print!("{}", Config::documented());
+        return Ok(0);
+    }
+    let config = Config::read(&options.config)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(serve(options, config))
+}
+
+#[expect(clippy::print_stdout, reason = "the one line that says it enforces")]
+async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let documents = policies::read(&config.policies)?;
+    if let Some(obstacle) = preflight::obstacle() {
+        bail!(obstacle);
+    }
+    let root = governed_root(config.cgroup_root.as_deref())?;
+    let bpffs = preflight::bpffs(&options.bpffs);
+    if bpffs.state != preflight::State::Ok {
+        bail!("{}: {}", bpffs.detail, bpffs.remedy);
+    }
+    let found = find(&config.workloads, &root)?;
+    let directory = config.state_dir.join("spool");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
+    let spool = open_spool(&directory, options.set_aside_corrupt_spool)?;
+    let plan = Plan {
+        unknown: config.unknown_workloads,
+        documents,
+        node: node_name(&config)?,
+        spool,
+        witness_dir: config.state_dir.join("witness"),
+        collector: config.collector.clone(),
+        pins: Some(options.bpffs.join("pcigate").join(root.id.to_string())),
+        root: root.clone(),
+    };
+    let mut agent = Agent::start(plan, &found)?;
+    println!("pcigate-agent ready: governing {}", root.path.display());
+    let mut scan = tokio::time::interval(SCAN_EVERY);
+    let mut trouble = String::new();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload(&mut agent, &config),
+            _ = scan.tick() => look(&mut agent, &config.workloads, &root, &mut trouble),
+        }
+    }
+    let end =
+        agent.stop("the agent was told to stop; pinned enforcement goes on", SEND_WITHIN).await?;
+    if let Some(undrained) = end.undrained {
+        tracing::warn!("{undrained}");
+    }
+    match end.unwritten {
+        Some(error) => Err(error).context("the last records are lost"),
+        None => Ok(0),
+    }
+}
+
+/// Makes the kernel govern what is there now. A source that fails leaves what was; the same trouble
+/// is told once.
+fn look(agent: &mut Agent, source: &Workloads, root: &Cgroup, trouble: &mut String) {
+    let now = match find(source, root) {
+        Ok(found) => {
+            let errors = agent.governor.apply(&found);
+            errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
+        }
+        Err(error) => format!("{error:#}"),
+    };
+    if now != *trouble {
+        if now.is_empty() {
+            tracing::info!("the workloads are governed again");
+        } else {
+            tracing::error!("{now}");
+        }
+        *trouble = now;
+    }
+}
+
+/// Reads the policies again; wrong ones change nothing.
+fn reload(agent: &mut Agent, config: &Config) {
+    let message = match policies::read(&config.policies) {
+        Ok(documents) => {
+            agent.governor.replace(documents);
+            "the policies were read again".to_owned()
+        }
+        Err(error) => {
+            tracing::error!("the policies stay as they were: {error}");
+            "policies with mistakes were refused; those before stay in force".to_owned()
+        }
+    };
+    if let Err(error) = agent.record_coverage(CoverageState::Change, &message) {
+        tracing::error!("{error:#}");
+    }
+}
+
+fn find(source: &Workloads, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
+    let Workloads::File(path) = source;
+    let pods = file::read(path)?;
+    Ok(file::find(&root.path, &pods)?)
+}
+
+fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {
+    if let Some(path) = configured {
+        return Ok(cgroup::open(path)?);
+    }
+    let mount = cgroup::mount_point()?;
+    let roots = POD_ROOTS.map(|name| mount.join(name));
+    match roots.iter().find(|path| path.is_dir()) {
+        Some(path) => Ok(cgroup::open(path)?),
+        None => bail!(
+            "no kubepods cgroup below {}: set cgroupRoot to the cgroup that holds the pods",
+            mount.display()
+        ),
+    }
+}
+
+/// The certificate's name; a configured one must be the same, or the collector would refuse.
+fn node_name(config: &Config) -> anyhow::Result<String> {
+    let own = config.collector.as_ref().map(|collector| exporter::node_name_of(&collector.tls_dir));
+    match (own.transpose()?, &config.node_name) {
+        (Some(own), Some(configured)) if own != *configured => bail!(
+            "nodeName is `{configured}`, but the certificate is for node `{own}`: make them equal \
+             or leave nodeName out"
+        ),
+        (Some(own), _) => Ok(own),
+        (None, Some(configured)) => Ok(configured.clone()),
+        (None, None) => {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+            Ok(name.trim().to_owned())
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,250 @@
+//! Opening a spool: making a new one, and recovering from whatever ended the last run.
+
+use std::collections::VecDeque;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use pcigate_proto::record::RECORD_BYTES_MAX;
+use rand_core::{OsRng, RngCore as _};
+
+use super::cursor::Cursor;
+use super::error::{SpoolError, io, write_error};
+use super::format::{FRAME_BYTES, HEADER_BYTES};
+use super::segment::{self, End, Segment};
+use super::{Limits, SEGMENT_BYTES_MAX, Spool};
+
+pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
+    check(limits)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| io(error, "make the directory", dir))?;
+    // What is durable in a directory is not, while the directory itself is not.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|parent| parent.sync_all())
+        .map_err(|error| io(error, "sync the directory above", dir))?;
+    let lock = lock(dir)?;
+    let files = segment_files(dir)?;
+    let epoch = epoch(dir, files.is_empty())?;
+    let mut cursor = Cursor::open(dir, epoch)?;
+    let mut segments = segments(files, &epoch, &cursor)?;
+    let last_seq = segments.back().map_or(0, |segment| segment.last_seq);
+    let newest_first = segments.back().map_or(0, |segment| segment.first_seq);
+    let (active, next_seq) = if newest_first == 0 || newest_first < cursor.newest() {
+        let next_seq = behind_missing_newest(&cursor, last_seq);
+        let (segment, file) = segment::create(dir, &epoch, next_seq)?;
+        cursor.set_newest(next_seq)?;
+        segments.push_back(segment);
+        (file, next_seq)
+    } else {
+        (active(segments.back(), dir)?, last_seq + 1)
+    };
+    let used_bytes = segments.iter().map(|segment| segment.bytes).sum();
+    Ok(Spool {
+        dir: dir.to_owned(),
+        limits,
+        epoch,
+        cursor,
+        segments,
+        active,
+        staged: Vec::new(),
+        staged_marks: Vec::new(),
+        next_seq,
+        durable_seq: next_seq - 1,
+        used_bytes,
+        reader: None,
+        #[cfg(test)]
+        fail_write_after: None,
+        _lock: lock,
+    })
+}
+
+fn check(limits: Limits) -> Result<(), SpoolError> {
+    let Limits { total_bytes, segment_bytes, reserve_bytes } = limits;
+    let frame = (HEADER_BYTES + FRAME_BYTES + RECORD_BYTES_MAX) as u64;
+    let sensible = (frame..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
+        && segment_bytes <= total_bytes / 4
+        && reserve_bytes <= total_bytes / 4;
+    if sensible {
+        Ok(())
+    } else {
+        Err(SpoolError::Limits { total_bytes, segment_bytes, reserve_bytes })
+    }
+}
+
+/// Takes the spool for this process, until the file is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File, SpoolError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| io(error, "open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error, "lock", &path)),
+    }
+}
+
+/// Segments in the directory by first seq, in order. Other files are none of our business.
+pub(super) fn segment_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, SpoolError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|error| io(error, "list", dir))? {
+        let path = entry.map_err(|error| io(error, "list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let first_seq = name.strip_suffix(".seg").and_then(|seq| seq.parse().ok()).unwrap_or(0);
+        if first_seq > 0 && name == segment::file_name(first_seq) {
+            files.push((first_seq, path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The spool's epoch; made where there is none and `may_make` says that nothing hangs on it.
+pub(super) fn epoch(dir: &Path, may_make: bool) -> Result<[u8; 16], SpoolError> {
+    let path = dir.join("epoch");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut epoch = [0; 16];
+            match hex::decode_to_slice(text.trim_end(), &mut epoch) {
+                Ok(()) => Ok(epoch),
+                Err(_) => Err(lost_epoch(path, "it does not hold 32 hex digits")),
+            }
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(error, "read", &path)),
+        Err(_) if !may_make => Err(lost_epoch(path, "it is missing, but there are segments")),
+        Err(_) => {
+            let mut epoch = [0; 16];
+            OsRng.fill_bytes(&mut epoch);
+            crate::atomic_file::replace(&path, format!("{}\n", hex::encode(epoch)).as_bytes())
+                .map_err(|error| write_error(error, &path))?;
+            Ok(epoch)
+        }
+    }
+}
+
+fn lost_epoch(path: PathBuf, problem: &'static str) -> SpoolError {
+    SpoolError::State {
+        path,
+        problem,
+        remedy: "restore the file, or move the whole spool directory aside: a new spool with a \
+                 new epoch is made then",
+    }
+}
+
+fn segments(
+    files: Vec<(u64, PathBuf)>,
+    epoch: &[u8; 16],
+    cursor: &Cursor,
+) -> Result<VecDeque<Segment>, SpoolError> {
+    let mut segments: VecDeque<Segment> = VecDeque::new();
+    let mut files = files.into_iter().peekable();
+    while let Some((first_seq, path)) = files.next() {
+        let next_first = next_first(files.peek(), first_seq, cursor);
+        if next_first.is_some_and(|next| next - 1 <= cursor.acked()) {
+            std::fs::remove_file(&path).map_err(|error| io(error, "delete", &path))?;
+            continue;
+        }
+        let bytes = segment::load(&path)?;
+        let (segment, end) = segment::scan(&path, &bytes, first_seq, epoch)?;
+        match judge(&segment, end, next_first, cursor) {
+            Judgement::Whole => segments.push_back(segment),
+            Judgement::CutOff => {
+                let cut_bytes = bytes.len() as u64 - segment.bytes;
+                tracing::warn!(file = %path.display(), cut_bytes, "cut off an unfinished write");
+                cut(&segment)?;
+                segments.push_back(segment);
+            }
+            Judgement::NeverBegun => {
+                std::fs::remove_file(&path).map_err(|error| io(error, "delete", &path))?;
+            }
+            Judgement::Corrupt { last_seq } => {
+                let (offset, first_seq) = (segment.bytes, segment.last_seq + 1);
+                return Err(SpoolError::Corrupt { path, offset, first_seq, last_seq });
+            }
+        }
+    }
+    Ok(segments)
+}
+
+/// Where the segment behind this one begins, be it there or known to the cursor only.
+pub(super) fn next_first(
+    next: Option<&(u64, PathBuf)>,
+    first_seq: u64,
+    cursor: &Cursor,
+) -> Option<u64> {
+    let missing = Some(cursor.newest()).filter(|newest| *newest > first_seq);
+    next.map(|(next_first, _)| *next_first).or(missing)
+}
+
+/// What recovery makes of a scanned segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Whole,
+    /// Behind the last valid frame lies a write that was never durable.
+    CutOff,
+    /// Not even its header was durable.
+    NeverBegun,
+    /// Bytes that were durable are gone; `last_seq` is the last number at stake, where known.
+    Corrupt {
+        last_seq: Option<u64>,
+    },
+}
+
+pub(super) fn judge(
+    segment: &Segment,
+    end: End,
+    next_first: Option<u64>,
+    cursor: &Cursor,
+) -> Judgement {
+    if let Some(next) = next_first {
+        return if end == End::Clean && segment.last_seq < next {
+            Judgement::Whole
+        } else {
+            Judgement::Corrupt { last_seq: Some(next - 1) }
+        };
+    }
+    let lost_acked = segment.last_seq < cursor.acked();
+    match end {
+        End::Damaged { next_seq } => Judgement::Corrupt { last_seq: Some(next_seq - 1) },
+        End::Torn if segment.bytes == 0 && cursor.newest() < segment.first_seq => {
+            Judgement::NeverBegun
+        }
+        End::Torn if segment.bytes == 0 => Judgement::Corrupt { last_seq: None },
+        End::Clean | End::Torn if lost_acked => Judgement::Corrupt { last_seq: None },
+        End::Torn => Judgement::CutOff,
+        End::Clean => Judgement::Whole,
+    }
+}
+
+fn cut(segment: &Segment) -> Result<(), SpoolError> {
+    let file = OpenOptions::new().write(true).open(&segment.path);
+    file.and_then(|file| {
+        file.set_len(segment.bytes)?;
+        file.sync_all()
+    })
+    .map_err(|error| io(error, "cut off the end of", &segment.path))
+}
+
+fn active(newest: Option<&Segment>, dir: &Path) -> Result<File, SpoolError> {
+    let path = newest.map_or(dir, |segment| segment.path.as_path());
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| io(error, "open for writing", path))
+}
+
+/// The number to go on with when the newest segment is not there.
+fn behind_missing_newest(cursor: &Cursor, last_seq: u64) -> u64 {
+    let missing = cursor.newest();
+    let behind = if missing == 0 { 1 } else { missing + segment::records_behind(0) };
+    behind.max(last_seq + 1).max(cursor.acked() + 1)
+}

@@ -1,0 +1,94 @@
+//! Durable writing: a file counts only when it and the directories that name it are synced.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Files kept open at a time between writing and syncing them.
+const OPEN_FILES_MAX: usize = 128;
+
+/// A file or directory that the system refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}")]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// The file.
+    pub path: String,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// Puts a name to a system error.
+    pub fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { action, path: path.display().to_string(), source }
+    }
+}
+
+/// Makes a directory and its parents with `mode`, unless it exists.
+pub fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| FileError::new("create", path, source))
+}
+
+/// Writes log files below `root` and syncs them with all directories on the way.
+pub fn write_durably(root: &Path, files: &[pcigate_ledger::File]) -> Result<(), FileError> {
+    let mut dirs = BTreeSet::new();
+    for some in files.chunks(OPEN_FILES_MAX) {
+        let mut open = Vec::with_capacity(some.len());
+        for file in some {
+            let path = root.join(file.path.to_string());
+            note_dirs(root, &path, &mut dirs)?;
+            let written = File::create(&path).and_then(|mut system_file| {
+                system_file.write_all(&file.bytes)?;
+                Ok(system_file)
+            });
+            let system_file = written.map_err(|error| FileError::new("write", &path, error))?;
+            open.push((path, system_file));
+        }
+        for (path, file) in open {
+            file.sync_data().map_err(|source| FileError::new("sync", &path, source))?;
+        }
+    }
+    dirs.iter().try_for_each(|dir| sync_dir(dir))
+}
+
+/// Replaces a file as a whole: after a crash there is the old content or the new one.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(mode).open(&temporary);
+    let written = opened.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|source| FileError::new("write", &temporary, source))?;
+    fs::rename(&temporary, path).map_err(|source| FileError::new("replace", path, source))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Makes the directories of `path` below `root` and notes all of them for syncing, also those
+/// that exist: an earlier attempt may have made them and failed before its sync.
+fn note_dirs(root: &Path, path: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(), FileError> {
+    let Some(parent) = path.parent().filter(|parent| !dirs.contains(*parent)) else {
+        return Ok(());
+    };
+    make_dir(parent, 0o700)?;
+    for dir in parent.ancestors().take_while(|dir| dir.starts_with(root)) {
+        dirs.insert(dir.to_owned());
+    }
+    Ok(())
+}
+
+fn sync_dir(path: &Path) -> Result<(), FileError> {
+    let synced = File::open(path).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| FileError::new("sync", path, source))
+}

@@ -1,0 +1,22 @@
+//! The collector: takes records from nodes, keeps them in the ledger, answers people.
+//!
+//! ```text
+//! node ─▶ ingest ─▶ bounded queue ─▶ writer (one thread) ─▶ ledger on disk ─▶ Ack
+//!                                      ▲ Query records          │
+//! person ─▶ evidence ──────────────────┘◀───────────────────────┘ reads files
+//! ```
+//!
+//! The ledger is the truth; `index/cursors` can be deleted and is rebuilt from it. Nothing here
+//! looks into what a record says beyond its completeness, and no record content is ever logged.
+
+pub mod config;
+pub mod cursors;
+pub mod evidence;
+pub mod identity;
+pub mod index;
+pub mod ingest;
+pub mod issue;
+pub mod ledger;
+pub mod records;
+pub mod server;
+pub mod writer;

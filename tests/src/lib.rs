@@ -1,0 +1,36 @@
+//! What kernel and system tests share: a governed cgroup, the programs under test, waiting for a
+//! condition with a deadline. Tests themselves are in `tests/`.
+
+pub mod kernel;
+pub mod site;
+pub mod system_calls;
+pub mod wait;
+
+use std::path::PathBuf;
+
+/// A program of this workspace, built by `cargo xtask test` beside the tests.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a process has a path");
+    // target/debug/deps/kernel-… → target/debug
+    let directory =
+        test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps");
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// Fails loudly where a test cannot run, instead of passing without having looked.
+///
+/// # Panics
+/// Not root.
+pub fn need_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "kernel and system tests need root: run `sudo cargo xtask test` \
+         (`cargo xtask test --no-root` runs the others)"
+    );
+}

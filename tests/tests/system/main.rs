@@ -1,0 +1,9 @@
+//! System tests: collector, agent and CLI as processes, over real mTLS, on real kernel events.
+//! They need root.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod bad_input;
+mod evidence;
+mod outages;
+mod sandbox;
+mod serve;

@@ -1,0 +1,134 @@
+//! `exec` holds its command also where BPF-LSM is missing.
+
+use std::{fs, path::Path, process::Command};
+
+use nix::sys::signal::Signal;
+use pcigate_agent::cgroup;
+use pcigate_tests::{
+    site::{Site, fail, output, start, succeed},
+    wait,
+};
+
+fn exec(site: &Site, command: &[&str]) -> Command {
+    let mut agent = site.command("pcigate-agent");
+    agent.args(["exec", "--policy", "policy.yaml", "--state-dir", "exec"]);
+    agent.args(["--name", "payments/billing-bot", "--service-account", "billing-bot"]);
+    agent.args(["--label", "app=billing-bot", "--"]).args(command);
+    agent
+}
+
+fn left_over() -> Vec<String> {
+    let mount = cgroup::mount_point().unwrap();
+    let names = fs::read_dir(mount).unwrap().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("pcigate-exec-")).collect()
+}
+
+#[test]
+fn the_command_can_neither_leave_nor_touch_the_agent() {
+    let site = Site::new();
+    let probe = pcigate_tests::program("pcigate-probe").display().to_string();
+    let cgroup = cgroup::mount_point().unwrap().join("cgroup.procs").display().to_string();
+    let spool = site.path("exec/node-1/0/spool/epoch").display().to_string();
+    let expected = [
+        (format!("write:{cgroup}"), "EROFS"),
+        ("write:/proc/sys/kernel/core_pattern".into(), "EROFS"),
+        ("write:/sys/kernel/uevent_helper".into(), "EROFS"),
+        (format!("write:{spool}"), "ENOENT"),
+        ("call:bpf".into(), "EPERM"),
+        ("call:mount".into(), "EPERM"),
+        ("call:setns".into(), "EPERM"),
+        ("call:unshare-user".into(), "EPERM"),
+        // AF_PACKET raw, AF_INET raw, ICMP ping, SCTP, AF_VSOCK, AF_ALG, netlink beyond routes.
+        ("socket:17,3,768".into(), "EPERM"),
+        ("socket:2,3,255".into(), "EPERM"),
+        ("socket:2,2,1".into(), "EPERM"),
+        ("socket:2,1,132".into(), "EPERM"),
+        ("socket:40,1,0".into(), "EPERM"),
+        ("socket:38,5,0".into(), "EPERM"),
+        ("socket:16,3,12".into(), "EPERM"),
+        ("socket:16,3,0".into(), "ok"),
+        ("socket:2,1,0".into(), "ok"),
+        ("socket:1,1,0".into(), "ok"),
+        ("write:/dev/null".into(), "ok"),
+    ];
+    let actions = expected.iter().map(|(action, _)| action.as_str());
+    let command: Vec<&str> = std::iter::once(probe.as_str()).chain(actions).collect();
+    let output = output(&mut exec(&site, &command));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let results: Vec<(&str, &str)> =
+        said.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    let missing = |name: &str| !Path::new(name.trim_start_matches("write:")).exists();
+    for ((action, expected), (tried, result)) in expected.iter().zip(&results) {
+        assert_eq!(action, tried);
+        let absent = missing(action) && action.starts_with("write:/sys/kernel");
+        assert!(result == expected || (absent && *result == "ENOENT"), "{action}: {result}");
+    }
+    assert_eq!(results.len(), expected.len(), "{said}");
+}
+
+#[test]
+fn privileges_that_would_lead_out_are_gone() {
+    let site = Site::new();
+    let output = output(&mut exec(&site, &["/usr/bin/cat", "/proc/self/status"]));
+    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Seccomp:"), "2");
+    // KILL, NET_ADMIN, NET_RAW, SYS_MODULE, SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF.
+    for bit in [5, 12, 13, 16, 19, 21, 27, 38, 39] {
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            let held = u64::from_str_radix(&field(set), 16).unwrap();
+            assert_eq!(held >> bit & 1, 0, "capability {bit} in {set}");
+        }
+    }
+    assert_eq!(field("NStgid:").split_whitespace().count(), 1, "its own /proc: {status}");
+}
+
+#[test]
+fn the_exit_code_is_the_commands_own() {
+    let site = Site::new();
+    fail(&mut exec(&site, &["/bin/sh", "-c", "exit 3"]), 3);
+    fail(&mut exec(&site, &["/bin/sh", "-c", "kill -TERM $$; sleep 5"]), 143);
+    fail(&mut exec(&site, &["/no/such/program"]), 127);
+    fail(&mut exec(&site, &["/etc/hostname"]), 126);
+}
+
+#[test]
+fn what_the_command_leaves_running_ends_with_it_and_the_cgroup_is_gone() {
+    let site = Site::new();
+    let before = left_over();
+    let script = "sleep 1000 & sleep 1000 & echo started";
+    let output = output(&mut exec(&site, &["/bin/sh", "-c", script]));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(left_over(), before);
+}
+
+#[test]
+fn a_terminated_agent_ends_the_command_records_the_end_and_cleans_up() {
+    let site = Site::new();
+    let (agent, ready) = start(&mut exec(&site, &["/bin/sh", "-c", "echo ready; exec sleep 1000"]));
+    assert_eq!(ready, "ready");
+    let own = format!("pcigate-exec-{}", agent.pid());
+    assert!(left_over().contains(&own));
+    agent.end(Signal::SIGTERM);
+    assert!(!left_over().contains(&own));
+}
+
+#[test]
+fn a_killed_agent_takes_its_command_with_it_and_the_next_run_clears_its_cgroup() {
+    let site = Site::new();
+    let (agent, _) = start(&mut exec(&site, &["/bin/sh", "-c", "echo ready; exec sleep 1000"]));
+    let own = format!("pcigate-exec-{}", agent.pid());
+    let procs = cgroup::mount_point().unwrap().join(&own).join("cgroup.procs");
+    agent.end(Signal::SIGKILL);
+    wait::until("an empty cgroup", || {
+        let left = fs::read_to_string(&procs).unwrap_or_default();
+        left.is_empty().then_some(())
+    });
+    succeed(&mut exec(&site, &["/usr/bin/true"]));
+    assert!(!left_over().contains(&own));
+}
