@@ -4,6 +4,8 @@
 //! `PCIGATE_SKIP_EBPF=1` the object is empty: check, clippy and unit tests then need no BPF
 //! toolchain, and loading says plainly that no programs are embedded.
 
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a build script talks to cargo")]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},

@@ -88,8 +88,8 @@ impl Btf {
         Ok(btf)
     }
 
-    /// Byte offset of `field` in `struct of`. Fields of anonymous members count as the struct's own,
-    /// and `a.b` is field `b` of the struct that is field `a`.
+    /// Byte offset of `field` in `struct of`. Fields of anonymous members count as the struct's
+    /// own, and `a.b` is field `b` of the struct that is field `a`.
     ///
     /// # Errors
     /// The kernel has no such field.

@@ -1,8 +1,8 @@
-//! The only file (with `enforcer/`) that loads kernel programs, attaches them and writes their maps.
+//! The only place (with `enforcer/`) that loads and attaches kernel programs and fills maps.
 //!
 //! Order of life: [`Enforcer::load`] puts programs and empty maps into the kernel, [`Tables`] makes
-//! the maps equal to the compiled policies, [`Enforcer::attach`] makes it bite. A workload is in the
-//! maps before the programs are attached, or it counts as unknown.
+//! the maps equal to the compiled policies, [`Enforcer::attach`] makes it bite. A workload is in
+//! the maps before the programs are attached, or it counts as unknown.
 
 mod pins;
 mod regions;

@@ -225,7 +225,8 @@ async fn wait(
         };
         tokio::select! {
             status = &mut ended => {
-                return status.context("waiting for the sandbox")?.context("waiting for the sandbox");
+                let status = status.context("the thread that waits for the sandbox")?;
+                return status.context("waiting for the sandbox");
             }
             signal = signals.next() => {
                 if signal != Signal::SIGINT || !std::io::stdin().is_terminal() {

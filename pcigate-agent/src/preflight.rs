@@ -155,8 +155,8 @@ fn lsm() -> Check {
             "bpf-lsm",
             State::Limited,
             format!("{detail}: execs are refused by SIGKILL before the first instruction"),
-            "for EPERM instead, mount securityfs at /sys/kernel/security and boot with `bpf` in the \
-             lsm= list",
+            "for EPERM instead, mount securityfs at /sys/kernel/security and boot with `bpf` in \
+             the lsm= list",
         ),
     }
 }

@@ -123,7 +123,8 @@ fn what(event: Option<&Event>) -> String {
             } else {
                 format!("{}:{}", egress.address, egress.port)
             };
-            format!("{operation} {} {place}", egress.protocol)
+            let form = if egress.v4_mapped { " (v4-mapped)" } else { "" };
+            format!("{operation} {} {place}{form}", egress.protocol)
         }
         Some(Event::Lost(lost)) => {
             format!("{} {} lost ({}, {})", lost.count, events(lost.count), lost.reason, lost.queue)

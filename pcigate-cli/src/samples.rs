@@ -19,7 +19,8 @@ pub fn records() -> Vec<Record> {
     records
 }
 
-fn from_workloads() -> Vec<Record> {
+/// An exec with control characters in it, one without arguments, and one cut off.
+fn execs() -> [Exec; 3] {
     let curl = Exec {
         path: "/usr/bin/curl".into(),
         invoked: "curl".into(),
@@ -29,7 +30,6 @@ fn from_workloads() -> Vec<Record> {
         args_bytes: 56,
         ..Exec::default()
     };
-    let masked = vec![Finding { kind: "pan".into(), count: 1 }];
     let refused = Exec {
         path: "/usr/lib/a/very/long/way/down/to/the/program/busybox".into(),
         args_unavailable: true,
@@ -43,6 +43,12 @@ fn from_workloads() -> Vec<Record> {
         args_bytes: 5000,
         ..Exec::default()
     };
+    [curl, refused, long]
+}
+
+fn from_workloads() -> Vec<Record> {
+    let [curl, refused, long] = execs();
+    let masked = vec![Finding { kind: "pan".into(), count: 1 }];
     let deny = |enforcement: Enforcement, rule: &str| Outcome {
         result: Success::Refused.into(),
         verdict: Verdict::Deny.into(),

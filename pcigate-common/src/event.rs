@@ -252,6 +252,8 @@ fn split(bytes: &[u8], len: u32) -> Result<(&[u8], &[u8]), DecodeError> {
     bytes.split_at_checked(len as usize).ok_or(DecodeError::Lengths)
 }
 
+/// What a failed cast says of the bytes.
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
 fn kind_of<Src, Dst: ?Sized + TryFromBytes>(
     error: zerocopy::TryCastError<Src, Dst>,
 ) -> DecodeError {

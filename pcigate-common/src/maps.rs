@@ -112,9 +112,7 @@ const _: () = assert!(size_of::<PrefixKey>() == 20);
 /// `PORTS`: what a prefix (by the block number its `EGRESS` entry holds) says of protocol and port.
 /// Looked up as (protocol, port), (protocol, 0), (0, 0); the first hit holds the folded answer.
 /// Every block has the (0, 0) entry.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortKey {
     /// Block number: the value of the `EGRESS` entry.

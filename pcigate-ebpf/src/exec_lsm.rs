@@ -1,7 +1,7 @@
 //! The refusal of an exec with EPERM, where the kernel has BPF-LSM.
 //!
-//! match-proto: security/security.c `int security_bprm_check(struct linux_binprm *bprm)`. Called for
-//! a script and again for its interpreter, each time before the caller's image is given up.
+//! match-proto: security/security.c `int security_bprm_check(struct linux_binprm *bprm)`. Called
+//! for a script and again for its interpreter, each time before the caller's image is given up.
 
 use aya_ebpf::{helpers::bpf_get_current_task, macros::lsm, programs::LsmContext};
 use pcigate_common::{

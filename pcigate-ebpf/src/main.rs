@@ -1,8 +1,8 @@
 //! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg.
 //!
 //! One program per hook, policies as data (`maps`). A program finds who acts (`identity`), asks the
-//! policy (`exec_policy`, `egress`) and puts a record into a ring (`ring`). What it cannot decide it
-//! refuses. Nothing here logs, waits or retries.
+//! policy (`exec_policy`, `egress`) and puts a record into a ring (`ring`). What it cannot decide
+//! it refuses. Nothing here logs, waits or retries.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]

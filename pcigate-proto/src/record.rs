@@ -9,9 +9,8 @@ pub use crate::generated::record::{Event, Subject};
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// All kinds, for help texts and the check of a query.
-pub const KINDS: [&str; 10] = [
-    "exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict",
-];
+pub const KINDS: [&str; 10] =
+    ["exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict"];
 
 /// The name of a record's kind as queries and tables use it.
 #[must_use]

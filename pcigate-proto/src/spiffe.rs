@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for uri in ["", "spiffe://", "spiffe://d/node/", "spiffe://d/node/a/b", "https://d/node/a"] {
+        for uri in ["", "spiffe://", "spiffe://d/node/", "spiffe://d/node/a/b", "https://d/node/a"]
+        {
             assert!(parse(uri).is_err(), "{uri}");
         }
     }

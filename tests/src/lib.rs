@@ -1,6 +1,8 @@
 //! What kernel and system tests share: a governed cgroup, the programs under test, waiting for a
 //! condition with a deadline. Tests themselves are in `tests/`.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
+
 pub mod kernel;
 pub mod site;
 pub mod system_calls;

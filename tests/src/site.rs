@@ -1,5 +1,5 @@
-//! A site of a test's own: certificates, a collector, agents and the CLI as real processes over real
-//! mTLS on loopback. Everything ends with the site.
+//! A site of a test's own: certificates, a collector, agents and the CLI as real processes over
+//! real mTLS on loopback. Everything ends with the site.
 
 use std::{
     fs,
@@ -112,7 +112,8 @@ impl Site {
     pub fn start_collector(&mut self) {
         let root = self.directory.path().display();
         let config = format!(
-            "listen: {}\nstateDir: {root}\ntlsDir: {root}/tls/collector\norigin: example.com/test\n",
+            "listen: {}\nstateDir: {root}\ntlsDir: {root}/tls/collector\n\
+             origin: example.com/test\n",
             self.listen
         );
         self.write("collector.yaml", &config);
@@ -188,8 +189,12 @@ items:
   spec: {{serviceAccountName: billing-bot, containers: [{{name: bot}}]}}
   status:
     containerStatuses:
-    - {{name: bot, containerID: \"containerd://{CONTAINER_ID}\", image: x, imageID: x, ready: true, \
-              restartCount: 0}}
+    - name: bot
+      containerID: \"containerd://{CONTAINER_ID}\"
+      image: x
+      imageID: x
+      ready: true
+      restartCount: 0
 "
         )
     }

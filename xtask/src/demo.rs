@@ -27,8 +27,8 @@ const PACKAGES: [&str; 4] = ["pcigate-agent", "pcigate-collector", "pcigate-cli"
 #[derive(clap::Args)]
 #[command(after_help = "\
 Needs root. Installs what is missing (apt), builds, and runs everything on this machine: traffic \
-stays on loopback, programs are attached to a cgroup made for it, and all of it is gone afterwards, \
-also after Ctrl-C. The first run builds for some minutes, the next takes seconds.")]
+stays on loopback, programs are attached to a cgroup made for it, and all of it is gone \
+afterwards, also after Ctrl-C. The first run builds for some minutes, the next takes seconds.")]
 pub struct Options {
     /// Leave all data in DIR (the ledger in DIR/ledger, its verifier key in DIR/ledger.vkey).
     #[arg(long, value_name = "DIR")]
@@ -180,7 +180,7 @@ fn check_records(all: &str, refused: &str) -> Result<()> {
     for needed in ["payments/billing-bot", "billing-bot", "payment-service", "/usr/bin/id"] {
         ensure!(all.contains(needed), "the records do not show {needed}");
     }
-    for needed in ["127.0.0.2", "[::1]", REFUSED_PROGRAM, "no-encoders", "udp"] {
+    for needed in ["127.0.0.2", "[::1]", "v4-mapped", "udp", REFUSED_PROGRAM, "no-encoders"] {
         ensure!(refused.contains(needed), "the refusals do not show {needed}");
     }
     if all.contains(CARD) {

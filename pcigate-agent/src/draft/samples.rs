@@ -1,8 +1,12 @@
 //! Drafts for the tests of this crate.
 
-use pcigate_policy::mask::Cut;
+use std::sync::Arc;
 
-use super::*;
+use pcigate_common::event::Operation;
+use pcigate_policy::mask::{Cut, Masked};
+use pcigate_proto::{Enforcement, Verdict};
+
+use super::{Decided, Draft, Ending, Event, Exec, Outcome, Process, Rule, Subject, Workload};
 
 /// Masks a complete text.
 pub(crate) fn masked(text: &str) -> Masked {

@@ -1,3 +1,5 @@
+//! Drafts become complete records, whatever they hold.
+
 use pcigate_proto::record::{Event as ProtoEvent, RECORD_BYTES_MAX, check_complete};
 use pcigate_proto::{Message, Record};
 use proptest::prelude::*;

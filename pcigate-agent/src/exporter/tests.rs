@@ -1,3 +1,5 @@
+//! The exporter against collectors that behave, die, fall behind and lie.
+
 mod collector;
 mod tls;
 

@@ -1,3 +1,5 @@
+//! Every draft ends as a durable record or in a count.
+
 use std::time::{Duration, Instant};
 
 use pcigate_proto::record::{Event as ProtoEvent, check_complete};

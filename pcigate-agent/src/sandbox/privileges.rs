@@ -12,8 +12,8 @@ use seccompiler::{
 use super::SandboxError;
 
 /// What ordinary programs run as root need. Everything else is dropped from the bounding set too,
-/// so that no file capability brings it back: above all SYS_ADMIN, BPF, PERFMON, NET_ADMIN, NET_RAW,
-/// SYS_PTRACE, SYS_MODULE, KILL, MKNOD.
+/// so that no file capability brings it back: above all SYS_ADMIN, BPF, PERFMON, NET_ADMIN,
+/// NET_RAW, SYS_PTRACE, SYS_MODULE, KILL, MKNOD.
 const KEPT: [Capability; 10] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,

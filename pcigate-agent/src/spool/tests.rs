@@ -1,3 +1,5 @@
+//! The spool against a plain model, and against damage.
+
 mod damage;
 mod model;
 

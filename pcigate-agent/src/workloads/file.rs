@@ -180,7 +180,12 @@ items:
   spec: {serviceAccountName: billing-bot, containers: [{name: bot, image: bot}]}
   status:
     containerStatuses:
-    - {name: bot, containerID: \"containerd://abc\", image: bot, imageID: x, ready: true, restartCount: 0}
+    - name: bot
+      containerID: \"containerd://abc\"
+      image: bot
+      imageID: x
+      ready: true
+      restartCount: 0
 ";
 
     #[test]

@@ -59,13 +59,13 @@ fn act(action: &str) -> String {
         "repeat" => {
             let (n, inner) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
-            (0..n).map(|_| act(inner)).last().unwrap_or_default()
+            (0..n).fold(String::new(), |_, _| act(inner))
         }
         "exec" => exec(rest),
         "fork-exec" => {
             let (n, program) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
-            (0..n).map(|_| exec(program)).last().unwrap_or_default()
+            (0..n).fold(String::new(), |_, _| exec(program))
         }
         "thread-exec" => thread_exec(rest.to_owned()),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),

@@ -87,13 +87,11 @@ fn everything_but_the_allowed_listener_is_refused_with_eperm_in_every_address_fo
 fn the_unspecified_address_is_the_loopback_it_connects_to() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let rules = format!(
-        "    defaultAction: allow
+    let rules = "    defaultAction: allow
     rules:
-      - {{id: no-loopback, action: deny, to: [{{cidr: 127.0.0.0/8}}, {{cidr: \"::1/128\"}}]}}
-"
-    );
-    let kernel = Kernel::with_policy(&policy(&rules));
+      - {id: no-loopback, action: deny, to: [{cidr: 127.0.0.0/8}, {cidr: \"::1/128\"}]}
+";
+    let kernel = Kernel::with_policy(&policy(rules));
     let actions = [
         format!("tcp:0.0.0.0:{port}"),
         format!("tcp:[::]:{port}"),
@@ -128,17 +126,15 @@ fn a_changed_policy_takes_effect_on_the_next_connect() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let both = only(port)
-        + &format!(
-            "---
+        + "---
 apiVersion: pcigate.dev/v1alpha1
 kind: AgentPolicy
-metadata: {{name: other, namespace: payments}}
+metadata: {name: other, namespace: payments}
 spec:
-  selector: {{matchLabels: {{app: other}}}}
+  selector: {matchLabels: {app: other}}
   mode: enforce
-  egress: {{defaultAction: deny}}
-"
-        );
+  egress: {defaultAction: deny}
+";
     let mut kernel = Kernel::with_policy(&both);
     let action = format!("tcp:127.0.0.1:{port}");
     assert_eq!(kernel.probe(&[&action]), ["ok"]);
