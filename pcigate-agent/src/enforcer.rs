@@ -280,11 +280,11 @@ impl Enforcer {
 
     /// Pins every link below `directory`, so that enforcement outlives this process; then removes
     /// the pins of earlier agents (new before old: both run for a moment, and one refusal is
-    /// enough).
+    /// enough). Whether an earlier agent had left pins.
     ///
     /// # Errors
     /// bpffs is missing, read-only or full.
-    pub fn pin(&mut self, directory: &Path) -> Result<(), EnforcerError> {
+    pub fn pin(&mut self, directory: &Path) -> Result<bool, EnforcerError> {
         pins::replace(directory, std::mem::take(&mut self.links))
     }
 

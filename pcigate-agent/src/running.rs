@@ -30,6 +30,11 @@ use crate::{
     workloads::Found,
 };
 
+const STARTED: &str = "the agent enforces";
+/// The kernel went on refusing, but nobody read its rings.
+const TAKEN_OVER: &str = "the agent enforces; what an earlier agent had pinned enforced until now, \
+     and events since that agent's last record were not recorded";
+
 /// What an agent is to do.
 pub struct Plan {
     /// The governed root.
@@ -126,16 +131,17 @@ impl Agent {
         let sensor = Sensor::new(enforcer.take_rings()?);
         let attribution = Attribution::new(governor.directory());
         let refusal = enforcer.attach(&plan.root.path)?;
-        let confinement = match &plan.pins {
-            None => Confinement::Sandbox,
+        let (confinement, message) = match &plan.pins {
+            None => (Confinement::Sandbox, STARTED),
             Some(directory) => {
-                enforcer.pin(directory)?;
-                Confinement::Runtime { pinned: true }
+                let taken_over = enforcer.pin(directory)?;
+                let message = if taken_over { TAKEN_OVER } else { STARTED };
+                (Confinement::Runtime { pinned: true }, message)
             }
         };
         let pipeline = pipeline::start(sensor, attribution, recorder.handle())?;
         let agent = Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter };
-        agent.record_coverage(CoverageState::Start, "the agent enforces")?;
+        agent.record_coverage(CoverageState::Start, message)?;
         Ok(agent)
     }
 

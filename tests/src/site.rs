@@ -254,6 +254,15 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).expect("the process is ours");
     }
 
+    /// Waits for the end; whether it was a good one.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    #[must_use]
+    pub fn wait(mut self) -> bool {
+        self.child.wait().expect("the process is ours").success()
+    }
+
     /// Sends a signal and waits for the end.
     ///
     /// # Panics

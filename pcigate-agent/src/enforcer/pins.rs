@@ -10,11 +10,11 @@ use aya::{pin::PinError, programs::links::FdLink};
 
 use super::EnforcerError;
 
-/// Pins `links` into a fresh sub-directory and removes all others.
+/// Pins `links` into a fresh sub-directory and removes all others; whether there were any.
 pub(super) fn replace(
     directory: &Path,
     links: Vec<(&'static str, FdLink)>,
-) -> Result<(), EnforcerError> {
+) -> Result<bool, EnforcerError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| EnforcerError::Pin { path, source }
@@ -28,10 +28,10 @@ pub(super) fn replace(
         let path = fresh.join(name);
         link.pin(&path).map_err(|error| EnforcerError::Pin { path, source: io_error(error) })?;
     }
-    for old in before {
-        remove_generation(&old).map_err(at(&old))?;
+    for old in &before {
+        remove_generation(old).map_err(at(old))?;
     }
-    Ok(())
+    Ok(!before.is_empty())
 }
 
 /// Removes every pin below `directory`, which ends enforcement unless an agent runs. Whether there

@@ -100,11 +100,12 @@ fn the_exit_code_is_the_commands_own() {
 #[test]
 fn what_the_command_leaves_running_ends_with_it_and_the_cgroup_is_gone() {
     let site = Site::new();
-    let before = left_over();
     let script = "sleep 1000 & sleep 1000 & echo started";
-    let output = output(&mut exec(&site, &["/bin/sh", "-c", script]));
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(left_over(), before);
+    let (agent, started) = start(&mut exec(&site, &["/bin/sh", "-c", script]));
+    assert_eq!(started, "started");
+    let own = format!("pcigate-exec-{}", agent.pid());
+    assert!(agent.wait(), "the exit code is that of the shell, not of what it left");
+    assert!(!left_over().contains(&own));
 }
 
 #[test]
