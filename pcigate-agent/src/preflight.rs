@@ -14,8 +14,8 @@ use crate::{
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
 /// Where BPF objects are pinned.
 pub const BPFFS: &str = "/sys/fs/bpf";
-/// The kernel programs use atomic fetch instructions (5.12) and are tested from 6.1 on.
-const KERNEL_MIN: (u32, u32) = (5, 12);
+/// The kernel programs use `bpf_loop` (5.17); they are tested from 6.1 on.
+const KERNEL_MIN: (u32, u32) = (5, 17);
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ mod tests {
     fn kernel_versions_are_compared_as_numbers() {
         assert_eq!(version("6.1.0-32-cloud-amd64"), Some((6, 1)));
         assert!(version("5.4.0").unwrap() < KERNEL_MIN);
-        assert!(version("5.15.1").unwrap() > KERNEL_MIN);
+        assert!(version("6.1.1").unwrap() > KERNEL_MIN);
         assert_eq!(version("strange"), None);
     }
 

@@ -6,7 +6,9 @@
 //! (memfd, a detached mount, a descriptor from outside of a chroot, a path too long) is unresolved,
 //! and its caller treats it as refused.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 use pcigate_common::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX};
 
 use crate::{maps::offsets, memory::Address, scratch::Scratch};
@@ -23,47 +25,87 @@ pub struct Path {
 const END: u32 = PATH_BYTES_MAX as u32;
 const NAME_MASK: u32 = NAME_BYTES_MAX as u32 - 1;
 
+/// A climb in progress. It lies in the scratch buffer, not on the stack: verifiers before 6.7 look at
+/// a `bpf_loop` callback once, with the values of its first call, and remove checks that cannot fail
+/// then. What they load from a map they know nothing about.
+#[repr(C)]
+pub struct Climb {
+    root_mnt: Address,
+    root_dentry: Address,
+    mnt: Address,
+    dentry: Address,
+    start: u32,
+    resolved: u32,
+}
+
 /// Writes the path of the `struct file` at `file` for the task at `task`.
 #[inline(always)]
 pub fn resolve(scratch: *mut Scratch, file: Address, task: Address) -> Path {
-    let mut start = END;
-    let resolved = walk(scratch, file, task, &mut start).is_some();
-    Path { start, resolved }
+    let Some(climb) = begin(file, task) else { return Path { start: END, resolved: false } };
+    let mut context = scratch;
+    // SAFETY: the callback has the signature the helper calls it with; scratch is owned by this run.
+    unsafe {
+        (&raw mut (*scratch).climb).write(climb);
+        let step = step as unsafe extern "C" fn(u32, *mut *mut Scratch) -> i64;
+        bpf_loop(PATH_DEPTH_MAX as u32, step as *mut c_void, (&raw mut context).cast(), 0);
+        let climb = &raw const (*scratch).climb;
+        Path {
+            start: (&raw const (*climb).start).read_volatile(),
+            resolved: (&raw const (*climb).resolved).read_volatile() == 1,
+        }
+    }
 }
 
-/// `Some` when the walk ended at the task's root.
 #[inline(always)]
-fn walk(scratch: *mut Scratch, file: Address, task: Address, start: &mut u32) -> Option<()> {
+fn begin(file: Address, task: Address) -> Option<Climb> {
     let offsets = offsets();
     let root = task.follow(offsets.task_fs)?.at(offsets.fs_root);
-    let root_mnt = root.follow(offsets.path_mnt)?;
-    let root_dentry = root.follow(offsets.path_dentry)?;
     let path = file.at(offsets.file_f_path);
-    let mut mnt = path.follow(offsets.path_mnt)?;
-    let mut dentry = path.follow(offsets.path_dentry)?;
-    for _ in 0..PATH_DEPTH_MAX {
-        if dentry == root_dentry && mnt == root_mnt {
-            return Some(());
-        }
-        if dentry == mnt.follow(offsets.vfsmount_mnt_root)? {
-            let mount = mnt.back(offsets.mount_mnt);
-            let parent = mount.follow(offsets.mount_mnt_parent)?;
-            if parent == mount {
-                return None;
-            }
-            dentry = mount.follow(offsets.mount_mnt_mountpoint)?;
-            mnt = parent.at(offsets.mount_mnt);
-            continue;
-        }
-        let parent = dentry.follow(offsets.dentry_d_parent)?;
-        if parent == dentry {
-            prepend(scratch, dentry, start);
+    Some(Climb {
+        root_mnt: root.follow(offsets.path_mnt)?,
+        root_dentry: root.follow(offsets.path_dentry)?,
+        mnt: path.follow(offsets.path_mnt)?,
+        dentry: path.follow(offsets.path_dentry)?,
+        start: END,
+        resolved: 0,
+    })
+}
+
+/// One name or one mount upwards; 0 = go on, 1 = stop.
+///
+/// # Safety
+/// Only `bpf_loop` calls it, with the pointer `resolve` gave it.
+unsafe extern "C" fn step(_i: u32, context: *mut *mut Scratch) -> i64 {
+    // SAFETY: the caller's scratch buffer.
+    let (scratch, climb) = unsafe { (*context, &mut (**context).climb) };
+    i64::from(upwards(scratch, climb).is_none())
+}
+
+#[inline(always)]
+fn upwards(scratch: *mut Scratch, climb: &mut Climb) -> Option<()> {
+    let offsets = offsets();
+    let (mnt, dentry) = (climb.mnt, climb.dentry);
+    if dentry == climb.root_dentry && mnt == climb.root_mnt {
+        climb.resolved = 1;
+        return None;
+    }
+    if dentry == mnt.follow(offsets.vfsmount_mnt_root)? {
+        let mount = mnt.back(offsets.mount_mnt);
+        let parent = mount.follow(offsets.mount_mnt_parent)?;
+        if parent == mount {
             return None;
         }
-        prepend(scratch, dentry, start)?;
-        dentry = parent;
+        climb.dentry = mount.follow(offsets.mount_mnt_mountpoint)?;
+        climb.mnt = parent.at(offsets.mount_mnt);
+        return Some(());
     }
-    None
+    let parent = dentry.follow(offsets.dentry_d_parent)?;
+    prepend(scratch, dentry, &mut climb.start)?;
+    if parent == dentry {
+        return None;
+    }
+    climb.dentry = parent;
+    Some(())
 }
 
 /// Writes `/` and the dentry's name before `start`.

@@ -9,7 +9,7 @@ use pcigate_common::{
     limits::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SCRATCHES_PER_CPU},
 };
 
-use crate::{atomic, maps::SCRATCH};
+use crate::{atomic, maps::SCRATCH, path::Climb};
 
 /// Room for path, invoked name and argv one after the other; the doubled path keeps the offsets the
 /// verifier derives from masks inside.
@@ -20,6 +20,8 @@ pub const DATA_BYTES: usize = 2 * PATH_BYTES_MAX + NAME_BYTES_MAX + ARGV_BYTES_M
 pub struct Scratch {
     /// 1 while a program owns it.
     busy: u64,
+    /// The path being resolved.
+    pub climb: Climb,
     /// The path is written backwards from `PATH_BYTES_MAX`; the rest is room for one more name.
     pub path: [u8; PATH_BYTES_MAX + NAME_BYTES_MAX],
     /// The name the program was called by, NUL-terminated.
