@@ -68,11 +68,26 @@ fn logged(run: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
     run()
 }
 
+/// Lines shown of a cause: the kernel explains a refused program in up to 200,000.
+const CAUSE_LINES_MAX: usize = 30;
+
+/// The end of a text, where it is long: the verifier says why in its last lines.
+fn end_of(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len().checked_sub(CAUSE_LINES_MAX) {
+        None | Some(0) => text.to_owned(),
+        Some(more) => {
+            let end = lines.get(more..).unwrap_or_default().join("\n");
+            format!("({more} lines left out)\n{end}")
+        }
+    }
+}
+
 /// One sentence, then what is behind it.
 #[expect(clippy::print_stderr, reason = "the error message of a command")]
 fn complain(error: &anyhow::Error) {
     eprintln!("pcigate-agent: {error}");
     for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+        eprintln!("  because: {}", end_of(&cause.to_string()));
     }
 }

@@ -236,6 +236,50 @@ fn a_file_without_a_path_is_refused_where_execs_are_restricted() {
     assert_eq!(open.probe(&[&action]), ["ok"], "without exec rules nothing is to be refused");
 }
 
+/// A program `levels` directories deep, each with a name of `name_bytes`.
+fn program_below(directory: &Path, levels: usize, name_bytes: usize) -> String {
+    let mut path = directory.to_owned();
+    for _ in 0..levels {
+        path.push("d".repeat(name_bytes));
+    }
+    fs::create_dir_all(&path).unwrap();
+    program_in(&path, "program")
+}
+
+#[test]
+fn a_path_too_long_or_too_deep_to_resolve_is_refused_where_execs_are_restricted() {
+    let directory = tempfile::tempdir().unwrap();
+    let within = [
+        program_below(directory.path(), 4, 200),
+        program_below(directory.path(), pcigate_common::limits::PATH_DEPTH_MAX - 8, 2),
+    ];
+    let beyond = [
+        program_below(directory.path(), 6, 201),
+        program_below(directory.path(), pcigate_common::limits::PATH_DEPTH_MAX + 8, 3),
+    ];
+    assert!(beyond[0].len() > pcigate_common::limits::PATH_BYTES_MAX);
+    let rules = "    defaultAction: allow
+    rules:
+      - {id: some, action: deny, paths: [\"/nowhere\"]}
+";
+    let mut kernel = Kernel::with_policy(&policy(rules));
+    let (result, _) = refusal(&kernel);
+    let actions: Vec<String> =
+        within.iter().chain(&beyond).map(|path| format!("exec:{path}")).collect();
+    let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+    assert_eq!(kernel.probe(&actions), ["ok", "ok", result, result]);
+    let drafts = kernel.drafts();
+    let execs = execs(&drafts);
+    assert_eq!(execs[0].1.path.as_str(), within[0]);
+    assert_eq!(execs[1].1.path.as_str(), within[1]);
+    let unresolved = execs.iter().filter(|(_, exec)| exec.path_unresolved);
+    for (draft, _) in unresolved.clone() {
+        let rule = &draft.outcome.decision.as_ref().unwrap().rule;
+        assert_eq!(rule.id.as_str(), "pcigate/unresolved-path");
+    }
+    assert_eq!(unresolved.count(), 2);
+}
+
 #[test]
 fn long_arguments_are_cut_at_the_documented_size_and_say_so() {
     let mut kernel = Kernel::with_policy(&open());
