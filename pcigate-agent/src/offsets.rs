@@ -12,7 +12,7 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |of: &str, field: &str| btf.offset(of, field);
     Ok(Offsets {
         task_mm: at("task_struct", "mm")?,
-        task_fs: at("task_struct", "fs")?,
+        task_nsproxy: at("task_struct", "nsproxy")?,
         task_signal: at("task_struct", "signal")?,
         task_group_leader: at("task_struct", "group_leader")?,
         task_real_parent: at("task_struct", "real_parent")?,
@@ -34,7 +34,8 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         mount_mnt: at("mount", "mnt")?,
         mount_mnt_parent: at("mount", "mnt_parent")?,
         mount_mnt_mountpoint: at("mount", "mnt_mountpoint")?,
-        fs_root: at("fs_struct", "root")?,
+        nsproxy_mnt_ns: at("nsproxy", "mnt_ns")?,
+        mnt_namespace_root: at("mnt_namespace", "root")?,
         bprm_file: at("linux_binprm", "file")?,
         bprm_filename: at("linux_binprm", "filename")?,
     })

@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct Offsets {
     /// `task_struct.mm`
     pub task_mm: u32,
-    /// `task_struct.fs`
-    pub task_fs: u32,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u32,
     /// `task_struct.signal`
     pub task_signal: u32,
     /// `task_struct.group_leader`
@@ -57,14 +57,16 @@ pub struct Offsets {
     pub mount_mnt_parent: u32,
     /// `mount.mnt_mountpoint`
     pub mount_mnt_mountpoint: u32,
-    /// `fs_struct.root`
-    pub fs_root: u32,
+    /// `nsproxy.mnt_ns`
+    pub nsproxy_mnt_ns: u32,
+    /// `mnt_namespace.root`
+    pub mnt_namespace_root: u32,
     /// `linux_binprm.file`
     pub bprm_file: u32,
     /// `linux_binprm.filename`
     pub bprm_filename: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 26 * 4);
+const _: () = assert!(size_of::<Offsets>() == 27 * 4);
 
 /// Where and how to govern.
 #[derive(

@@ -24,22 +24,27 @@ const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR
 
 #[cgroup_sock_addr(connect4)]
 pub fn egress_connect4(ctx: SockAddrContext) -> i32 {
-    check(Operation::Connect, AF_INET, v4(ctx.sock_addr), ctx.sock_addr)
+    let source = bound_v4(ctx.sock_addr);
+    check(Operation::Connect, AF_INET, v4(ctx.sock_addr), source, ctx.sock_addr)
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn egress_connect6(ctx: SockAddrContext) -> i32 {
-    check(Operation::Connect, AF_INET6, v6(ctx.sock_addr), ctx.sock_addr)
+    let source = bound_v4(ctx.sock_addr);
+    check(Operation::Connect, AF_INET6, v6(ctx.sock_addr), source, ctx.sock_addr)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn egress_sendmsg4(ctx: SockAddrContext) -> i32 {
-    check(Operation::Send, AF_INET, v4(ctx.sock_addr), ctx.sock_addr)
+    // SAFETY: as in `v4`. The source a datagram names in its control data goes before the socket's.
+    let named = unsafe { (&raw const (*ctx.sock_addr).msg_src_ip4).read_volatile() };
+    let source = if named != 0 { named } else { bound_v4(ctx.sock_addr) };
+    check(Operation::Send, AF_INET, v4(ctx.sock_addr), source, ctx.sock_addr)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn egress_sendmsg6(ctx: SockAddrContext) -> i32 {
-    check(Operation::Send, AF_INET6, v6(ctx.sock_addr), ctx.sock_addr)
+    check(Operation::Send, AF_INET6, v6(ctx.sock_addr), 0, ctx.sock_addr)
 }
 
 /// The four words of the destination in network order, IPv4 as v4-mapped.
@@ -65,9 +70,25 @@ fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
     }
 }
 
+/// The IPv4 address the socket is bound to; 0 = none.
 #[inline(always)]
-fn check(operation: Operation, family: u32, address: [u32; 4], ctx: *mut bpf_sock_addr) -> i32 {
-    let address = effective(address);
+fn bound_v4(ctx: *mut bpf_sock_addr) -> u32 {
+    // SAFETY: as in `v4`; the kernel gives a socket or null, and lets its address be read.
+    unsafe {
+        let socket = (&raw const (*ctx).__bindgen_anon_1.sk).read_volatile();
+        if socket.is_null() { 0 } else { (&raw const (*socket).src_ip4).read_volatile() }
+    }
+}
+
+#[inline(always)]
+fn check(
+    operation: Operation,
+    family: u32,
+    address: [u32; 4],
+    source: u32,
+    ctx: *mut bpf_sock_addr,
+) -> i32 {
+    let address = effective(address, source);
     let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
     // SAFETY: as in `v4`.
     let (port, protocol) = unsafe {
@@ -93,14 +114,15 @@ fn check(operation: Operation, family: u32, address: [u32; 4], ctx: *mut bpf_soc
     i32::from(decision.allows())
 }
 
-/// The address the kernel will really use: the unspecified address means loopback.
+/// The address the kernel will really use: for the unspecified IPv4 address the one the socket is
+/// bound to, else loopback (net/ipv4/route.c `ip_route_output_key_hash_rcu`); for `::` always `::1`.
 #[inline(always)]
-fn effective(mut address: [u32; 4]) -> [u32; 4] {
+fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
     if address[0] == 0 && address[1] == 0 && address[3] == 0 {
         if address[2] == 0 {
             address[3] = 1_u32.to_be();
         } else if address[2] == 0xffff_u32.to_be() {
-            address[3] = 0x7f00_0001_u32.to_be();
+            address[3] = if source != 0 { source } else { 0x7f00_0001_u32.to_be() };
         }
     }
     address

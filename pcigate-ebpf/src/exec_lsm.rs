@@ -25,7 +25,10 @@ pub fn exec_check(ctx: LsmContext) -> i32 {
     ring::increment(&LSM_CALLS, 0);
     let bprm = Address(ctx.arg::<u64>(0));
     let Some(subject) = identity::current() else { return 0 };
-    let Some(scratch) = scratch::take() else { return -EPERM };
+    let Some(scratch) = scratch::take() else {
+        ring::lose_unbuilt();
+        return -EPERM;
+    };
     let decision = check(&subject, scratch, bprm);
     scratch::give_back(scratch);
     if decision.allows() { 0 } else { -EPERM }

@@ -1,10 +1,11 @@
 //! The resolved path of a file, walked from its dentry up to the acting task's root.
 //!
 //! `bpf_d_path` is not allowed at `sched_process_exec` and missing before 6.1 in LSM hooks; this
-//! walk reads the same structs on every kernel. Like `d_path` it crosses mounts and ends at the
-//! task's own root, so a container's path is the container's. Anything that does not end there
-//! (memfd, a detached mount, a descriptor from outside of a chroot, a path too long) is unresolved,
-//! and its caller treats it as refused.
+//! walk reads the same structs on every kernel. It crosses mounts and ends at the root of the task's
+//! mount namespace, so a container's path is the container's, and a chroot (which ends `d_path`
+//! early) gives no file another's name. Anything that does not end there (memfd, a detached mount, a
+//! descriptor of another mount namespace, a path too long) is unresolved, and its caller treats it
+//! as refused.
 
 use core::ffi::c_void;
 
@@ -59,11 +60,12 @@ pub fn resolve(scratch: *mut Scratch, file: Address, task: Address) -> Path {
 #[inline(always)]
 fn begin(file: Address, task: Address) -> Option<Climb> {
     let offsets = offsets();
-    let root = task.follow(offsets.task_fs)?.at(offsets.fs_root);
+    let namespace = task.follow(offsets.task_nsproxy)?.follow(offsets.nsproxy_mnt_ns)?;
+    let root_mnt = namespace.follow(offsets.mnt_namespace_root)?.at(offsets.mount_mnt);
     let path = file.at(offsets.file_f_path);
     Some(Climb {
-        root_mnt: root.follow(offsets.path_mnt)?,
-        root_dentry: root.follow(offsets.path_dentry)?,
+        root_mnt,
+        root_dentry: root_mnt.follow(offsets.vfsmount_mnt_root)?,
         mnt: path.follow(offsets.path_mnt)?,
         dentry: path.follow(offsets.path_dentry)?,
         start: END,

@@ -89,8 +89,8 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
             scratch::give_back(scratch);
         }
         None => {
-            // Nothing can be decided without a buffer, and no record can be built: the refusal is
-            // recorded by the exit status (signal 9) of the process.
+            // Nothing can be decided without a buffer, and no record can be built.
+            ring::lose_unbuilt();
             kill();
         }
     }

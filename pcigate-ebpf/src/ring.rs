@@ -100,6 +100,13 @@ pub fn put_bytes(ring: Ring, bytes: *const u8, len: u32) {
     }
 }
 
+/// Counts a refusal that cannot be recorded because no record can be built.
+#[inline(always)]
+pub fn lose_unbuilt() {
+    increment(&SEQUENCE, 0);
+    lose(Ring::Verdicts);
+}
+
 /// Counts a record that found no room.
 #[inline(always)]
 fn lose(ring: Ring) {

@@ -8,10 +8,12 @@
 //! tcp:ADDRESS:PORT            connect (an IPv6 address makes an AF_INET6 socket, also when mapped)
 //! udp:ADDRESS:PORT            send a datagram on an unconnected socket
 //! udp-connected:ADDRESS:PORT  connect a datagram socket
+//! udp-from:ADDRESS:ADDRESS:PORT  as udp, from a socket bound to the first address
 //! repeat:N:ACTION             an action N times; the result of the last
 //! exec:PROGRAM[ ARG]…         run a program to its end (arguments split at spaces)
 //! fork-exec:N:PROGRAM         N programs one after the other
 //! thread-exec:PROGRAM         replace the image from a second thread
+//! chroot-exec:DIRECTORY PROGRAM  run a program in a changed root
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
@@ -68,6 +70,7 @@ fn act(action: &str) -> String {
             (0..n).fold(String::new(), |_, _| exec(program))
         }
         "thread-exec" => thread_exec(rest.to_owned()),
+        "chroot-exec" => chroot_exec(rest),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),
         "write" => word(
             fs::OpenOptions::new()
@@ -82,12 +85,17 @@ fn act(action: &str) -> String {
 }
 
 fn network(kind: &str, address: &str) -> io::Result<()> {
+    let (source, address) = match address.split_once(':') {
+        Some((source, rest)) if kind == "udp-from" => (source, rest),
+        _ => ("", address),
+    };
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let any: SocketAddr =
         if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     match kind {
         "tcp" => TcpStream::connect_timeout(&address, CONNECT_WITHIN).map(drop),
         "udp" => UdpSocket::bind(any)?.send_to(b"x", address).map(drop),
+        "udp-from" => UdpSocket::bind((source, 0))?.send_to(b"x", address).map(drop),
         "udp-connected" => UdpSocket::bind(any)?.connect(address),
         other => Err(io::Error::other(format!("unknown action {other}"))),
     }
@@ -105,6 +113,12 @@ fn exec(command: &str) -> String {
             (None, None) => "ended".into(),
         },
     }
+}
+
+/// In a process of its own, which `chroot` and the program replace.
+fn chroot_exec(rest: &str) -> String {
+    let (directory, program) = rest.split_once(' ').unwrap_or((rest, ""));
+    exec(&format!("/usr/sbin/chroot {directory} {program}"))
 }
 
 fn thread_exec(program: String) -> String {

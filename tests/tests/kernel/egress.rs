@@ -103,6 +103,17 @@ fn the_unspecified_address_is_the_loopback_it_connects_to() {
 }
 
 #[test]
+fn the_unspecified_address_of_a_bound_socket_is_the_address_it_is_bound_to() {
+    let rules = "    defaultAction: deny
+    rules:
+      - {id: first, action: allow, to: [{cidr: 127.0.0.1/32}]}
+";
+    let kernel = Kernel::with_policy(&policy(rules));
+    let actions = ["udp:0.0.0.0:9", "udp-from:127.0.0.1:0.0.0.0:9", "udp-from:127.0.0.2:0.0.0.0:9"];
+    assert_eq!(kernel.probe(&actions), ["ok", "ok", "EPERM"]);
+}
+
+#[test]
 fn a_rule_in_audit_mode_lets_through_and_says_what_it_would_have_done() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -206,6 +206,35 @@ fn the_name_a_program_is_called_by_can_only_make_the_answer_stricter() {
 }
 
 #[test]
+fn a_changed_root_gives_a_file_no_other_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let listed = program_in(directory.path(), "listed");
+    // A file of that very name in another root, static, because that root has no libraries.
+    let root = directory.path().join("root");
+    let inside = root.join(listed.trim_start_matches('/'));
+    fs::create_dir_all(inside.parent().unwrap()).unwrap();
+    fs::copy("/bin/busybox", &inside).expect("busybox-static is installed by `cargo xtask setup`");
+    let probe = pcigate_tests::program("pcigate-probe").display().to_string();
+    let rules = format!(
+        "    defaultAction: deny
+    rules:
+      - {{id: listed, action: allow, paths: [\"{listed}\", \"{probe}\", \"/usr/sbin/chroot\"]}}
+"
+    );
+    let mut kernel = Kernel::with_policy(&policy(&rules));
+    let action = format!("chroot-exec:{} {listed}", root.display());
+    let result = match refusal(&kernel).0 {
+        "EPERM" => "code-126",
+        killed => killed,
+    };
+    assert_eq!(kernel.probe(&[&action]), [result]);
+    let drafts = kernel.drafts();
+    let (refused, exec) = execs(&drafts).into_iter().next_back().unwrap();
+    assert_eq!(refused.outcome.result, Ending::Refused);
+    assert_eq!(exec.path.as_str(), inside.to_str().unwrap());
+}
+
+#[test]
 fn a_file_without_a_path_is_refused_where_execs_are_restricted() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("memfd.py");
