@@ -44,6 +44,11 @@ impl Attribution {
         self.clock_offset = clock_offset();
     }
 
+    /// Process events were lost, so programs remembered may have been replaced.
+    pub fn forget(&mut self) {
+        self.processes.forget();
+    }
+
     /// The draft of an event's record.
     pub fn draft(&mut self, event: &Event<'_>) -> Draft {
         let header = event.header();

@@ -16,6 +16,8 @@ const KIND_UNION: u32 = 5;
 const MODIFIERS: [u32; 5] = [8, 9, 10, 11, 18];
 /// Anonymous structs nested deeper than this do not exist in the kernel.
 const NESTING_MAX: u32 = 16;
+/// Members looked at for one field; the kernel's largest structs have some hundred.
+const MEMBERS_MAX: u32 = 10_000;
 
 /// Why BTF cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,11 +98,11 @@ impl Btf {
     pub fn offset(&self, of: &str, field: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::NoField { of: of.to_owned(), field: field.to_owned() };
         let mut id = self.find_struct(of)?.ok_or_else(missing)?;
-        let mut offset = 0;
+        let (mut offset, mut budget) = (0_u32, MEMBERS_MAX);
         for part in field.split('.') {
             let (part_offset, part_type) =
-                self.member(id, part, NESTING_MAX)?.ok_or_else(missing)?;
-            offset += part_offset;
+                self.member(id, part, NESTING_MAX, &mut budget)?.ok_or_else(missing)?;
+            offset = offset.checked_add(part_offset).ok_or(BtfError::Malformed { at: 0 })?;
             id = part_type;
         }
         Ok(offset)
@@ -121,11 +123,17 @@ impl Btf {
     }
 
     /// (byte offset, type id) of a member, looking into anonymous members.
-    fn member(&self, id: usize, name: &str, depth: u32) -> Result<Option<(u32, usize)>, BtfError> {
+    fn member(
+        &self,
+        id: usize,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Result<Option<(u32, usize)>, BtfError> {
         let Some(&at) = self.types.get(id) else { return Ok(None) };
         let info = self.u32(at + 4)?;
         if depth > 0 && MODIFIERS.contains(&kind(info)) {
-            return self.member(self.u32(at + 8)? as usize, name, depth - 1);
+            return self.member(self.u32(at + 8)? as usize, name, depth - 1, budget);
         }
         if depth == 0 || !matches!(kind(info), KIND_STRUCT | KIND_UNION) {
             return Ok(None);
@@ -133,6 +141,7 @@ impl Btf {
         let bitfields = info >> 31 == 1;
         for i in 0..(info & 0xffff) as usize {
             let member = at + 12 + i * 12;
+            *budget = budget.checked_sub(1).ok_or(BtfError::Malformed { at: member })?;
             let type_id = self.u32(member + 4)? as usize;
             let bits = self.u32(member + 8)?;
             let bytes = if bitfields { bits & 0x00ff_ffff } else { bits } / 8;
@@ -141,9 +150,10 @@ impl Btf {
                 return Ok(Some((bytes, type_id)));
             }
             if member_name.is_empty()
-                && let Some((inner, found)) = self.member(type_id, name, depth - 1)?
+                && let Some((inner, found)) = self.member(type_id, name, depth - 1, budget)?
             {
-                return Ok(Some((bytes + inner, found)));
+                let sum = bytes.checked_add(inner).ok_or(BtfError::Malformed { at: member })?;
+                return Ok(Some((sum, found)));
             }
         }
         Ok(None)

@@ -9,6 +9,8 @@ use std::{
 
 /// Every cgroup we make begins with this.
 pub const PREFIX: &str = "pcigate-";
+/// Inode number of the initial cgroup namespace (include/linux/proc_ns.h `PROC_CGROUP_INIT_INO`).
+const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
 /// How long the kernel may take to empty a killed cgroup.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -29,6 +31,15 @@ pub enum CgroupError {
     Outside {
         /// What was given.
         path: PathBuf,
+        /// Where cgroup2 is mounted.
+        mount: PathBuf,
+    },
+    /// The kernel counts levels from the real root, which cannot be seen from here.
+    #[error(
+        "the cgroup tree at {mount} is not the machine's whole tree: run the agent in the host's \
+         cgroup namespace (docker --cgroupns=host, a privileged pod) with the whole tree mounted"
+    )]
+    PartOfTree {
         /// Where cgroup2 is mounted.
         mount: PathBuf,
     },
@@ -71,6 +82,19 @@ fn find_mount(mounts: &str) -> Option<PathBuf> {
     })
 }
 
+/// Whether the mount shows the tree from its root: not from a cgroup namespace of our own, and not
+/// a subtree. The kernel programs find the governed root by its level below the real root.
+fn is_whole_tree(mount: &Path) -> bool {
+    let own = fs::metadata("/proc/self/ns/cgroup").map(|namespace| namespace.ino());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let whole = mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, point) = (fields.next(), fields.next());
+        root == Some("/") && point.is_some_and(|point| Path::new(point) == mount)
+    });
+    own.is_ok_and(|own| own == INITIAL_NAMESPACE) && whole
+}
+
 /// A cgroup as the kernel programs know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
@@ -88,6 +112,9 @@ pub struct Cgroup {
 /// It does not exist, is outside of the cgroup2 mount, or is the root of the tree.
 pub fn open(path: &Path) -> Result<Cgroup, CgroupError> {
     let mount = mount_point()?;
+    if !is_whole_tree(&mount) {
+        return Err(CgroupError::PartOfTree { mount });
+    }
     let path = path.canonicalize().map_err(io_error("open", path))?;
     let below = path
         .strip_prefix(&mount)

@@ -15,6 +15,9 @@ use crate::{
 /// The hooks follow the socket's cgroup, not the caller's.
 const FOREIGN: &str = "sockets made before or outside of the cgroup and carried in are not seen";
 
+/// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
+const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -58,6 +61,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-raw", raw.0, raw.1.to_owned()),
         ("egress-foreign-sockets", not_yet, FOREIGN.to_owned()),
+        ("egress-source-routing", not_yet, ROUTED.to_owned()),
         ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", not_yet, "not looked at in this version".to_owned()),

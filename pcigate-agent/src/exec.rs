@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::signal::{SigSet, Signal, kill},
+    unistd::{Pid, getpgrp, tcsetpgrp},
 };
 use pcigate_agent::{
     cgroup,
@@ -36,10 +36,18 @@ const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// How long the command may take to end after it was asked to.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
+/// Always writable for the command.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+/// Not writable for the command even where it starts there.
+const SYSTEM: [&str; 11] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr"];
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 The command runs as the workload named, in a cgroup and a pid namespace of its own, without the \
-capabilities to leave them, and is governed from its first instruction. Without --policy it is \
+capabilities to leave them, and is governed from its first instruction. It sees the machine's files \
+but may write only to its working directory (unless a system directory), /tmp, /var/tmp and \
+--writable. Without --policy it is \
 only recorded. Its exit code is the command's; 125: it has not been started; 128+N: signal N \
 (137 also where policy refuses the command itself).
 
@@ -65,6 +73,10 @@ pub struct Options {
     /// Directory with ca.pem, cert.pem and key.pem of this node.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_TLS_DIR)]
     tls_dir: PathBuf,
+    /// A directory the command may write to besides its working directory, /tmp and /var/tmp; may be
+    /// given again.
+    #[arg(long, value_name = "DIR")]
+    writable: Vec<PathBuf>,
     /// Directory for the spool.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/pcigate/exec")]
     state_dir: PathBuf,
@@ -110,8 +122,16 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
     let cgroup = cgroup::create(&format!("exec-{}", std::process::id()))?;
     let found = workload(&options, &cgroup.cgroup);
-    let mut hide = vec![options.state_dir.clone(), PathBuf::from("/var/lib/pcigate")];
-    hide.push(options.tls_dir.clone());
+    if !options.policies.is_empty() && documents.select(&found.identity).policies().is_empty() {
+        let (namespace, pod) = &options.name;
+        bail!(
+            "no policy selects {namespace}/{pod} (ServiceAccount {}), so nothing would be refused: \
+             give --name, --service-account and --label as the policy's selector has them, or leave \
+             --policy out",
+            options.service_account
+        );
+    }
+    let sandbox = sandbox_plan(&options, &cgroup.cgroup)?;
     let plan = Plan {
         root: cgroup.cgroup.clone(),
         unknown: UnknownWorkloads::Deny,
@@ -123,10 +143,11 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         pins: None,
     };
     let agent = Agent::start(plan, &[found])?;
-    let sandbox =
-        sandbox::Plan { cgroup: cgroup.cgroup.path.clone(), hide, command: options.command };
     let ran = match sandbox::command(&sandbox).spawn() {
-        Ok(child) => wait(child, &cgroup.cgroup.path, &mut signals).await,
+        Ok(child) => {
+            let _foreground = Foreground::give_to(&child);
+            wait(child, &cgroup.cgroup.path, &mut signals).await
+        }
         Err(error) => Err(error).context("cannot start the sandbox"),
     };
     // What the command left running is not governed by anybody after this.
@@ -135,6 +156,57 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
     let status = ran?;
     summarise(&end, &directory);
     Ok(sandbox::code(status))
+}
+
+/// What the command may write to: its working directory, the temporary ones, and what was named.
+fn sandbox_plan(options: &Options, cgroup: &cgroup::Cgroup) -> anyhow::Result<sandbox::Plan> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
+    };
+    let directory = std::env::current_dir().context("the working directory is gone")?;
+    let mut writable: Vec<PathBuf> =
+        TEMPORARY.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
+    if !SYSTEM.iter().any(|system| directory.starts_with(system)) && directory != Path::new("/") {
+        writable.push(directory.clone());
+    }
+    for path in &options.writable {
+        let path = absolute(path)?;
+        ensure!(path.is_dir(), "--writable {} is not a directory", path.display());
+        writable.push(path);
+    }
+    let mut hide = vec![PathBuf::from("/var/lib/pcigate")];
+    hide.extend([absolute(&options.state_dir)?, absolute(&options.tls_dir)?]);
+    let mut protect: Vec<PathBuf> =
+        options.policies.iter().map(absolute).collect::<Result<_, _>>()?;
+    protect.extend(std::env::current_exe());
+    let (cgroup, command) = (cgroup.path.clone(), options.command.clone());
+    Ok(sandbox::Plan { cgroup, directory, hide, writable, protect, command })
+}
+
+/// The terminal belongs to the command's process group until this is dropped, so that Ctrl-C reaches
+/// the command and not the agent.
+struct Foreground;
+
+impl Foreground {
+    /// `None` where there is no terminal.
+    fn give_to(child: &Child) -> Option<Self> {
+        let group = Pid::from_raw(i32::try_from(child.id()).ok()?);
+        Self::set(group).then_some(Self)
+    }
+
+    fn set(group: Pid) -> bool {
+        // The kernel stops a background process that takes the terminal, unless it blocks this.
+        let mut stop = SigSet::empty();
+        stop.add(Signal::SIGTTOU);
+        let blocked = stop.thread_block().is_ok();
+        std::io::stdin().is_terminal() && blocked && tcsetpgrp(std::io::stdin(), group).is_ok()
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        Self::set(getpgrp());
+    }
 }
 
 fn workload(options: &Options, cgroup: &cgroup::Cgroup) -> Found {

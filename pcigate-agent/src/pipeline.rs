@@ -119,6 +119,9 @@ impl Reader {
     fn report_lost(&mut self) {
         match self.sensor.take_lost() {
             Ok(lost_by_ring) => {
+                if lost_by_ring.iter().any(|(ring, _)| *ring == Ring::Events) {
+                    self.attribution.forget();
+                }
                 let drafts = lost_by_ring.into_iter().map(|(ring, count)| {
                     let queue = match ring {
                         Ring::Events => Queue::Events,

@@ -33,6 +33,11 @@ impl Processes {
         Some(found)
     }
 
+    /// Execs were lost: what is remembered may be out of date, /proc is not.
+    pub fn forget(&mut self) {
+        self.executables.clear();
+    }
+
     /// A process executed a program.
     pub fn set(&mut self, key: Key, executable: Arc<Masked>) {
         if self.executables.len() >= PROCESSES_MAX {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The sandbox keeps CMD from leaving its cgroup and from touching the agent also where the kernel
-//! has no BPF-LSM. It is no container: CMD sees the machine's files and network.
+//! has no BPF-LSM. It is no container: CMD sees the machine's files (most of them read-only) and
+//! network.
 
 mod mounts;
 mod privileges;
@@ -15,7 +16,7 @@ mod privileges;
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
@@ -28,8 +29,9 @@ use nix::{
         signal::{SigSet, Signal},
         wait::{WaitStatus, waitpid},
     },
-    unistd::Pid,
+    unistd::{Pid, chdir, close},
 };
+use pcigate_policy::mask::{Cut, Masked};
 
 /// Sub-command of the outer stage; not for people.
 pub const OUTER: &str = "sandbox-outer";
@@ -46,9 +48,18 @@ pub struct Plan {
     /// Directory of the governed cgroup.
     #[arg(long)]
     pub cgroup: PathBuf,
+    /// The directory CMD starts in.
+    #[arg(long)]
+    pub directory: PathBuf,
     /// Directories of the agent, hidden from CMD.
     #[arg(long)]
     pub hide: Vec<PathBuf>,
+    /// Directories CMD may write to; the rest of the machine's files is read-only.
+    #[arg(long)]
+    pub writable: Vec<PathBuf>,
+    /// Files and directories below those that stay read-only.
+    #[arg(long)]
+    pub protect: Vec<PathBuf>,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -93,18 +104,25 @@ pub enum SandboxError {
     Stage(#[source] io::Error),
 }
 
-/// The command that starts the outer stage; it inherits standard input and output.
+/// The command that starts the outer stage; it inherits standard input and output. It leads a
+/// process group of its own, or CMD could signal the agent as a member of its group (`kill(0, …)`
+/// crosses pid namespaces).
 #[must_use]
 pub fn command(plan: &Plan) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(OUTER).args(arguments(plan));
+    command.arg(OUTER).args(arguments(plan)).process_group(0);
     command
 }
 
 fn arguments(plan: &Plan) -> Vec<OsString> {
     let mut arguments = vec!["--cgroup".into(), plan.cgroup.clone().into()];
-    for hidden in &plan.hide {
-        arguments.extend(["--hide".into(), hidden.clone().into()]);
+    arguments.extend(["--directory".into(), plan.directory.clone().into()]);
+    for (flag, paths) in
+        [("--hide", &plan.hide), ("--writable", &plan.writable), ("--protect", &plan.protect)]
+    {
+        for path in paths {
+            arguments.extend([flag.into(), path.clone().into()]);
+        }
     }
     arguments.push("--".into());
     arguments.extend(plan.command.iter().cloned());
@@ -116,6 +134,7 @@ fn arguments(plan: &Plan) -> Vec<OsString> {
 /// # Errors
 /// Namespaces are refused, or pid 1 does not start.
 pub fn outer(plan: &Plan) -> Result<u8, SandboxError> {
+    close_inherited()?;
     die_with_parent()?;
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)
         .map_err(SandboxError::Namespaces)?;
@@ -131,9 +150,10 @@ pub fn outer(plan: &Plan) -> Result<u8, SandboxError> {
 /// A door does not shut; CMD has not been started then.
 pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
     die_with_parent()?;
-    mounts::seal(&plan.hide)?;
+    mounts::seal(plan)?;
+    enter(&plan.directory)?;
     join(&plan.cgroup)?;
-    mounts::forbid_writing()?;
+    mounts::forbid_writing(&plan.writable)?;
     privileges::drop_all()?;
     let Some((program, arguments)) = plan.command.split_first() else {
         return Ok(NOT_FOUND);
@@ -157,6 +177,28 @@ fn die_with_parent() -> Result<(), SandboxError> {
     all.thread_block().map_err(|errno| wrong("blocking signals", errno))
 }
 
+/// Closes every descriptor but the standard three: a directory of the cgroup tree, or a socket of
+/// another cgroup, would lead out.
+fn close_inherited() -> Result<(), SandboxError> {
+    let entries = fs::read_dir("/proc/self/fd").map_err(SandboxError::Stage)?;
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|&fd| fd > 2) {
+        // The one the directory was read through is closed already.
+        let _ = close(fd);
+    }
+    Ok(())
+}
+
+/// Enters the working directory again, by the mount that is there now.
+fn enter(directory: &Path) -> Result<(), SandboxError> {
+    chdir(directory).map_err(|source| SandboxError::Mount {
+        action: "enter",
+        path: directory.to_owned(),
+        source,
+    })
+}
+
 fn join(cgroup: &Path) -> Result<(), SandboxError> {
     let procs = cgroup.join("cgroup.procs");
     fs::write(&procs, "0")
@@ -167,7 +209,8 @@ fn join(cgroup: &Path) -> Result<(), SandboxError> {
 fn not_started(program: &OsString, error: &io::Error) -> u8 {
     let refused = error.kind() == io::ErrorKind::PermissionDenied;
     let why = if refused { " (by file permissions, or refused by policy)" } else { "" };
-    eprintln!("pcigate-agent: {}: {error}{why}", program.display());
+    let program = Masked::new(program.as_encoded_bytes(), Cut::Whole);
+    eprintln!("pcigate-agent: {}: {error}{why}", program.as_str());
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 

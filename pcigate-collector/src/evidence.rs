@@ -5,7 +5,9 @@ mod scan;
 
 use std::{ops::Range, pin::Pin, sync::Arc};
 
-use pcigate_ledger::{Directory, ProveError, TilePath, TileSource, entry, prove_inclusion};
+use pcigate_ledger::{
+    Directory, ProveError, TileKind, TilePath, TileSource, entry, prove_inclusion,
+};
 use pcigate_proto::{
     LedgerFile, Proof, ProveRequest, QueryReply, QueryRequest, ReadLedgerRequest, Row, Summary,
     evidence_server, query_reply::Message as Reply,
@@ -138,6 +140,10 @@ impl evidence_server::Evidence for Evidence {
         let size = self.writer.durable().borrow().size;
         if !tile.is_within(size) {
             return Err(absent());
+        }
+        if tile.kind == TileKind::Entries {
+            // Up to 256 records leave by this answer.
+            self.asked(&person, "ledger", &format!("path={tile}")).await?;
         }
         let read = self.reading(move |source| source.read(&tile.to_string())).await?;
         let content = read.map_err(|error| unreadable(&error))?.ok_or_else(absent)?;

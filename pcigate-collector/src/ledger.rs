@@ -148,6 +148,8 @@ pub struct Ledger {
     key: SigningKey,
     edge: Edge,
     durable: Arc<Durable>,
+    /// A checkpoint may have been published that memory does not know of.
+    unsure: bool,
     _lock: SystemFile,
 }
 
@@ -171,7 +173,7 @@ impl Ledger {
         let edge = Edge::load(&Directory::new(&dir), size, &root)
             .map_err(|source| OpenError::Edge { dir: dir.display().to_string(), size, source })?;
         let durable = Arc::new(Durable { size, root, checkpoint });
-        Ok(Self { dir, key, edge, durable, _lock: lock })
+        Ok(Self { dir, key, edge, durable, unsure: false, _lock: lock })
     }
 
     /// What is on disk.
@@ -203,6 +205,9 @@ impl Ledger {
     /// # Errors
     /// Nothing was appended; the same call can be tried again.
     pub fn commit(&mut self, leaves: &[Leaf]) -> Result<Arc<Durable>, CommitError> {
+        if self.unsure {
+            self.settle()?;
+        }
         let (mut edge, mut written) = (self.edge.clone(), Vec::new());
         for leaf in leaves {
             edge.append(&leaf.bytes, leaf.hash, &mut written)
@@ -216,12 +221,23 @@ impl Ledger {
         let (size, root) = (edge.size(), edge.root());
         let checkpoint =
             self.key.sign(size, &root).map_err(|source| CommitError::Sign { source })?;
-        files::replace(&self.dir.join("checkpoint"), &checkpoint, 0o644)?;
+        let published = files::replace(&self.dir.join("checkpoint"), &checkpoint, 0o644);
+        // It may be in place although it failed: another tree of that size must not be signed.
+        self.unsure = published.is_err();
+        published?;
         self.edge = edge;
         self.durable = Arc::new(Durable { size, root, checkpoint });
         written.truncate(full);
         self.drop_partials(&written);
         Ok(Arc::clone(&self.durable))
+    }
+
+    /// After a failed publication: puts the last known checkpoint back, durably, before anything
+    /// else is signed.
+    fn settle(&mut self) -> Result<(), CommitError> {
+        files::replace(&self.dir.join("checkpoint"), &self.durable.checkpoint, 0o644)?;
+        self.unsure = false;
+        Ok(())
     }
 
     /// The full tiles are published: nobody needs their partial versions any more.

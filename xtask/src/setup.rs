@@ -62,6 +62,12 @@ const NEEDS: &[Need] = &[
         present: verifier::is_possible,
         packages: &["golang-go", "golang-golang-x-mod-dev"],
     },
+    Need {
+        what: "Python and a static busybox (programs the kernel tests run)",
+        scope: Scope::All,
+        present: || verifier::on_path("python3") && std::path::Path::new("/bin/busybox").exists(),
+        packages: &["python3-minimal", "busybox-static"],
+    },
 ];
 
 /// Sets everything up and says so.

@@ -26,7 +26,11 @@ pub(super) fn replace(
     fs::create_dir(&fresh).map_err(at(&fresh))?;
     for (name, link) in links {
         let path = fresh.join(name);
-        link.pin(&path).map_err(|error| EnforcerError::Pin { path, source: io_error(error) })?;
+        if let Err(error) = link.pin(&path) {
+            // Half a generation would go on enforcing with tables nobody keeps.
+            let _ = remove_generation(&fresh);
+            return Err(EnforcerError::Pin { path, source: io_error(error) });
+        }
     }
     for old in &before {
         remove_generation(old).map_err(at(old))?;

@@ -1,8 +1,9 @@
-//! The sandbox's own view of the mounts: its /proc, no cgroup or kernel knob to write, no device
-//! but the harmless ones, nothing of the agent.
+//! The sandbox's own view of the mounts: its /proc and terminals, no file to write but where it may,
+//! no device but the harmless ones, nothing of the machine's services and of the agent.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -11,22 +12,25 @@ use nix::{
     mount::{MsFlags, mount},
 };
 
-use super::SandboxError;
+use super::{Plan, SandboxError};
 
+/// Devices that stay usable; all others (disks!) do not, because /dev becomes `nodev`.
+const DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// Mounts that stay writable: CMD's own /proc (its knobs are sealed), terminals and shared memory.
+const WRITABLE_POINTS: [&str; 4] = ["/proc", "/dev/pts", "/dev/shm", "/dev/mqueue"];
 /// Kernel knobs in /proc that a root process could use to run something outside of the sandbox
 /// (`core_pattern` alone is enough).
 const PROC_KNOBS: [&str; 6] =
     ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"];
-/// Devices that stay usable; all others (disks!) do not, because /dev becomes `nodev`.
-const DEVICES: [&str; 6] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
-/// File systems through which cgroups, BPF pins, tracing or the firmware could be changed.
-const READ_ONLY_KINDS: [&str; 9] =
-    ["cgroup", "cgroup2", "bpf", "sysfs", "tracefs", "debugfs", "securityfs", "pstore", "efivarfs"];
+/// Where the sockets of the machine's services are, with which CMD could have things done outside.
+const RUN: &str = "/run";
+/// Resolver configuration that /etc/resolv.conf links to.
+const RESOLVERS: [&str; 2] = ["/run/systemd/resolve", "/run/resolvconf"];
 
-/// Cuts the mounts off from the machine's, gives a /proc of the new pid namespace, hides the
-/// agent's directories and takes the devices away.
-pub(super) fn seal(hidden: &[PathBuf]) -> Result<(), SandboxError> {
+/// Cuts the mounts off from the machine's, gives a /proc of the new pid namespace and terminals of
+/// its own, hides services and the agent's directories, and takes the devices away.
+pub(super) fn seal(plan: &Plan) -> Result<(), SandboxError> {
     let root = Path::new("/");
     mount(None::<&str>, root, None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(failed("make private", root))?;
@@ -36,21 +40,54 @@ pub(super) fn seal(hidden: &[PathBuf]) -> Result<(), SandboxError> {
     for knob in PROC_KNOBS {
         read_only_copy(Path::new(knob))?;
     }
-    for directory in hidden {
+    hide_services()?;
+    for directory in &plan.writable {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(directory), directory, None::<&str>, flags, None::<&str>)
+            .map_err(failed("make writable", directory))?;
+    }
+    for directory in &plan.hide {
         hide(directory)?;
+    }
+    for path in &plan.protect {
+        read_only_copy(path)?;
     }
     take_devices()
 }
 
-/// Makes every mount read-only through which the sandbox could be left. After joining the cgroup,
-/// which is a write to one of them.
-pub(super) fn forbid_writing() -> Result<(), SandboxError> {
+/// Puts an empty directory over /run, with the resolver's configuration put back.
+fn hide_services() -> Result<(), SandboxError> {
+    let open: Vec<_> = RESOLVERS
+        .iter()
+        .filter_map(|path| Some((Path::new(path), File::open(path).ok()?)))
+        .collect();
+    let run = Path::new(RUN);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), run, Some("tmpfs"), flags, Some("size=1m,mode=0755"))
+        .map_err(failed("hide", run))?;
+    for (path, directory) in open {
+        let source = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        fs::create_dir_all(path).map_err(|error| SandboxError::Mount {
+            action: "make",
+            path: path.to_owned(),
+            source: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        })?;
+        mount(Some(&source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(failed("bind", path))?;
+    }
+    Ok(())
+}
+
+/// Makes every mount read-only but those named, so that nothing outside of the sandbox can be made
+/// to run what CMD has written. After joining the cgroup, which is a write.
+pub(super) fn forbid_writing(writable: &[PathBuf]) -> Result<(), SandboxError> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for line in mounts.lines() {
-        let mut fields = line.split(' ');
-        let (Some(point), Some(kind)) = (fields.nth(1), fields.next()) else { continue };
-        let point = unescape(point);
-        if READ_ONLY_KINDS.contains(&kind) || point.starts_with("/sys") {
+        let Some(point) = line.split(' ').nth(1).map(unescape) else { continue };
+        let stays = WRITABLE_POINTS.iter().any(|known| point == Path::new(known))
+            || DEVICES.iter().any(|known| point == Path::new(known))
+            || writable.contains(&point);
+        if !stays {
             remount(&point, MsFlags::MS_RDONLY)?;
         }
     }
@@ -89,7 +126,21 @@ fn take_devices() -> Result<(), SandboxError> {
             bind(device)?;
         }
     }
-    remount(dev, MsFlags::MS_NODEV)
+    remount(dev, MsFlags::MS_NODEV)?;
+    // Terminals of other sessions would be open to root; an inherited one stays usable.
+    let terminals = Path::new("/dev/pts");
+    if !terminals.exists() {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(
+        Some("devpts"),
+        terminals,
+        Some("devpts"),
+        flags,
+        Some("newinstance,ptmxmode=0666,mode=0620"),
+    )
+    .map_err(failed("mount", terminals))
 }
 
 fn is_mount_point(path: &Path) -> bool {

@@ -14,7 +14,7 @@ use super::SandboxError;
 /// What ordinary programs run as root need. Everything else is dropped from the bounding set too,
 /// so that no file capability brings it back: above all SYS_ADMIN, BPF, PERFMON, NET_ADMIN,
 /// NET_RAW, SYS_PTRACE, SYS_MODULE, KILL, MKNOD.
-const KEPT: [Capability; 10] = [
+const KEPT: [Capability; 9] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_FOWNER,
@@ -23,13 +23,12 @@ const KEPT: [Capability; 10] = [
     Capability::CAP_SETUID,
     Capability::CAP_SETFCAP,
     Capability::CAP_NET_BIND_SERVICE,
-    Capability::CAP_SYS_CHROOT,
     Capability::CAP_AUDIT_WRITE,
 ];
 
 /// System calls refused outright (EPERM): BPF and tracing, namespaces and mounts, modules, other
 /// processes' memory, and io_uring, whose socket operation no seccomp filter sees.
-const REFUSED: [libc::c_long; 27] = [
+const REFUSED: [libc::c_long; 28] = [
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -38,6 +37,7 @@ const REFUSED: [libc::c_long; 27] = [
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
+    libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
     libc::SYS_fsopen,
@@ -64,6 +64,8 @@ const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 /// Protocols of internet sockets that the egress hooks see completely: by type, TCP, UDP, MPTCP.
 /// Raw, ICMP, SCTP, DCCP and UDP-Lite would pass them by in part.
 const PROTOCOLS: [i32; 4] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_MPTCP];
+/// SOCK_STREAM and SOCK_DGRAM: with protocol 0 the others would be raw, SCTP or DCCP.
+const TYPES: [u64; 2] = [1, 2];
 const NAMESPACES: [i32; 8] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -74,6 +76,8 @@ const NAMESPACES: [i32; 8] = [
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWTIME,
 ];
+/// Requests that put input into a terminal: TIOCSTI, and TIOCLINUX (paste on a console).
+const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, 0x541c];
 /// Low bits of `socket(2)`'s type without SOCK_NONBLOCK and SOCK_CLOEXEC.
 const SOCKET_TYPE: u64 = 0xf;
 /// Bit of the x32 ABI, whose calls have the same architecture as ordinary ones.
@@ -130,8 +134,10 @@ fn refusals() -> Result<Rules, BackendError> {
         SeccompRule::new(vec![SeccompCondition::new(0, Len::Qword, Op::MaskedEq(flag), flag)?])
     });
     rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
-    let inject = SeccompCondition::new(1, Len::Dword, Op::Eq, libc::TIOCSTI)?;
-    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![inject])?]);
+    let inject = TERMINAL_INPUT.iter().map(|&request| {
+        SeccompRule::new(vec![SeccompCondition::new(1, Len::Dword, Op::Eq, request)?])
+    });
+    rules.insert(libc::SYS_ioctl, inject.collect::<Result<_, _>>()?);
     Ok(rules)
 }
 
@@ -144,8 +150,10 @@ fn sockets() -> Result<Vec<SeccompRule>, BackendError> {
     let mut rules = vec![SeccompRule::new(other_family.into_iter().collect::<Result<_, _>>()?)?];
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = argument(0, Op::Eq, family)?;
-        let raw = argument(1, Op::MaskedEq(SOCKET_TYPE), libc::SOCK_RAW)?;
-        rules.push(SeccompRule::new(vec![family.clone(), raw])?);
+        for other in (0..=SOCKET_TYPE).filter(|kind| !TYPES.contains(kind)) {
+            let kind = SeccompCondition::new(1, Len::Dword, Op::MaskedEq(SOCKET_TYPE), other)?;
+            rules.push(SeccompRule::new(vec![family.clone(), kind])?);
+        }
         let mut other_protocol = vec![family];
         for protocol in PROTOCOLS {
             other_protocol.push(argument(2, Op::Ne, protocol)?);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::{SpoolError, io, write_error};
-use super::format::Input;
+use super::format::{Input, SEQ_MAX};
 
 const MAGIC: [u8; 4] = *b"pgck";
 const SLOT_BYTES: usize = 32;
@@ -106,7 +106,8 @@ fn slot(bytes: &[u8], epoch: &[u8; 16]) -> Option<(u64, u64, u64)> {
         return None;
     }
     let values = (input.u64()?, input.u64()?, input.u64()?);
-    (input.u32()? == checksum(covered, epoch)).then_some(values)
+    let sane = values.0.max(values.1).max(values.2) <= SEQ_MAX;
+    (sane && input.u32()? == checksum(covered, epoch)).then_some(values)
 }
 
 fn checksum(bytes: &[u8], epoch: &[u8; 16]) -> u32 {

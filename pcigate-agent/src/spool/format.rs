@@ -9,6 +9,9 @@ pub(super) const FRAME_BYTES: usize = 20;
 /// Smallest frame: an empty record is not allowed.
 pub(super) const FRAME_BYTES_MIN: u64 = FRAME_BYTES as u64 + 1;
 
+/// Largest number that is read. It leaves room to go on behind, so that adding never overflows.
+pub(super) const SEQ_MAX: u64 = u64::MAX / 2;
+
 const MAGIC: [u8; 8] = *b"pcgspool";
 const SALVAGED: u32 = 1;
 /// Not valid UTF-8, so that no text in a record contains it.
@@ -77,7 +80,8 @@ impl Header {
             let header =
                 Self { epoch: input.take()?, first_seq: input.u64()?, salvaged: flags == SALVAGED };
             let covered = file.get(..HEADER_BYTES - 4)?;
-            (input.u32()? == crc32c::crc32c(covered)).then_some(header)
+            (input.u32()? == crc32c::crc32c(covered) && header.first_seq <= SEQ_MAX)
+                .then_some(header)
         };
         rest().ok_or(HeaderError::Unreadable)
     }
@@ -107,7 +111,7 @@ pub(super) fn frame<'a>(bytes: &'a [u8], epoch: &[u8; 16]) -> Result<Frame<'a>, 
         return Err(FrameError::Invalid);
     }
     let record = input.0.get(..size).ok_or(FrameError::Short)?;
-    if checksum(epoch, length, seq, record) != expected {
+    if !(1..=SEQ_MAX).contains(&seq) || checksum(epoch, length, seq, record) != expected {
         return Err(FrameError::Invalid);
     }
     Ok(Frame { seq, record, bytes: FRAME_BYTES + size })

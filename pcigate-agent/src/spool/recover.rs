@@ -10,7 +10,7 @@ use rand_core::{OsRng, RngCore as _};
 
 use super::cursor::Cursor;
 use super::error::{SpoolError, io, write_error};
-use super::format::{FRAME_BYTES, HEADER_BYTES};
+use super::format::{FRAME_BYTES, HEADER_BYTES, SEQ_MAX};
 use super::segment::{self, End, Segment};
 use super::{Limits, SEGMENT_BYTES_MAX, Spool};
 
@@ -33,7 +33,8 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
     let mut segments = segments(files, &epoch, &cursor)?;
     let last_seq = segments.back().map_or(0, |segment| segment.last_seq);
     let newest_first = segments.back().map_or(0, |segment| segment.first_seq);
-    let (active, next_seq) = if newest_first == 0 || newest_first < cursor.newest() {
+    let is_behind = newest_first < cursor.newest() || last_seq < cursor.acked();
+    let (active, next_seq) = if newest_first == 0 || is_behind {
         let next_seq = behind_missing_newest(&cursor, last_seq);
         let (segment, file) = segment::create(dir, &epoch, next_seq)?;
         cursor.set_newest(next_seq)?;
@@ -99,7 +100,7 @@ pub(super) fn segment_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, SpoolErro
         let path = entry.map_err(|error| io(error, "list", dir))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let first_seq = name.strip_suffix(".seg").and_then(|seq| seq.parse().ok()).unwrap_or(0);
-        if first_seq > 0 && name == segment::file_name(first_seq) {
+        if (1..=SEQ_MAX).contains(&first_seq) && name == segment::file_name(first_seq) {
             files.push((first_seq, path));
         }
     }

@@ -12,7 +12,11 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
-use pcigate_policy::{workload::Identity, yaml};
+use pcigate_policy::{
+    mask::{Cut, Masked},
+    workload::Identity,
+    yaml,
+};
 
 use super::{Found, layout};
 use crate::cgroup;
@@ -75,7 +79,10 @@ pub fn read(path: &Path) -> Result<HashMap<String, ListedPod>, FileError> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<HashMap<String, ListedPod>, FileError> {
-    let wrong = |what: String| FileError::NotAPodList { path: path.to_owned(), what };
+    let wrong = |what: String| FileError::NotAPodList {
+        path: path.to_owned(),
+        what: Masked::new(what.as_bytes(), Cut::Whole).into_string(),
+    };
     let nodes = yaml::read(&path.display().to_string(), text).map_err(FileError::Yaml)?;
     let [node] = nodes.as_slice() else {
         return Err(wrong(format!("it holds {} documents instead of one", nodes.len())));

@@ -81,6 +81,10 @@ fn speaks_for_others(record: &Record) -> bool {
         Some(Subject::Component(component)) => component.name == "collector",
         _ => false,
     };
-    subject
-        || matches!(record.event, Some(Event::Received(_) | Event::Query(_) | Event::Conflict(_)))
+    // The collector makes the Gap of a hole that a node declares.
+    let event = matches!(
+        record.event,
+        Some(Event::Received(_) | Event::Query(_) | Event::Conflict(_) | Event::Gap(_))
+    );
+    subject || event
 }

@@ -184,7 +184,7 @@ impl<'n, 'm> Fields<'n, 'm> {
             return map;
         };
         for entry in entries {
-            let path = format!("{}.{}", self.path(name), entry.key);
+            let path = format!("{}.{}", self.path(name), shown(&entry.key).trim_matches('`'));
             let text = parse_text(&entry.value, &path, self.mistakes, &|text| Ok(text.to_owned()));
             map.insert(entry.key.clone(), text.unwrap_or_default());
         }

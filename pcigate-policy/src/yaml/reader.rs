@@ -159,7 +159,7 @@ impl Builder {
                     entries.push(Entry { key, line, value: node });
                 } else {
                     let message = "given twice in the same mapping; remove one of the two";
-                    self.mistakes.add(&self.file, line, &key, message);
+                    self.mistakes.add(&self.file, line, shown(&key).trim_matches('`'), message);
                 }
             }
         }

@@ -245,9 +245,9 @@ fn a_file_without_a_path_is_refused_where_execs_are_restricted() {
                 except PermissionError:\n    os.kill(os.getpid(), 9)\n";
     fs::write(&script, code).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let python = ["/usr/bin/python3", "/root/.pyenv/shims/python3"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
+    let path = std::env::var("PATH").unwrap();
+    let python = path.split(':').map(|directory| format!("{directory}/python3"));
+    let python = python.into_iter().find(|path| Path::new(path).exists());
     let python = python.expect("python3 is installed by `cargo xtask setup`");
     let rules = "    defaultAction: allow
     rules:

@@ -66,7 +66,7 @@ fn a_certificate_of_another_authority_keeps_the_records_and_says_why() {
     site.issue("other-ca", ["--node", "node-1"], "tls/foreign");
     fs::copy(site.path("tls/collector/ca.pem"), site.path("tls/foreign/ca.pem")).unwrap();
     let mut agent = site.command("pcigate-agent");
-    agent.args(["exec", "--policy", "policy.yaml", "--state-dir", "exec", "--tls-dir"]).args([
+    agent.args(["exec", "--state-dir", "exec", "--tls-dir"]).args([
         "tls/foreign",
         "--collector",
         &site.url(),
@@ -125,6 +125,17 @@ fn without_cgroup2_or_kernel_types_the_remedy_is_named() {
     assert_says(&said, &["no cgroup2 filesystem is mounted", "mount -t cgroup2"]);
     let said = without("mount -t tmpfs none /sys/kernel/btf");
     assert_says(&said, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]);
+}
+
+#[test]
+fn in_a_cgroup_namespace_of_its_own_the_agent_refuses_to_start() {
+    let site = Site::new();
+    let mut unshare = Command::new("unshare");
+    unshare.current_dir(site.path("")).args(["--cgroup", "--mount"]);
+    unshare.arg(pcigate_tests::program("pcigate-agent"));
+    unshare.args(["exec", "--state-dir", "exec", "--", "/usr/bin/true"]);
+    let said = fail(&mut unshare, CANNOT);
+    assert_says(&said, &["not the machine's whole tree", "host's cgroup namespace"]);
 }
 
 #[test]

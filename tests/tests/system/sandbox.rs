@@ -35,6 +35,10 @@ fn the_command_can_neither_leave_nor_touch_the_agent() {
         ("write:/proc/sys/kernel/core_pattern".into(), "EROFS"),
         ("write:/sys/kernel/uevent_helper".into(), "EROFS"),
         (format!("write:{spool}"), "ENOENT"),
+        // What something outside would run, and what governs the command.
+        ("write:/etc/hostname".into(), "EROFS"),
+        (format!("write:{}", site.path("policy.yaml").display()), "EROFS"),
+        ("exec:/usr/sbin/chroot / /usr/bin/true".into(), "code-125"),
         ("call:bpf".into(), "EPERM"),
         ("call:mount".into(), "EPERM"),
         ("call:setns".into(), "EPERM"),
@@ -44,6 +48,8 @@ fn the_command_can_neither_leave_nor_touch_the_agent() {
         ("socket:2,3,255".into(), "EPERM"),
         ("socket:2,2,1".into(), "EPERM"),
         ("socket:2,1,132".into(), "EPERM"),
+        ("socket:2,5,0".into(), "EPERM"),
+        ("socket:2,6,0".into(), "EPERM"),
         ("socket:40,1,0".into(), "EPERM"),
         ("socket:38,5,0".into(), "EPERM"),
         ("socket:16,3,12".into(), "EPERM"),
@@ -86,6 +92,61 @@ fn privileges_that_would_lead_out_are_gone() {
         }
     }
     assert_eq!(field("NStgid:").split_whitespace().count(), 1, "its own /proc: {status}");
+}
+
+#[test]
+fn it_may_write_where_it_works_and_to_temporary_files_only() {
+    let site = Site::new();
+    let script =
+        "echo 1 > here && echo 1 > /tmp/pcigate-$$ && rm /tmp/pcigate-$$ && ! echo 1 > /there";
+    succeed(&mut exec(&site, &["/bin/sh", "-c", script]));
+    assert!(site.path("here").exists());
+    let name = format!("/run/pcigate-test-{}", std::process::id());
+    fs::write(&name, "a service's socket would be here").unwrap();
+    let seen = output(&mut exec(&site, &["/bin/ls", "/run"]));
+    fs::remove_file(&name).unwrap();
+    assert!(seen.status.success() && seen.stdout.is_empty(), "{seen:?}");
+}
+
+#[test]
+fn a_signal_to_its_own_group_does_not_reach_the_agent() {
+    let site = Site::new();
+    let said = fail(&mut exec(&site, &["/bin/sh", "-c", "kill -9 0"]), 137);
+    assert!(said.contains("pcigate: ") && said.contains(" 0 lost"), "the summary: {said}");
+}
+
+#[test]
+fn descriptors_of_the_caller_are_closed() {
+    let site = Site::new();
+    let mount = cgroup::mount_point().unwrap();
+    let agent = pcigate_tests::program("pcigate-agent");
+    let script = format!(
+        "exec 9< {}; {} exec --state-dir exec -- /bin/sh -c 'echo $$ > /proc/self/fd/9/cgroup.procs'",
+        mount.display(),
+        agent.display()
+    );
+    let mut shell = Command::new("sh");
+    shell.current_dir(site.path("")).args(["-c", &script]);
+    fail(&mut shell, 2);
+}
+
+#[test]
+fn policies_that_select_nothing_are_no_policies() {
+    let site = Site::new();
+    let mut agent = site.command("pcigate-agent");
+    agent.args([
+        "exec",
+        "--policy",
+        "policy.yaml",
+        "--state-dir",
+        "exec",
+        "--",
+        "/usr/bin/touch",
+        "ran",
+    ]);
+    let said = fail(&mut agent, 125);
+    assert!(said.contains("no policy selects local/exec"), "{said}");
+    assert!(!site.path("ran").exists());
 }
 
 #[test]

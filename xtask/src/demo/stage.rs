@@ -52,7 +52,7 @@ impl Stage {
     /// A program of ours, run in the demo's directory.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(built(name));
-        command.current_dir(self.place.root());
+        command.current_dir(self.place.root()).stdin(Stdio::null());
         command
     }
 

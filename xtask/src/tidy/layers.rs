@@ -19,6 +19,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-collector", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
     ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
     ("xtask", Some(&[])),
+    ("tests/fuzz", None),
     ("tests", None),
 ];
 
