@@ -45,7 +45,8 @@ const SYSTEM: [&str; 11] =
 #[derive(clap::Args)]
 #[command(after_help = "\
 The command runs as the workload named, in a cgroup and a pid namespace of its own, without the \
-capabilities to leave them, and is governed from its first instruction. It sees the machine's files \
+capabilities to leave them, and is governed from its first instruction. It sees the machine's \
+files \
 but may write only to its working directory (unless a system directory), /tmp, /var/tmp and \
 --writable. Without --policy it is \
 only recorded. Its exit code is the command's; 125: it has not been started; 128+N: signal N \
@@ -73,7 +74,8 @@ pub struct Options {
     /// Directory with ca.pem, cert.pem and key.pem of this node.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_TLS_DIR)]
     tls_dir: PathBuf,
-    /// A directory the command may write to besides its working directory, /tmp and /var/tmp; may be
+    /// A directory the command may write to besides its working directory, /tmp and /var/tmp; may
+    /// be
     /// given again.
     #[arg(long, value_name = "DIR")]
     writable: Vec<PathBuf>,
@@ -126,7 +128,8 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         let (namespace, pod) = &options.name;
         bail!(
             "no policy selects {namespace}/{pod} (ServiceAccount {}), so nothing would be refused: \
-             give --name, --service-account and --label as the policy's selector has them, or leave \
+             give --name, --service-account and --label as the policy's selector has them, or \
+             leave \
              --policy out",
             options.service_account
         );
@@ -183,7 +186,8 @@ fn sandbox_plan(options: &Options, cgroup: &cgroup::Cgroup) -> anyhow::Result<sa
     Ok(sandbox::Plan { cgroup, directory, hide, writable, protect, command })
 }
 
-/// The terminal belongs to the command's process group until this is dropped, so that Ctrl-C reaches
+/// The terminal belongs to the command's process group until this is dropped, so that Ctrl-C
+/// reaches
 /// the command and not the agent.
 struct Foreground;
 

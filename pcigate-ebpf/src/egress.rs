@@ -115,7 +115,8 @@ fn check(
 }
 
 /// The address the kernel will really use: for the unspecified IPv4 address the one the socket is
-/// bound to, else loopback (net/ipv4/route.c `ip_route_output_key_hash_rcu`); for `::` always `::1`.
+/// bound to, else loopback (net/ipv4/route.c `ip_route_output_key_hash_rcu`); for `::` always
+/// `::1`.
 #[inline(always)]
 fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
     if address[0] == 0 && address[1] == 0 && address[3] == 0 {

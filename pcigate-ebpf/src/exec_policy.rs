@@ -92,7 +92,8 @@ fn run<const N: usize>(
     len: u32,
 ) -> Result<Option<Decision>, ()> {
     let mut walk = Walk { policy, bytes, start, state: policy.exec_start, broken: 0 };
-    // SAFETY: the callback has the signature the helper calls it with, and `walk` outlives the call.
+    // SAFETY: the callback has the signature the helper calls it with, and `walk` outlives the
+    // call.
     let steps = unsafe {
         let step = step::<N> as unsafe extern "C" fn(u32, *mut Walk) -> i64;
         bpf_loop(len, step as *mut c_void, (&raw mut walk).cast(), 0)

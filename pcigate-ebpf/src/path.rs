@@ -1,9 +1,11 @@
 //! The resolved path of a file, walked from its dentry up to the acting task's root.
 //!
 //! `bpf_d_path` is not allowed at `sched_process_exec` and missing before 6.1 in LSM hooks; this
-//! walk reads the same structs on every kernel. It crosses mounts and ends at the root of the task's
+//! walk reads the same structs on every kernel. It crosses mounts and ends at the root of the
+//! task's
 //! mount namespace, so a container's path is the container's, and a chroot (which ends `d_path`
-//! early) gives no file another's name. Anything that does not end there (memfd, a detached mount, a
+//! early) gives no file another's name. Anything that does not end there (memfd, a detached
+//! mount, a
 //! descriptor of another mount namespace, a path too long) is unresolved, and its caller treats it
 //! as refused.
 
@@ -26,8 +28,10 @@ pub struct Path {
 const END: u32 = PATH_BYTES_MAX as u32;
 const NAME_MASK: u32 = NAME_BYTES_MAX as u32 - 1;
 
-/// A climb in progress. It lies in the scratch buffer, not on the stack: verifiers before 6.7 look at
-/// a `bpf_loop` callback once, with the values of its first call, and remove checks that cannot fail
+/// A climb in progress. It lies in the scratch buffer, not on the stack: verifiers before 6.7
+/// look at
+/// a `bpf_loop` callback once, with the values of its first call, and remove checks that cannot
+/// fail
 /// then. What they load from a map they know nothing about.
 #[repr(C)]
 pub struct Climb {
@@ -44,7 +48,8 @@ pub struct Climb {
 pub fn resolve(scratch: *mut Scratch, file: Address, task: Address) -> Path {
     let Some(climb) = begin(file, task) else { return Path { start: END, resolved: false } };
     let mut context = scratch;
-    // SAFETY: the callback has the signature the helper calls it with; scratch is owned by this run.
+    // SAFETY: the callback has the signature the helper calls it with; scratch is owned by this
+    // run.
     unsafe {
         (&raw mut (*scratch).climb).write(climb);
         let step = step as unsafe extern "C" fn(u32, *mut *mut Scratch) -> i64;

@@ -1,4 +1,5 @@
-//! The sandbox's own view of the mounts: its /proc and terminals, no file to write but where it may,
+//! The sandbox's own view of the mounts: its /proc and terminals, no file to write but where it
+//! may,
 //! no device but the harmless ones, nothing of the machine's services and of the agent.
 
 use std::{

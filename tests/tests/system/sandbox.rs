@@ -121,7 +121,7 @@ fn descriptors_of_the_caller_are_closed() {
     let mount = cgroup::mount_point().unwrap();
     let agent = pcigate_tests::program("pcigate-agent");
     let script = format!(
-        "exec 9< {}; {} exec --state-dir exec -- /bin/sh -c 'echo $$ > /proc/self/fd/9/cgroup.procs'",
+        "exec 9<{}; {} exec --state-dir exec -- /bin/sh -c 'echo $$ >/proc/self/fd/9/cgroup.procs'",
         mount.display(),
         agent.display()
     );
