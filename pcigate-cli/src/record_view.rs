@@ -203,6 +203,11 @@ fn event_fields(event: &Event) -> Value {
             "stored_sha256": hex::encode(&conflict.stored_sha256),
             "refused_sha256": hex::encode(&conflict.refused_sha256),
         }),
+        Event::Deletion(deletion) => json!({
+            "class": deletion.class,
+            "before": time::rfc3339(deletion.before_unix_nano, 9),
+            "records": deletion.records,
+        }),
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn run(collector: &collector::Options, options: &Options) -> Result<An
         match message {
             Some(Reply::Row(row)) => printer.row(&row)?,
             Some(Reply::Summary(summary)) => printer.summary(&summary)?,
-            None => {}
+            Some(Reply::Plan(_)) | None => {}
         }
     }
     printer.finish()?;
@@ -114,6 +114,7 @@ fn request(options: &Options, now: u64) -> Result<QueryRequest, Failure> {
         node: options.node.clone(),
         limit: options.limit,
         follow: options.follow,
+        explain: false,
     })
 }
 
@@ -239,6 +240,7 @@ mod tests {
             node: "k".into(),
             limit: 7,
             follow: false,
+            explain: false,
         };
         assert_eq!(request(&options, now).expect("valid filters"), expected);
     }

@@ -151,6 +151,12 @@ fn what(event: Option<&Event>) -> String {
         Some(Event::Conflict(conflict)) => {
             format!("conflict: {} seq {} came again with other bytes", conflict.node, conflict.seq)
         }
+        Some(Event::Deletion(deletion)) => format!(
+            "deletion of {} {} records from before {} out of the index (retention)",
+            deletion.records,
+            deletion.class,
+            time::rfc3339(deletion.before_unix_nano, 0)
+        ),
     };
     plain(text.trim_end())
 }

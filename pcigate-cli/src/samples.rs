@@ -2,8 +2,8 @@
 
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
-    Capability, Component, Conflict, Coverage, Egress, Enforcement, Exec, Exit, Finding, Fork, Gap,
-    KernelPosition, Lost, Origin, Outcome, Person, Process, Query, Received, Record,
+    Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Exec, Exit, Finding,
+    Fork, Gap, KernelPosition, Lost, Origin, Outcome, Person, Process, Query, Received, Record,
     Result as Success, Verdict, Workload, coverage, egress,
 };
 
@@ -139,13 +139,19 @@ fn from_pcigate() -> Vec<Record> {
         stored_sha256: vec![0x11; 32],
         refused_sha256: vec![0x22; 32],
     };
+    let deletion = Deletion {
+        class: "fork".into(),
+        before_unix_nano: 1_700_000_000_000_000_000,
+        records: 31_004,
+    };
     vec![
         from_ourselves(agent.clone(), Event::Lost(lost)),
         from_ourselves(collector.clone(), Event::Gap(gap)),
         from_ourselves(agent, Event::Coverage(coverage)),
         from_ourselves(collector.clone(), Event::Received(received)),
         from_ourselves(person, Event::Query(query)),
-        from_ourselves(collector, Event::Conflict(conflict)),
+        from_ourselves(collector.clone(), Event::Conflict(conflict)),
+        from_ourselves(collector, Event::Deletion(deletion)),
     ]
 }
 

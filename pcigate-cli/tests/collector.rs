@@ -60,6 +60,15 @@ impl Evidence for Canned {
         Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
     }
 
+    type SqlStream = tokio_stream::Empty<Result<pcigate_proto::SqlReply, Status>>;
+
+    async fn sql(
+        &self,
+        _: Request<pcigate_proto::SqlRequest>,
+    ) -> Result<Response<Self::SqlStream>, Status> {
+        Err(Status::unimplemented("sql: not in these tests"))
+    }
+
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Proof>, Status> {
         let index = request.into_inner().index;
         let size = self.records.len() as u64;

@@ -9,8 +9,8 @@ use pcigate_ledger::{
     Directory, ProveError, TileKind, TilePath, TileSource, entry, prove_inclusion,
 };
 use pcigate_proto::{
-    LedgerFile, Proof, ProveRequest, QueryReply, QueryRequest, ReadLedgerRequest, Row, Summary,
-    evidence_server, query_reply::Message as Reply,
+    LedgerFile, Proof, ProveRequest, QueryReply, QueryRequest, ReadLedgerRequest, Row, SqlReply,
+    SqlRequest, Summary, evidence_server, query_reply::Message as Reply,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -93,6 +93,12 @@ impl evidence_server::Evidence for Evidence {
         let answer = Answer { service: self.clone(), filter: Arc::new(filter), rows };
         tokio::spawn(answer.run(durable.size, request.follow));
         Ok(Response::new(Box::pin(ReceiverStream::new(outward))))
+    }
+
+    type SqlStream = ReceiverStream<Result<SqlReply, Status>>;
+
+    async fn sql(&self, _: Request<SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
+        Err(Status::unimplemented("sql: not available yet"))
     }
 
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Proof>, Status> {

@@ -9,8 +9,10 @@ pub use crate::generated::record::{Event, Subject};
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// All kinds, for help texts and the check of a query.
-pub const KINDS: [&str; 10] =
-    ["exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict"];
+pub const KINDS: [&str; 11] = [
+    "exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict",
+    "deletion",
+];
 
 /// The name of a record's kind as queries and tables use it.
 #[must_use]
@@ -26,6 +28,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Received(_) => "received",
         Event::Query(_) => "query",
         Event::Conflict(_) => "conflict",
+        Event::Deletion(_) => "deletion",
     }
 }
 
@@ -84,6 +87,7 @@ fn affected(event: &Event) -> Option<&'static str> {
         Event::Received(received) => (received.node.is_empty(), "received.node"),
         Event::Query(query) => (query.operation.is_empty(), "query.operation"),
         Event::Conflict(conflict) => (conflict.node.is_empty(), "conflict.node"),
+        Event::Deletion(deletion) => (deletion.class.is_empty(), "deletion.class"),
     };
     empty.then_some(field)
 }

@@ -84,7 +84,13 @@ fn speaks_for_others(record: &Record) -> bool {
     // The collector makes the Gap of a hole that a node declares.
     let event = matches!(
         record.event,
-        Some(Event::Received(_) | Event::Query(_) | Event::Conflict(_) | Event::Gap(_))
+        Some(
+            Event::Received(_)
+                | Event::Query(_)
+                | Event::Conflict(_)
+                | Event::Gap(_)
+                | Event::Deletion(_)
+        )
     );
     subject || event
 }

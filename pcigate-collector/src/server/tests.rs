@@ -153,7 +153,7 @@ fn bytes(records: &[Record]) -> Vec<Vec<u8>> {
 async fn next_row(replies: &mut Streaming<pcigate_proto::QueryReply>) -> Row {
     match soon(replies.message()).await.unwrap().unwrap().message.unwrap() {
         Reply::Row(row) => row,
-        Reply::Summary(_) => panic!("a summary instead of a row"),
+        other => panic!("no row: {other:?}"),
     }
 }
 
@@ -164,6 +164,7 @@ async fn query(site: &Site, request: QueryRequest) -> (Vec<Row>, Summary) {
         match soon(replies.message()).await.unwrap().unwrap().message.unwrap() {
             Reply::Row(row) => rows.push(row),
             Reply::Summary(summary) => return (rows, summary),
+            Reply::Plan(plan) => panic!("a plan instead of rows: {plan}"),
         }
     }
 }

@@ -16,7 +16,11 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
         "pcigate-agent",
         Some(&["pcigate-common", "pcigate-policy", "pcigate-proto", "pcigate-ledger"]),
     ),
-    ("pcigate-collector", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
+    ("pcigate-index", Some(&["pcigate-proto", "pcigate-ledger"])),
+    (
+        "pcigate-collector",
+        Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger", "pcigate-index"]),
+    ),
     ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
     ("xtask", Some(&[])),
     ("tests/fuzz", None),

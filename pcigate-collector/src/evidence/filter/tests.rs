@@ -141,6 +141,7 @@ fn the_text_of_a_request_names_what_is_set() {
         verdict: Verdict::Deny.into(),
         limit: 5,
         follow: true,
+        explain: false,
         ..<_>::default()
     };
     assert_eq!(text(&request), "kinds=exec,egress verdict=DENY limit=5 follow=true");
