@@ -87,7 +87,7 @@ pub enum EnforcerError {
     /// The object does not load.
     #[error(
         "cannot load the kernel programs: run as root (or with CAP_BPF, CAP_PERFMON and \
-             CAP_NET_ADMIN) on Linux 6.1 or newer; `pcigate-agent doctor` tells what is missing"
+             CAP_NET_ADMIN) on Linux 5.17 or newer; `pcigate-agent doctor` tells what is missing"
     )]
     Load(#[source] Box<aya::EbpfError>),
     /// The kernel's BTF does not parse.

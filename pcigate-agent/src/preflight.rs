@@ -11,11 +11,13 @@ use crate::{
 };
 
 /// The list of active security modules.
-const LSM_LIST: &str = "/sys/kernel/security/lsm";
+pub const LSM_LIST: &str = "/sys/kernel/security/lsm";
 /// Where BPF objects are pinned.
 pub const BPFFS: &str = "/sys/fs/bpf";
-/// The kernel programs use `bpf_loop` (5.17); they are tested from 6.1 on.
-const KERNEL_MIN: (u32, u32) = (5, 17);
+/// The kernel programs use `bpf_loop`, which came with 5.17; no older kernel can load them. They
+/// are tested from 6.1 on.
+pub const KERNEL_MIN: (u32, u32) = (5, 17);
+const KERNEL_REMEDY: &str = "run Linux 5.17 or newer (tested from 6.1 on)";
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +64,25 @@ pub fn obstacle() -> Option<String> {
 }
 
 fn kernel() -> Check {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
-    let state = match version(release) {
-        Some(version) if version < KERNEL_MIN => State::Missing,
-        _ => State::Ok,
-    };
-    let remedy = if state == State::Ok { "" } else { "run Linux 6.1 or newer" };
-    Check::new("kernel", state, format!("Linux {release}"), remedy)
+    kernel_of(&release())
+}
+
+fn kernel_of(release: &str) -> Check {
+    if version(release).is_some_and(|version| version < KERNEL_MIN) {
+        let detail = format!("Linux {release} is too old for the kernel programs");
+        return Check::new("kernel", State::Missing, detail, KERNEL_REMEDY);
+    }
+    Check::new("kernel", State::Ok, format!("Linux {release}"), "")
+}
+
+/// Major and minor number of the running kernel; nothing where it does not say them.
+#[must_use]
+pub fn running_kernel() -> Option<(u32, u32)> {
+    version(&release())
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -187,6 +200,16 @@ mod tests {
         assert!(version("5.4.0").unwrap() < KERNEL_MIN);
         assert!(version("6.1.1").unwrap() > KERNEL_MIN);
         assert_eq!(version("strange"), None);
+    }
+
+    #[test]
+    fn a_kernel_without_what_the_programs_use_is_refused_with_the_release_that_has_it() {
+        let check = kernel_of("5.10.0-46-cloud-amd64");
+        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.detail, "Linux 5.10.0-46-cloud-amd64 is too old for the kernel programs");
+        let (major, minor) = KERNEL_MIN;
+        assert!(check.remedy.contains(&format!("Linux {major}.{minor} or newer")), "{check:?}");
+        assert_eq!(kernel_of("5.17.1").state, State::Ok);
     }
 
     #[test]

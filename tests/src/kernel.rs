@@ -4,7 +4,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -23,7 +23,7 @@ use pcigate_agent::{
 use pcigate_common::{
     event::Event,
     maps::{Ring, verdict},
-    settings::Settings,
+    settings::{Offsets, Settings},
 };
 use pcigate_policy::{document::Documents, workload::Identity};
 
@@ -89,13 +89,12 @@ impl Kernel {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let root = cgroup::create(&name).expect("a cgroup can be made");
-        let btf = Btf::read(Path::new(btf::VMLINUX)).expect("the kernel has BTF");
         let settings = Settings {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,
             unknown_verdict: setup.unknown,
         };
-        let mut options = Options::new(offsets::find(&btf).expect("offsets"), settings);
+        let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;
         options.verdicts_ring = setup.ring;
         let mut enforcer = Enforcer::load(&options).unwrap_or_else(|error| chain(&error));
@@ -181,6 +180,15 @@ impl Kernel {
     pub fn lost(&mut self) -> Vec<(Ring, u64)> {
         self.sensor.take_lost().expect("loss counters")
     }
+}
+
+/// The same for every test of a process, and slow to find without optimisation.
+fn offsets() -> Offsets {
+    static OFFSETS: LazyLock<Offsets> = LazyLock::new(|| {
+        let btf = Btf::read(Path::new(btf::VMLINUX)).expect("the kernel has BTF");
+        offsets::find(&btf).expect("offsets")
+    });
+    *OFFSETS
 }
 
 /// Ends the test with an error and all of its causes.

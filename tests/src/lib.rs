@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
 pub mod kernel;
+pub mod needs;
+pub mod port;
 pub mod site;
 pub mod system_calls;
 pub mod wait;

@@ -7,6 +7,7 @@ mod setup;
 mod test;
 mod tidy;
 mod verifier;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ enum Chore {
     Ci(test::CiOptions),
     Tidy(tidy::Options),
     Verifier(verifier::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +48,6 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
         Chore::Ci(options) => test::ci(options),
         Chore::Tidy(options) => tidy::main(options),
         Chore::Verifier(options) => verifier::main(options),
+        Chore::Vm(options) => vm::main(options),
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{command, is_root, run};
-use crate::verifier;
+use crate::{verifier, vm};
 
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
@@ -25,7 +25,7 @@ pub enum Scope {
     Host,
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
-    /// Both of these, and Go for the independent verifier.
+    /// Both of these, Go for the independent verifier, and QEMU with kernels for other kernels.
     All,
 }
 
@@ -63,16 +63,23 @@ const NEEDS: &[Need] = &[
         packages: &["golang-go", "golang-golang-x-mod-dev"],
     },
     Need {
-        what: "Python and a static busybox (programs the kernel tests run)",
+        what: "a static busybox (kernel tests run it in another root)",
         scope: Scope::All,
-        present: || verifier::on_path("python3") && std::path::Path::new("/bin/busybox").exists(),
-        packages: &["python3-minimal", "busybox-static"],
+        present: || std::path::Path::new("/bin/busybox").exists(),
+        packages: &["busybox-static"],
+    },
+    Need {
+        what: "QEMU (kernel tests on other kernels)",
+        scope: Scope::All,
+        present: || verifier::on_path(vm::QEMU),
+        packages: &["qemu-system-x86"],
     },
 ];
 
 /// Sets everything up and says so.
 pub fn main(_: &Options) -> Result<ExitCode> {
     ensure(Scope::All)?;
+    vm::fetch_kernels()?;
     println!("ready: `cargo xtask test` runs every test");
     Ok(ExitCode::SUCCESS)
 }

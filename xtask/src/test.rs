@@ -10,8 +10,9 @@ use anyhow::{Result, bail};
 
 use crate::run;
 use crate::setup;
+use crate::vm;
 use plan::{Plan, Stage, Work};
-use tally::Tally;
+pub use tally::Tally;
 
 /// Run everything: format, tidy, lints, then all tests, kernel and system tests included.
 ///
@@ -79,6 +80,10 @@ fn all(no_root: bool, deny: bool) -> ExitCode {
 /// when it succeeds: only tests are tests.
 fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>) -> Result<()> {
     println!("\n== {}", stage.name);
+    if let Work::Vms(runs) = &stage.work {
+        machines(runs, tally, done);
+        return Ok(());
+    }
     let began = Instant::now();
     let (passed, failed) = (tally.passed, tally.failed);
     tally.begin(&stage.name);
@@ -89,6 +94,7 @@ fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>
         Work::Commands(commands) => {
             commands.iter().try_for_each(|command| run::run(&mut command(no_root)))
         }
+        Work::Vms(_) => Ok(()),
         Work::Tests(command) => run::watch(&mut command(no_root), |line| tally.take(line)),
     };
     tally.end(&outcome, failed);
@@ -101,6 +107,16 @@ fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>
     println!("== {}: {word} in {:.1} s", stage.name, took.as_secs_f64());
     done.push(Done { name: stage.name.clone(), took, passed, failed });
     outcome
+}
+
+/// Virtual machines run side by side, and are a stage each.
+fn machines(runs: &[vm::Run], tally: &mut Tally, done: &mut Vec<Done>) {
+    for finished in vm::run_all(runs, &[], false) {
+        let (passed, failed) = (tally.passed, tally.failed);
+        finished.count(tally);
+        let (passed, failed) = (tally.passed - passed, tally.failed - failed);
+        done.push(Done { name: finished.name, took: finished.took, passed, failed });
+    }
 }
 
 fn root_or_say_so(no_root: bool) -> Result<()> {
@@ -123,7 +139,7 @@ fn summary(tally: &Tally, done: &[Done], not_run: &[String], took: Duration) {
         };
         println!("{word:>7} {:>7.1} s  {}{counts}", stage.took.as_secs_f64(), stage.name);
     }
-    for what in not_run {
+    for what in not_run.iter().cloned().chain(tally.not_run()) {
         println!("not run  {what}");
     }
     if tally.ignored > 0 {

@@ -12,6 +12,7 @@
 //! repeat:N:ACTION             an action N times; the result of the last
 //! exec:PROGRAM[ ARG]…         run a program to its end (arguments split at spaces)
 //! fork-exec:N:PROGRAM         N programs one after the other
+//! memfd-exec:PROGRAM          run a copy of a program that has no path
 //! thread-exec:PROGRAM         replace the image from a second thread
 //! chroot-exec:DIRECTORY PROGRAM  run a program in a changed root
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
@@ -25,7 +26,10 @@ use std::{
     fs,
     io::{self, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -34,6 +38,7 @@ use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
+    sys::memfd::{MFdFlags, memfd_create},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -69,6 +74,7 @@ fn act(action: &str) -> String {
             let n: u32 = n.parse().unwrap_or(0);
             (0..n).fold(String::new(), |_, _| exec(program))
         }
+        "memfd-exec" => memfd_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "thread-exec" => thread_exec(rest.to_owned()),
         "chroot-exec" => chroot_exec(rest),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),
@@ -119,6 +125,14 @@ fn exec(command: &str) -> String {
 fn chroot_exec(rest: &str) -> String {
     let (directory, program) = rest.split_once(' ').unwrap_or((rest, ""));
     exec(&format!("/usr/sbin/chroot {directory} {program}"))
+}
+
+/// From an anonymous file, by way of a descriptor that the new process inherits.
+fn memfd_exec(program: &str) -> io::Result<String> {
+    let file = memfd_create("copy", MFdFlags::empty())?;
+    let mut file = fs::File::from(file);
+    file.write_all(&fs::read(program)?)?;
+    Ok(exec(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }
 
 fn thread_exec(program: String) -> String {

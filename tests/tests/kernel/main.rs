@@ -3,4 +3,6 @@
 
 mod egress;
 mod exec;
+mod lsm;
 mod rings;
+mod too_old;

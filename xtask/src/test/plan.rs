@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::run::{cargo, is_ci, root};
 use crate::setup::Scope;
 use crate::verifier;
+use crate::vm;
 
 /// Integration tests of the crate `tests` that need neither root nor kernel programs, by file name.
 const ROOTLESS: &[&str] = &[];
@@ -43,6 +44,8 @@ pub enum Work {
     Commands(Vec<Make>),
     /// Tests: counted by what they print.
     Tests(Make),
+    /// The kernel tests in virtual machines, side by side; each is a stage of its own when done.
+    Vms(Vec<vm::Run>),
 }
 
 impl Plan {
@@ -68,7 +71,19 @@ impl Plan {
                 plan.tests(&name, &system_test(&name, threads.map(|(_, threads)| *threads)));
             }
         }
+        plan.machines(no_root);
         plan
+    }
+
+    fn machines(&mut self, no_root: bool) {
+        let runs = vm::default();
+        if no_root {
+            let names = runs.iter().map(vm::Run::name);
+            let why = "the kernel programs are not built (--no-root was given)";
+            self.not_run.extend(names.map(|name| format!("kernel in VM {name}: {why}")));
+        } else {
+            self.add("kernel in VMs", Work::Vms(runs));
+        }
     }
 
     fn checks(&mut self, deny: bool) {
@@ -191,6 +206,20 @@ mod tests {
         let at = |name| names.iter().position(|known| *known == name).unwrap();
         assert!(at("setup") < at("format") && at("format") < at("clippy"));
         assert!(at("clippy") < at("build") && at("build") < at("unit and property tests"));
+    }
+
+    #[test]
+    fn the_kernels_of_the_virtual_machines_are_named_where_they_do_not_run() {
+        let left_out = Plan::new(true, false).not_run;
+        for kernel in ["6.1 (BPF-LSM)", "6.12 (BPF-LSM)", "6.12 (no BPF-LSM)"] {
+            assert!(left_out.iter().any(|line| line.contains(kernel)), "{left_out:?}");
+        }
+        let all = Plan::new(false, false);
+        assert!(
+            all.stages
+                .iter()
+                .any(|stage| matches!(&stage.work, Work::Vms(runs) if runs.len() == 3))
+        );
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! Counts what test programs print: libtest's `test result:` lines, and Go's `--- PASS:` lines.
+//! Counts what test programs print: libtest's `test result:` lines, Go's `--- PASS:` lines, and our
+//! own `not run:` lines (`tests/src/needs.rs`), which libtest counts as passed.
+
+use std::collections::BTreeMap;
 
 /// What is known after a number of test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -8,9 +11,13 @@ pub struct Tally {
     pub ignored: u64,
     /// Each with the stage it belongs to.
     pub failed_names: Vec<String>,
+    /// What did not run and why; in which stages.
+    not_run: BTreeMap<String, Vec<String>>,
     stage: String,
     /// Test programs that began but never came to their result: they crashed or were killed.
     running: u64,
+    /// Tests of the running program that said they cannot run here.
+    not_run_yet: u64,
     /// libtest lists the failed names last, just before its result.
     listed: Vec<String>,
     listing: bool,
@@ -38,7 +45,22 @@ impl Tally {
             self.passed += 1;
         } else if let Some(name) = line.trim_start().strip_prefix("--- FAIL: ") {
             self.fail(name);
+        } else if let Some(what) = line.strip_prefix("not run: ") {
+            // libtest will count it as passed.
+            self.not_run_yet += 1;
+            self.leave_out(what);
+        } else if let Some(what) = line.strip_prefix("left out: ") {
+            self.leave_out(what);
         }
+    }
+
+    /// What did not run, and in which stages, a line each.
+    pub fn not_run(&self) -> impl Iterator<Item = String> {
+        self.not_run.iter().map(|(what, stages)| format!("{what} (in {})", stages.join(", ")))
+    }
+
+    fn leave_out(&mut self, what: &str) {
+        self.not_run.entry(what.to_owned()).or_default().push(self.stage.clone());
     }
 
     /// Ends the stage: a test program without a result, or a command that failed though no test
@@ -61,7 +83,8 @@ impl Tally {
 
     fn take_result(&mut self, result: &str) {
         self.running = self.running.saturating_sub(1);
-        self.passed += number_before(result, " passed");
+        let not_run = std::mem::take(&mut self.not_run_yet);
+        self.passed += number_before(result, " passed").saturating_sub(not_run);
         self.failed += number_before(result, " failed");
         self.ignored += number_before(result, " ignored");
         let listed = std::mem::take(&mut self.listed);
@@ -145,6 +168,20 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(tally.failed_names, ["build: `cargo build` failed"]);
         tally.end(&Ok(()), 1);
         assert_eq!(tally.failed, 1);
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_is_listed_with_its_stages_and_is_no_pass() {
+        let text = "running 2 tests\ntest a ... ok\nnot run: b: it needs BPF-LSM active\n\
+                    test b ... ok\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
+        let mut tally = tally(text);
+        tally.begin("kernel");
+        text.lines().for_each(|line| tally.take(line));
+        tally.take("left out: all but c");
+        assert_eq!((tally.passed, tally.failed), (2, 0));
+        let listed: Vec<String> = tally.not_run().collect();
+        let expected = ["all but c (in kernel)", "b: it needs BPF-LSM active (in system, kernel)"];
+        assert_eq!(listed, expected);
     }
 
     #[test]
