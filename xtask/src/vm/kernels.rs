@@ -92,7 +92,7 @@ impl Apt {
             .collect();
         let config = format!(
             "Dir::State \"{}\";\nDir::Cache \"{}\";\nDir::Etc::sourcelist \"{}\";\n\
-             Dir::Etc::sourceparts \"-\";\nDir::Etc::preferencesparts \"-\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
              Dir::State::status \"/dev/null\";\nAPT::Architecture \"amd64\";\n\
              APT::Sandbox::User \"\";\nAcquire::Languages \"none\";\n",
             path("state").display(),

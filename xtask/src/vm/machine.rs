@@ -44,7 +44,20 @@ impl Machine<'_> {
         } else {
             command::<&str>(QEMU, [])
         };
-        qemu.args(["-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "768"]);
+        // Two CPUs on one thread: with a thread each, emulation misses code that the other CPU is
+        // just rewriting, and a kernel died of an invalid opcode.
+        qemu.args([
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "768",
+        ]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         // Stalls are told later than by default: this machine may be a slow one.
