@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::logging::{Format, Log};
 use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 
 /// A documented file with every key; the output of `serve --print-config`.
@@ -30,7 +31,15 @@ origin: ledger.example.com/pci
 # Where the ledger is kept. `local` is the disk below stateDir; `s3` is not available yet.
 store: {kind: local}
 
-# Not available yet, and refused when set: webListen, retention, oidc.
+# Plain HTTP with /metrics, /healthz and /readyz: no log in, and metrics tell the names of nodes, so
+# keep it to this machine or to a network of your own. `off` for none.
+webListen: 127.0.0.1:7080
+
+# Log lines on standard error. format: text or json; level: error, warn, info, debug or trace (the
+# environment variable RUST_LOG overrides it).
+log: {format: text, level: info}
+
+# Not available yet, and refused when set: retention, oidc.
 ";
 
 /// A checked configuration.
@@ -44,6 +53,10 @@ pub struct Config {
     pub tls_dir: PathBuf,
     /// `origin`: name of the log.
     pub origin: String,
+    /// `webListen`: metrics and health over plain HTTP; `None` for none.
+    pub web_listen: Option<SocketAddr>,
+    /// `log`.
+    pub log: Log,
 }
 
 /// Why a configuration is refused.
@@ -90,7 +103,9 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
     let tls_dir = top.parsed("tlsDir", directory);
     let origin = top.required_parsed("origin", log_name);
     store(&mut top);
-    for later in ["webListen", "retention", "oidc"] {
+    let web_listen = top.parsed("webListen", web_address);
+    let log = log(&mut top);
+    for later in ["retention", "oidc"] {
         refuse(&mut top, later);
     }
     top.finish();
@@ -99,7 +114,24 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/pcigate")),
         tls_dir: tls_dir.unwrap_or_else(|| PathBuf::from("/etc/pcigate/tls")),
         origin: origin.unwrap_or_default(),
+        web_listen: web_listen.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 7080)))),
+        log,
     })
+}
+
+fn log(top: &mut Fields<'_, '_>) -> Log {
+    let mut log = Log::default();
+    let Some(mut fields) = top.fields("log") else { return log };
+    if let Some(format) = fields.one_of("format", &[("text", Format::Text), ("json", Format::Json)])
+    {
+        log.format = format;
+    }
+    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
+    if let Some(level) = fields.one_of("level", &levels) {
+        log.level = level;
+    }
+    fields.finish();
+    log
 }
 
 fn store(top: &mut Fields<'_, '_>) {
@@ -120,6 +152,13 @@ fn refuse(top: &mut Fields<'_, '_>, name: &'static str) {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let wrong = |_| format!("{} is not ADDRESS:PORT, for example 0.0.0.0:7443", shown(text));
     text.parse().map_err(wrong)
+}
+
+fn web_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "" | "off" => Ok(None),
+        text => address(text).map(Some).map_err(|wrong| format!("{wrong}, or `off`")),
+    }
 }
 
 fn directory(text: &str) -> Result<PathBuf, String> {
@@ -151,12 +190,13 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_at_once_with_its_line() {
-        let text = "listen: here\nwebListen: 0.0.0.0:7080\nretention: {months: 13}\noidc: {}\n\
-                    store: {kind: s3, bucket: b}\norigin: a b\nunknown: 1\n";
+        let text = "listen: here\nwebListen: on\nretention: {months: 13}\noidc: {}\n\
+                    store: {kind: s3, bucket: b}\norigin: a b\nunknown: 1\nlog: {format: xml}\n";
         let mistakes = parse("collector.yaml", text).unwrap_err().to_string();
         for wanted in [
             "collector.yaml:1: listen: `here` is not ADDRESS:PORT",
-            "collector.yaml:2: webListen: not available yet; remove it",
+            "collector.yaml:2: webListen: `on` is not ADDRESS:PORT",
+            "collector.yaml:8: log.format:",
             "collector.yaml:3: retention: not available yet; remove it",
             "collector.yaml:4: oidc: not available yet; remove it",
             "collector.yaml:5: store.kind: `s3` is not available yet",
@@ -165,6 +205,16 @@ mod tests {
         ] {
             assert!(mistakes.contains(wanted), "{wanted}\n{mistakes}");
         }
+    }
+
+    #[test]
+    fn the_web_port_and_the_log_can_be_set() {
+        let parsed = |text: &str| parse("x", &format!("origin: o\n{text}")).unwrap();
+        assert_eq!(parsed("webListen: off").web_listen, None);
+        assert_eq!(parsed("webListen: \"\"").web_listen, None);
+        assert_eq!(parsed("webListen: 0.0.0.0:0").web_listen.unwrap().port(), 0);
+        let log = Log { format: Format::Json, level: "debug" };
+        assert_eq!(parsed("log: {format: json, level: debug}").log, log);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
     identity,
     ingest::write_status,
     ledger::Durable,
+    metrics::Held,
     records,
     writer::{Job, WriteError, Writer},
 };
@@ -51,10 +52,11 @@ impl Evidence {
     async fn asked(
         &self,
         person: &str,
-        operation: &str,
+        operation: &'static str,
         filter: &str,
     ) -> Result<Arc<Durable>, Status> {
         let record = records::query(self.writer.origin(), person, operation, filter);
+        self.writer.metrics().queries.get_or_create(&[("operation", operation)]).inc();
         let done = self.writer.ask(Job::Own(Box::new(record))).await;
         done.map(|done| done.durable).map_err(|error| write_status(&error))
     }
@@ -67,8 +69,9 @@ impl Evidence {
         let stopped = || write_status(&WriteError::Stopped);
         let permit = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| stopped())?;
         let source = self.source.clone();
+        let running = Held::new(&self.writer.metrics().queries_running);
         let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _held = (permit, running);
             read(&source)
         });
         work.await.map_err(|_| stopped())

@@ -4,6 +4,8 @@ use pcigate_proto::spiffe::{self, Identity};
 use tonic::{Request, Status};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
+use crate::{logging::foreign, records::masked};
+
 /// Why a certificate names nobody.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
@@ -57,7 +59,7 @@ pub fn node<T>(request: &Request<T>) -> Result<String, Status> {
     match of_request(request)? {
         Identity::Node(name) => Ok(name),
         Identity::Person { id } => {
-            tracing::warn!(person = %id, "a person tried to ingest");
+            tracing::warn!(person = foreign(&id), "a person tried to ingest");
             Err(Status::permission_denied("only a node's certificate may send records"))
         }
     }
@@ -71,7 +73,7 @@ pub fn person<T>(request: &Request<T>) -> Result<String, Status> {
     match of_request(request)? {
         Identity::Person { id } => Ok(id),
         Identity::Node(node) => {
-            tracing::warn!(node, "a node tried to read evidence");
+            tracing::warn!(node = foreign(&node), "a node tried to read evidence");
             Err(Status::permission_denied("only a person's certificate may read evidence"))
         }
     }
@@ -84,7 +86,9 @@ fn of_request<T>(request: &Request<T>) -> Result<Identity, Status> {
         return Err(Status::unauthenticated("a client certificate is needed"));
     };
     of_certificate(certificate).map_err(|error| {
-        tracing::warn!(%error, peer = ?request.remote_addr(), "unusable client certificate");
-        Status::unauthenticated(error.to_string())
+        // The error may quote the certificate.
+        let (error, peer) = (masked(&error.to_string()), request.remote_addr());
+        tracing::warn!(?error, ?peer, "unusable client certificate");
+        Status::unauthenticated(error)
     })
 }

@@ -47,7 +47,7 @@ pub enum RebuildError {
 }
 
 /// The cursors with a sparse map from sequence numbers to leaves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     /// The cursors, as of the durable ledger.
     pub cursors: Cursors,
@@ -66,7 +66,13 @@ impl Index {
         source: &Directory,
         durable: &Durable,
     ) -> Result<Self, RebuildError> {
-        let mut index = Self::load(&path(state_dir), source, durable).unwrap_or_default();
+        let saved = Self::saved(state_dir);
+        let loaded = saved.as_deref().and_then(|text| Self::parse(text, source, durable));
+        if saved.is_some() && loaded.is_none() {
+            let path = path(state_dir);
+            tracing::info!(path = %path.display(), "the saved cursors do not fit; reading all");
+        }
+        let mut index = loaded.unwrap_or_default();
         let from = index.snapshot_size;
         let mut first = from / TILE_WIDTH;
         while first < durable.size.div_ceil(TILE_WIDTH) {
@@ -150,7 +156,6 @@ impl Index {
     }
 
     /// Whether two indexes answer the same, wherever they came from.
-    #[cfg(test)]
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.cursors == other.cursors && self.points == other.points
     }
@@ -171,9 +176,18 @@ impl Index {
         format!("{HEADER} {size} {root} {digest}\n{body}")
     }
 
+    /// The text of the snapshot, if there is one.
+    pub(crate) fn saved(state_dir: &Path) -> Option<String> {
+        fs::read_to_string(path(state_dir)).ok()
+    }
+
+    /// Leaves the snapshot spoke of.
+    pub(crate) fn snapshot_size(&self) -> u64 {
+        self.snapshot_size
+    }
+
     /// The snapshot, if it is whole and of this ledger.
-    fn load(path: &Path, source: &Directory, durable: &Durable) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
+    pub(crate) fn parse(text: &str, source: &Directory, durable: &Durable) -> Option<Self> {
         let (header, body) = text.split_once('\n')?;
         let mut header = header.strip_prefix(HEADER)?.strip_prefix(' ')?.split(' ');
         let size: u64 = header.next()?.parse().ok()?;
@@ -182,7 +196,6 @@ impl Index {
             && digest == hex::encode(Sha256::digest(body))
             && pcigate_ledger::root(source, size).is_ok_and(|is| hex::encode(is) == root);
         if !fits {
-            tracing::info!(path = %path.display(), "the saved cursors do not fit; reading all");
             return None;
         }
         let mut index = Self { snapshot_size: size, ..Self::default() };

@@ -25,11 +25,15 @@ use crate::{
     cursors::{Batch, Epoch, Spool},
     identity,
     ledger::Durable,
+    logging,
+    metrics::nodes,
+    records,
     writer::{Done, Job, Pending, WriteError, Writer},
 };
 
 #[cfg(test)]
 pub(crate) use check::record as check_record;
+pub(crate) use check::speaks_for_others;
 
 /// Batches of one stream that wait for the disk.
 const BATCHES_IN_FLIGHT: usize = 8;
@@ -75,7 +79,8 @@ impl ingest_server::Ingest for Ingest {
         let node = identity::node(&request)?;
         let (pending, answers) = mpsc::channel(BATCHES_IN_FLIGHT);
         let (acks, outward) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let reader = Reader { service: self.clone(), node, pending };
+        let stream = self.writer.metrics().nodes.connect(&node);
+        let reader = Reader { service: self.clone(), node, pending, _stream: stream };
         let answerer = Answerer { service: self.clone(), previous: 0, first: true, acks };
         tokio::spawn(reader.run(request.into_inner()));
         tokio::spawn(answerer.run(answers));
@@ -95,6 +100,8 @@ struct Reader {
     service: Ingest,
     node: String,
     pending: mpsc::Sender<Due>,
+    /// Counts the stream while it is read.
+    _stream: nodes::Stream,
 }
 
 impl Reader {
@@ -146,7 +153,7 @@ impl Reader {
             node,
             epoch = hex::encode(epoch),
             tree_size,
-            agent_version,
+            agent_version = logging::foreign(&agent_version),
             "node connected"
         );
         let spool = Spool { node: node.clone(), epoch };
@@ -162,12 +169,14 @@ impl Reader {
             let text = "batch.epoch: it differs from the one of the Hello; open a stream per spool";
             return Err(Status::invalid_argument(text));
         }
+        let nodes = &self.service.writer.metrics().nodes;
+        nodes.received(&self.node, records::now_unix_nano(), sent_unix_nano);
         let origin = self.service.writer.origin();
-        let records = (first_seq..)
+        let checked = (first_seq..)
             .zip(records)
             .map(|(seq, bytes)| check::record(bytes, &spool, seq, origin))
             .collect();
-        let batch = Batch { spool, first_seq, records, hole, sent_unix_nano };
+        let batch = Batch { spool, first_seq, records: checked, hole, sent_unix_nano };
         let pending = self.submit(Job::Batch(batch)).await?;
         Ok(Due::Batch { epoch, pending })
     }
@@ -198,15 +207,23 @@ impl Answerer {
     }
 
     async fn answer(&mut self, due: Due) -> Result<Ack, Status> {
+        let mut is_batch = false;
         let (epoch, pending) = match due {
             Due::End(status) => return Err(status),
-            Due::Batch { epoch, pending } => (epoch, pending),
+            Due::Batch { epoch, pending } => {
+                is_batch = true;
+                (epoch, pending)
+            }
             Due::Hello { epoch, tree_size, pending } => {
                 self.previous = tree_size;
                 (epoch, pending)
             }
         };
         let answer = pending.await.unwrap_or(Err(WriteError::Stopped));
+        if is_batch {
+            let label = [("result", result_name(&answer))];
+            self.service.writer.metrics().batches.get_or_create(&label).inc();
+        }
         let Done { seq, refused, durable } = answer.map_err(|error| write_status(&error))?;
         self.service.count_refused(&refused);
         let consistency_proof = self.proof(&durable).await?;
@@ -241,12 +258,25 @@ impl Answerer {
     }
 }
 
+/// One of the results of the metric `batches`.
+fn result_name(answer: &Result<Done, WriteError>) -> &'static str {
+    match answer {
+        Ok(_) => "stored",
+        Err(WriteError::OutOfOrder(_)) => "out_of_order",
+        Err(WriteError::Stopped) => "stopped",
+        Err(WriteError::NotDurable { .. } | WriteError::NoRoom { .. } | WriteError::Unreadable) => {
+            "not_durable"
+        }
+    }
+}
+
 /// The outward form of a failed append.
 pub(crate) fn write_status(error: &WriteError) -> Status {
     match error {
         WriteError::OutOfOrder(_) => Status::invalid_argument(error.to_string()),
-        WriteError::NotDurable { .. } | WriteError::Stopped => {
-            Status::unavailable(error.to_string())
-        }
+        WriteError::NotDurable { .. }
+        | WriteError::NoRoom { .. }
+        | WriteError::Unreadable
+        | WriteError::Stopped => Status::unavailable(error.to_string()),
     }
 }

@@ -4,8 +4,8 @@
 //! Whatever lies beyond the checkpoint after a crash is left over and gets overwritten; so opening
 //! after a crash is the same as any opening.
 
-mod files;
-mod key;
+pub(crate) mod files;
+pub(crate) mod key;
 
 use std::{
     collections::HashSet,

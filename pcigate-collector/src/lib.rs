@@ -9,14 +9,26 @@
 //! The ledger is the truth; `index/cursors` can be deleted and is rebuilt from it. Nothing here
 //! looks into what a record says beyond its completeness, and no record content is ever logged.
 
+pub mod backup;
+pub mod certificates;
+pub mod clock;
 pub mod config;
 pub mod cursors;
 pub mod evidence;
+pub mod fsck;
+pub mod guarded;
 pub mod identity;
 pub mod index;
 pub mod ingest;
 pub mod issue;
 pub mod ledger;
+pub mod listener;
+pub mod logging;
+pub mod metrics;
+pub mod occasionally;
 pub mod records;
+pub mod restore;
 pub mod server;
+pub mod storage;
+pub mod web;
 pub mod writer;

@@ -1,21 +1,20 @@
-//! The program `pcigate-collector`: `serve` and `issue`.
+//! The program `pcigate-collector`: `serve`, `issue`, `backup`, `restore`, `fsck`.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+mod maintenance;
+
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use pcigate_collector::{
-    config,
+    config::{self, Config},
     issue::{self, Holder, Order},
-    server,
+    logging, server,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code when a second signal cut the orderly end short.
+const SECOND_SIGNAL: i32 = 130;
 
 #[derive(Parser)]
 #[command(name = "pcigate-collector", version, about = "Keeps the evidence of pcigate")]
@@ -30,6 +29,12 @@ enum Command {
     Serve(Serve),
     /// Make the TLS directory of a server, a node or a person
     Issue(Issue),
+    /// Copy the ledger to a directory, or bring an older copy up to date; also while serving
+    Backup(maintenance::Backup),
+    /// Put a backup into a state directory that has no ledger
+    Restore(maintenance::Restore),
+    /// Check a ledger, its records and its cursors; also while serving
+    Fsck(maintenance::Fsck),
 }
 
 #[derive(Args)]
@@ -85,21 +90,27 @@ impl HolderArgs {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done: anyhow::Result<ExitCode> = match Cli::parse().command {
         Command::Serve(Serve { print_config: true, .. }) => {
-            say(config::DOCUMENTED.trim_end()).map_err(Into::into)
+            say(config::DOCUMENTED.trim_end()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
-        Command::Serve(Serve { config, .. }) => serve(&config.unwrap_or_default()),
-        Command::Issue(args) => issue(args),
+        Command::Serve(Serve { config, .. }) => {
+            serve(&config.unwrap_or_default()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Issue(args) => issue(args).map(|()| ExitCode::SUCCESS),
+        Command::Backup(args) => maintenance::backup(&args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => maintenance::restore(&args).map(|()| ExitCode::SUCCESS),
+        Command::Fsck(args) => Ok(maintenance::fsck(&args)),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is left to be told when standard error is gone.
-            drop(writeln!(std::io::stderr(), "pcigate-collector: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn complain(error: &anyhow::Error) {
+    // Nothing is left to be told when standard error is gone.
+    drop(writeln!(std::io::stderr(), "pcigate-collector: {error:#}"));
 }
 
 fn issue(args: Issue) -> anyhow::Result<()> {
@@ -111,32 +122,67 @@ fn issue(args: Issue) -> anyhow::Result<()> {
 }
 
 fn serve(config: &std::path::Path) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
     let config = config::load(config)?;
+    logging::start(&config.log);
     let runtime = tokio::runtime::Runtime::new().context("no threads for serving")?;
-    let served = runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-        let mut running = server::start(config).await?;
-        say(&format!("pcigate-collector ready on {}", running.address()))?;
-        let asked = tokio::select! {
-            _ = interrupt.recv() => true,
-            _ = terminate.recv() => true,
-            () = running.failed() => false,
-        };
-        tracing::info!("stopping");
-        running.stop().await?;
-        anyhow::ensure!(asked, "serving ended by itself; see the log");
-        Ok(())
-    });
+    let served = runtime.block_on(run(config));
     // A scan for a client that is gone must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     served
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut reload = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let mut running = tokio::select! {
+        started = server::start(config) => started?,
+        () = signals.end() => anyhow::bail!("asked to stop before the collector was ready"),
+    };
+    say(&format!("pcigate-collector ready on {}", running.address()))?;
+    if let Some(web) = running.web_address() {
+        say(&format!("metrics and health on http://{web}"))?;
+    }
+    let asked = loop {
+        tokio::select! {
+            () = signals.end() => break true,
+            _ = reload.recv() => running.reload().await,
+            () = running.failed() => break false,
+        }
+    };
+    tracing::info!("stopping: no more batches are taken, what is queued is committed");
+    tokio::select! {
+        stopped = running.stop() => stopped?,
+        () = signals.end() => {
+            tracing::warn!("asked a second time: ending at once; what was not acknowledged is lost \
+                            here and sent again by its node");
+            std::process::exit(SECOND_SIGNAL);
+        }
+    }
+    anyhow::ensure!(asked, "serving ended by itself; see the log");
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+        })
+    }
+
+    /// Waits for one that asks for the end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 fn say(line: &str) -> std::io::Result<()> {

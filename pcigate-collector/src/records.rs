@@ -61,6 +61,14 @@ pub fn coverage(origin: &str, state: State) -> Record {
     own(origin, Event::Coverage(coverage))
 }
 
+/// The collector's own coverage record of something that is not as it was.
+#[must_use]
+pub fn change(origin: &str, message: &str) -> Record {
+    let message = masked(message);
+    let coverage = Coverage { state: State::Change.into(), message, capabilities: Vec::new() };
+    own(origin, Event::Coverage(coverage))
+}
+
 fn record(origin: &str, subject: Subject, result: Success, event: Event) -> Record {
     Record {
         origin: Some(Origin { node: origin.to_owned(), ..Origin::default() }),

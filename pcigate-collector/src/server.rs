@@ -1,119 +1,46 @@
 //! Puts the collector together, starts it and stops it.
 
-use std::{net::SocketAddr, path::Path, thread, time::Duration};
+mod error;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
 use pcigate_proto::{
-    coverage::State, evidence_server::EvidenceServer, ingest_server::IngestServer, tls,
+    coverage::State, evidence_server::EvidenceServer, ingest_server::IngestServer,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::Server;
 
 use crate::{
+    certificates::{self, Certificates},
     config::Config,
     evidence::Evidence,
-    index::{Index, RebuildError},
+    index::Index,
     ingest::Ingest,
-    ledger::{Ledger, OpenError},
-    records,
+    ledger::Ledger,
+    listener::{self, Accept},
+    records, restore,
+    web::{self, Web},
     writer::{self, Job, WriteError, Writer},
 };
+pub use error::{StartError, StopError};
 
 /// Largest request taken, bytes: above a full batch (4 MiB), so that a batch that is somewhat too
 /// large is refused with a sentence.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long streams may take to end when the collector stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// A connection that does not finish its TLS handshake by then is closed.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Calls at a time on one connection; one more waits at the client.
+const STREAMS_MAX: u32 = 128;
 /// A silent connection is probed this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Why the collector does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The ledger cannot be opened.
-    #[error("the ledger cannot be opened")]
-    Ledger {
-        /// Why.
-        #[source]
-        source: Box<OpenError>,
-    },
-    /// The cursors cannot be rebuilt.
-    #[error("the ledger cannot be read")]
-    Index {
-        /// Why.
-        #[source]
-        source: Box<RebuildError>,
-    },
-    /// The TLS directory cannot be used.
-    #[error("`tlsDir` cannot be used")]
-    TlsDir {
-        /// The file.
-        #[source]
-        source: tls::TlsDirError,
-    },
-    /// Certificate or key are not usable.
-    #[error("the certificate in `tlsDir` cannot be used: cert.pem and key.pem must fit")]
-    Tls {
-        /// What tonic says.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// The address cannot be bound.
-    #[error("`listen: {address}` cannot be bound")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The system gives no thread.
-    #[error("no thread for the writer")]
-    Thread {
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The first record cannot be written.
-    #[error("the start cannot be recorded")]
-    Record {
-        /// Why.
-        #[source]
-        source: WriteError,
-    },
-}
-
-/// Why serving ended, or did not end orderly.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    /// The server failed.
-    #[error("serving failed")]
-    Serve {
-        /// What tonic says.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// The stop cannot be recorded.
-    #[error("the stop cannot be recorded")]
-    Record {
-        /// Why.
-        #[source]
-        source: WriteError,
-    },
-    /// A part of the program panicked.
-    #[error("the {part} ended unexpectedly")]
-    Panicked {
-        /// Which part.
-        part: &'static str,
-    },
-}
 
 /// A running collector.
 pub struct Running {
     address: SocketAddr,
+    web: Option<WebPort>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    certificates: Arc<Certificates>,
     writer: Writer,
     writer_thread: thread::JoinHandle<()>,
 }
@@ -123,35 +50,54 @@ pub struct Running {
 /// # Errors
 /// The ledger, the TLS directory or the address cannot be used.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let tls = tls_config(&config.tls_dir)?;
+    let tls_dir = |source| StartError::Certificates { source: Box::new(source) };
+    // Before a ledger is made for nothing.
+    certificates::check(&config.tls_dir).map_err(tls_dir)?;
+    let connections = listener::raise_file_limit();
     let (stop, stopping) = watch::channel(false);
     let (state_dir, origin) = (config.state_dir.clone(), config.origin.clone());
     let opened = tokio::task::spawn_blocking(move || open(&state_dir, &origin)).await;
     let (ledger, index) = opened.map_err(|error| StartError::Thread { source: error.into() })??;
     let source = ledger.source();
-    let (writer, writer_thread) = writer::start(ledger, index, config.state_dir)
+    let (writer, writer_thread) = writer::start(ledger, index, config.state_dir.clone())
         .map_err(|source| StartError::Thread { source })?;
-    let bound = |source| StartError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(bound)?;
-    let address = listener.local_addr().map_err(bound)?;
+    let metrics = Arc::clone(writer.metrics());
+    let certificates = Certificates::load(&config.tls_dir, Arc::clone(&metrics));
+    let certificates = Arc::new(certificates.map_err(tls_dir)?);
+    let (listener, address) = bind("listen", config.listen).await?;
+    let web = start_web(config.web_listen, &writer, &stopping).await?;
+    record(&writer, State::Start).await.map_err(|source| StartError::Record { source })?;
+    note_restored(&writer, &config.state_dir).await?;
     let ingest = Ingest::new(writer.clone(), source.clone(), stopping.clone());
     let evidence = Evidence::new(writer.clone(), source, stopping.clone());
     let ingest = IngestServer::new(ingest).max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = Server::builder()
-        .tls_config(tls)
-        .map_err(|source| StartError::Tls { source })?
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(STREAMS_MAX))
         .add_service(ingest)
         .add_service(EvidenceServer::new(evidence));
-    record(&writer, State::Start).await.map_err(|source| StartError::Record { source })?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let mut end = stopping;
-    let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async move {
+    let accept = Accept {
+        listener,
+        certificates: Arc::clone(&certificates),
+        connections,
+        metrics,
+        stopping: stopping.clone(),
+    };
+    let mut end = stopping.clone();
+    let serving = router.serve_with_incoming_shutdown(listener::incoming(accept), async move {
         // An error means that the sender is gone: stop as well.
         drop(end.wait_for(|stopping| *stopping).await);
-    }));
+    });
+    let serving = tokio::spawn(serving);
+    tokio::spawn(Arc::clone(&certificates).watch(stopping));
     tracing::info!(%address, origin = config.origin, key = writer.verifier_key(), "ready");
-    Ok(Running { address, stop, serving, writer, writer_thread })
+    Ok(Running { address, web, stop, serving, certificates, writer, writer_thread })
+}
+
+/// The web port while it is open.
+struct WebPort {
+    address: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
@@ -159,6 +105,21 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of metrics and health, with the real port, where there is one.
+    #[must_use]
+    pub fn web_address(&self) -> Option<SocketAddr> {
+        self.web.as_ref().map(|web| web.address)
+    }
+
+    /// Reads the files in `tlsDir` again, for connections from now on.
+    pub async fn reload(&self) {
+        let certificates = Arc::clone(&self.certificates);
+        let reloaded = tokio::task::spawn_blocking(move || certificates.reload()).await;
+        if matches!(reloaded, Ok(false)) {
+            tracing::info!("asked to read `tlsDir` again: what was in use stays in use");
+        }
     }
 
     /// Waits until serving ends by itself, which it should not.
@@ -193,6 +154,10 @@ impl Running {
         let ended = self.writer.ask(Job::Stop).await;
         let thread = self.writer_thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if let Some(web) = self.web {
+            // Until here it said that the collector stops.
+            web.serving.abort();
+        }
         if !matches!(joined, Ok(Ok(()))) {
             return Err(StopError::Panicked { part: "writer" });
         }
@@ -208,11 +173,36 @@ fn open(state_dir: &Path, origin: &str) -> Result<(Ledger, Index), StartError> {
     Ok((ledger, index))
 }
 
-fn tls_config(dir: &Path) -> Result<ServerTlsConfig, StartError> {
-    let read = |file| tls::read(dir, file).map_err(|source| StartError::TlsDir { source });
-    let identity = Identity::from_pem(read("cert.pem")?, read("key.pem")?);
-    let ca = Certificate::from_pem(read("ca.pem")?);
-    Ok(ServerTlsConfig::new().identity(identity).client_ca_root(ca).timeout(HANDSHAKE))
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn start_web(
+    address: Option<SocketAddr>,
+    writer: &Writer,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Option<WebPort>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let (listener, address) = bind("webListen", address).await?;
+    let web = Web { writer: writer.clone(), stopping: stopping.clone() };
+    Ok(Some(WebPort { address, serving: tokio::spawn(web::serve(listener, web)) }))
+}
+
+/// Puts into the evidence that this ledger came out of a backup.
+async fn note_restored(writer: &Writer, state_dir: &Path) -> Result<(), StartError> {
+    let Some(message) = restore::marker(state_dir) else { return Ok(()) };
+    tracing::warn!("{message}");
+    let record = records::change(writer.origin(), &message);
+    let done = writer.ask(Job::Own(Box::new(record))).await;
+    done.map_err(|source| StartError::Record { source })?;
+    restore::remove_marker(state_dir);
+    Ok(())
 }
 
 async fn record(writer: &Writer, state: State) -> Result<(), WriteError> {

@@ -10,6 +10,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use pcigate_ledger::ReadError;
@@ -17,9 +18,13 @@ use pcigate_proto::{Record, Refused};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    clock::{self, Clock},
     cursors::{Batch, OutOfOrder, Spool},
     index::Index,
     ledger::{CommitError, Durable, Ledger},
+    metrics::Metrics,
+    records,
+    storage::{NoRoom, Storage},
 };
 use group::Group;
 
@@ -65,6 +70,18 @@ pub enum WriteError {
         /// What the system says, without paths.
         reason: String,
     },
+    /// Too little room is left for records of nodes.
+    #[error("{reason}; nothing of this batch is stored, send it again later")]
+    NoRoom {
+        /// How much there is.
+        reason: NoRoom,
+    },
+    /// What a batch repeats cannot be compared with what is stored.
+    #[error(
+        "a record stored before cannot be read, so that this batch cannot be compared with it \
+         (the collector's log names the file); nothing of it is stored, send it again later"
+    )]
+    Unreadable,
     /// The collector stops.
     #[error("the collector is stopping; send the request again to its successor")]
     Stopped,
@@ -85,6 +102,8 @@ pub struct Writer {
     durable: watch::Receiver<Arc<Durable>>,
     origin: Arc<str>,
     verifier_key: Arc<str>,
+    metrics: Arc<Metrics>,
+    storage: Arc<Storage>,
 }
 
 impl std::fmt::Debug for Request {
@@ -104,13 +123,19 @@ pub fn start(
 ) -> std::io::Result<(Writer, JoinHandle<()>)> {
     let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
     let (published, durable) = watch::channel(Arc::clone(ledger.durable()));
+    let metrics = Arc::new(Metrics::new());
+    let storage = Arc::new(Storage::new(&state_dir, Arc::clone(&metrics)));
+    let clock = Clock::of_ledger(&ledger.source(), ledger.durable().size, ledger.origin());
     let writer = Writer {
         queue,
         durable,
         origin: ledger.origin().into(),
         verifier_key: ledger.verifier_key().into(),
+        metrics: Arc::clone(&metrics),
+        storage: Arc::clone(&storage),
     };
-    let mut owner = Owner { ledger, index, state_dir, published, stopping: false };
+    let mut owner =
+        Owner { ledger, index, state_dir, published, metrics, storage, clock, stopping: false };
     let thread = thread::Builder::new()
         .name("ledger-writer".to_owned())
         .spawn(move || owner.run(requests))?;
@@ -143,6 +168,30 @@ impl Writer {
         self.durable.clone()
     }
 
+    /// What the collector counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether the ledger can be written.
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Requests that wait.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Whether the thread is there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Name of the log.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -162,6 +211,9 @@ struct Owner {
     index: Index,
     state_dir: PathBuf,
     published: watch::Sender<Arc<Durable>>,
+    metrics: Arc<Metrics>,
+    storage: Arc<Storage>,
+    clock: Clock,
     stopping: bool,
 }
 
@@ -172,6 +224,7 @@ impl Owner {
             && let Some(first) = requests.blocking_recv()
         {
             let mut group = Group::default();
+            self.look_at_clock(&mut group);
             self.take(&mut group, first);
             while !group.is_full()
                 && !self.stopping
@@ -185,11 +238,23 @@ impl Owner {
         self.index.save(&self.state_dir, &durable, true);
     }
 
+    /// A clock that was set back is a record of its own, before those with the new time.
+    fn look_at_clock(&mut self, group: &mut Group) {
+        let Some(behind) = self.clock.look(records::now_unix_nano()) else { return };
+        self.metrics.clock_set_back.inc();
+        let sentence = clock::sentence(behind);
+        tracing::warn!(seconds = behind.as_secs_f64(), "{sentence}");
+        group.own(&records::change(self.ledger.origin(), &sentence));
+    }
+
     fn take(&mut self, group: &mut Group, request: Request) {
         let Request { job, reply } = request;
         let planned = match job {
             Job::Cursor(spool) => Ok(group.cursor(&self.index.cursors, &spool)),
-            Job::Own(record) => Ok(group.own(&record)),
+            Job::Own(record) => {
+                self.clock.saw(record.time_unix_nano);
+                Ok(group.own(&record))
+            }
             Job::Batch(batch) => self.take_batch(group, batch),
             Job::Stop => {
                 self.stopping = true;
@@ -204,6 +269,7 @@ impl Owner {
     }
 
     fn take_batch(&mut self, group: &mut Group, batch: Batch) -> Result<group::Answer, WriteError> {
+        self.storage.admit().map_err(|reason| WriteError::NoRoom { reason })?;
         let seen = group.cursor(&self.index.cursors, &batch.spool).seq;
         let mut stored = std::collections::BTreeMap::new();
         if batch.first_seq <= seen && !batch.records.is_empty() {
@@ -219,11 +285,15 @@ impl Owner {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { leaves, steps, answers, .. } = group;
+        let Group { leaves, steps, answers, tally, .. } = group;
+        let began = Instant::now();
         let first = self.ledger.durable().size;
         let committed = match leaves.as_slice() {
             [] => Ok(Arc::clone(self.ledger.durable())),
-            leaves => self.ledger.commit(leaves).map_err(|error| not_durable(&error)),
+            leaves => self.ledger.commit(leaves).map_err(|error| {
+                self.storage.failed(answers.len() as u64, &told(&error));
+                not_durable(&error)
+            }),
         };
         let durable = match committed {
             Ok(durable) => durable,
@@ -238,6 +308,8 @@ impl Owner {
             self.index.apply(first + offset, &step);
         }
         if durable.size > first {
+            self.storage.succeeded();
+            self.metrics.committed(&tally, leaves.len(), began.elapsed());
             self.published.send_replace(Arc::clone(&durable));
             self.index.save(&self.state_dir, &durable, false);
         }
@@ -247,17 +319,27 @@ impl Owner {
     }
 }
 
-/// The inward log has everything; the outward text only what the system says.
+/// For the inward log: everything.
+fn told(error: &CommitError) -> String {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// The outward text: only what the system says, without paths.
 fn not_durable(error: &CommitError) -> WriteError {
-    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::error!(%error, source, "the ledger cannot be written; requests are refused");
-    WriteError::NotDurable { reason: if source.is_empty() { error.to_string() } else { source } }
+    let source = std::error::Error::source(error);
+    let system = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let reason = match system.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::StorageFull) => "its disk is full".to_owned(),
+        _ => source.map_or_else(|| error.to_string(), ToString::to_string),
+    };
+    WriteError::NotDurable { reason }
 }
 
 fn unreadable(error: &ReadError) -> WriteError {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::error!(%error, source, "the ledger cannot be read; a batch is refused");
-    WriteError::NotDurable { reason: "a record stored before cannot be read".to_owned() }
+    WriteError::Unreadable
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn check(
 }
 
 /// Whether a node claims what only the collector can know: what people asked, what was received.
-fn speaks_for_others(record: &Record) -> bool {
+pub fn speaks_for_others(record: &Record) -> bool {
     let subject = match &record.subject {
         Some(Subject::Person(_)) => true,
         Some(Subject::Component(component)) => component.name == "collector",

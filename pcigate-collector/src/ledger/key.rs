@@ -37,7 +37,8 @@ pub fn open(state_dir: &Path, origin: &str) -> Result<SigningKey, OpenError> {
     Ok(key)
 }
 
-fn read(path: &Path) -> Result<Option<String>, FileError> {
+/// The content of a file, if it exists.
+pub fn read(path: &Path) -> Result<Option<String>, FileError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

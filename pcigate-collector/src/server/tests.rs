@@ -13,6 +13,7 @@ use pcigate_proto::{
     query_reply::Message as Reply,
     record::{Event, Subject},
     send_request::Message as Sent,
+    tls,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -24,6 +25,8 @@ use tonic::{
 
 use super::*;
 use crate::issue::{Holder, Order, issue};
+
+mod operations;
 
 const EPOCH: [u8; 16] = [9; 16];
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,6 +64,8 @@ impl Site {
             state_dir: dir.path().join("state"),
             tls_dir: dir.path().join("server"),
             origin: "test/log".into(),
+            web_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            log: crate::logging::Log::default(),
         };
         start(config).await.unwrap()
     }

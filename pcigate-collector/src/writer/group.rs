@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pcigate_proto::{Message, Record, Refused};
+use pcigate_proto::{Message, Record, Refused, record::Event};
 use tokio::sync::oneshot;
 
 use super::{Done, WriteError};
 use crate::{
     cursors::{Batch, Cursors, Item, OutOfOrder, Spool, Step, plan},
     ledger::Leaf,
+    metrics::Tally,
     records,
 };
 
@@ -35,6 +36,7 @@ pub struct Group {
     pub answers: Vec<(Reply, Answer)>,
     /// The cursors of the spools of this group as they will be.
     cursors: Cursors,
+    pub tally: Tally,
     bytes: usize,
 }
 
@@ -69,21 +71,43 @@ impl Group {
         stored: &BTreeMap<u64, Vec<u8>>,
     ) -> Result<Answer, OutOfOrder> {
         self.cursors.borrow(durable, &batch.spool);
+        let count = batch.records.len() as u64;
         let planned = plan(&self.cursors, batch, stored, records::now_unix_nano())?;
+        let mut stored = 0;
         for (item, step) in planned.items {
             if let Some(step) = step {
                 self.cursors.apply(&step);
                 self.steps.push((self.leaves.len() as u64, step));
             }
-            self.push(match item {
-                Item::Node(leaf) => leaf,
-                Item::Own(event) => Leaf::new(records::own(origin, event).encode_to_vec()),
-            });
+            let leaf = match item {
+                Item::Node(leaf) => {
+                    stored += 1;
+                    leaf
+                }
+                Item::Own(event) => {
+                    self.count(&event);
+                    Leaf::new(records::own(origin, event).encode_to_vec())
+                }
+            };
+            self.push(leaf);
         }
+        let refused = planned.refused.len() as u64;
+        self.tally.stored += stored;
+        self.tally.refused += refused;
+        self.tally.repeated += count.saturating_sub(stored + refused);
         Ok(Answer { seq: planned.seq, refused: planned.refused })
     }
 
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Gap(_) => self.tally.gaps += 1,
+            Event::Conflict(_) => self.tally.conflicts += 1,
+            _ => {}
+        }
+    }
+
     fn push(&mut self, leaf: Leaf) {
+        self.tally.bytes += leaf.bytes.len() as u64;
         self.bytes += leaf.bytes.len();
         self.leaves.push(leaf);
     }
