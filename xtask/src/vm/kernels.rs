@@ -18,6 +18,8 @@ const SUITES: [(&str, &str); 3] = [
     ("http://deb.debian.org/debian-security", "bookworm-security"),
     ("http://deb.debian.org/debian", "trixie-backports"),
 ];
+/// How the packages are named that may hold an image.
+const KINDS: [&str; 2] = ["linux-image-", "linux-binary-"];
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The image of the newest release of a series (`6.1`), fetched when it is not there yet.
@@ -54,21 +56,30 @@ fn fetch(series: &str, image: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     run(apt.command("apt-get", &["download", &package]).current_dir(&work))?;
-    let archive = only_file(&work, ".deb")?;
+    let archive = below(&work, ".deb")?;
     run(command("dpkg", ["-x"]).arg(&archive).arg(work.join("files")))?;
-    let found = only_file(&work.join("files/boot"), "vmlinuz")?;
+    // In /boot, and in newer packages beside the modules.
+    let found = below(&work.join("files"), "vmlinuz")?;
     fs::rename(&found, image).with_context(|| format!("cannot put {}", image.display()))?;
     fs::remove_dir_all(&work).with_context(|| format!("cannot clean up {}", work.display()))
 }
 
-/// The file in a directory whose name holds `part`.
-fn only_file(directory: &Path, part: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(directory);
-    let entries = entries.with_context(|| format!("cannot read {}", directory.display()))?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
-    let found = paths
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
-    found.with_context(|| format!("no file named *{part}* came into {}", directory.display()))
+/// The first file below a directory whose name holds `part`.
+fn below(directory: &Path, part: &str) -> Result<PathBuf> {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(looked_at) = directories.pop() {
+        let entries = fs::read_dir(&looked_at);
+        let entries = entries.with_context(|| format!("cannot read {}", looked_at.display()))?;
+        for entry in entries.flatten() {
+            let kind = entry.file_type().ok();
+            if kind.is_some_and(|kind| kind.is_dir()) {
+                directories.push(entry.path());
+            } else if entry.file_name().to_string_lossy().contains(part) {
+                return Ok(entry.path());
+            }
+        }
+    }
+    bail!("no file named *{part}* came into {}", directory.display())
 }
 
 /// apt with a configuration of our own.
@@ -116,18 +127,23 @@ impl Apt {
 
     /// The package of the newest release of a series.
     fn newest(&self, series: &str) -> Result<String> {
-        let begin = format!("linux-image-{series}.");
-        let names = read(&mut self.command("apt-cache", &["pkgnames", &begin]))?;
+        let mut names = String::new();
+        for kind in KINDS {
+            let begin = format!("{kind}{series}.");
+            names += &read(&mut self.command("apt-cache", &["pkgnames", &begin]))?;
+            names.push('\n');
+        }
         newest(&names).with_context(|| {
             let suites = SUITES.map(|(_, suite)| suite).join(", ");
-            format!("no package {begin}*-cloud-amd64 in Debian's suites {suites}")
+            format!("no package linux-image-{series}.*-cloud-amd64 in Debian's suites {suites}")
         })
     }
 }
 
+/// Where there is a `linux-binary-…` (from 6.19 on), it has the image; else `linux-image-…` has.
 fn newest(names: &str) -> Option<String> {
     let cloud = names.lines().filter(|name| name.ends_with("-cloud-amd64"));
-    cloud.max_by_key(|name| numbers(name)).map(str::to_owned)
+    cloud.max_by_key(|name| (numbers(name), name.starts_with(KINDS[1]))).map(str::to_owned)
 }
 
 /// The numbers of `linux-image-6.1.0-56-cloud-amd64`, to be compared from the left.
@@ -147,6 +163,9 @@ mod tests {
         assert_eq!(newest(names).unwrap(), "linux-image-6.1.0-56-cloud-amd64");
         let names = "linux-image-6.12.100+deb12-cloud-amd64\nlinux-image-6.12.99+deb12-cloud-amd64";
         assert_eq!(newest(names).unwrap(), "linux-image-6.12.100+deb12-cloud-amd64");
+        let names = "linux-image-7.3.4-cloud-amd64\nlinux-binary-7.3.4-cloud-amd64\n\
+                     linux-image-7.3.10-cloud-amd64\nlinux-binary-7.3.10-cloud-amd64\n";
+        assert_eq!(newest(names).unwrap(), "linux-binary-7.3.10-cloud-amd64");
         assert_eq!(newest("linux-image-amd64\n"), None);
     }
 }
