@@ -46,7 +46,7 @@ fn refused(drafts: &[Draft]) -> (&Draft, &Exec) {
         Event::Exec(exec) if draft.outcome.result == Ending::Refused => Some((draft, exec)),
         _ => None,
     });
-    execs.next().expect("a record of the refusal")
+    execs.next().unwrap()
 }
 
 /// What `doctor` says about one thing.

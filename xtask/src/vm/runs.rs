@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
+
 /// What a test that is not run says it needs (`tests/src/needs.rs`).
 const ACTIVE: &str = "it needs BPF-LSM active";
 const NOT_LISTED: &str = "it needs BPF-LSM compiled in, but not active";
@@ -91,7 +93,7 @@ impl Run {
     pub fn file_name(&self) -> String {
         let plain = |c: char| if c.is_alphanumeric() || c == '.' { c } else { '-' };
         let name: String = self.name().chars().map(plain).collect();
-        format!("{}.log", name.trim_matches('-'))
+        format!("{}.log", name.trim_matches(['-', '.']))
     }
 
     /// The list for the kernel's command line.
@@ -103,8 +105,21 @@ impl Run {
         }
     }
 
-    /// Whether a test that says it was not run here is wrong: the machine has what it needs.
-    pub fn contradicts(&self, not_run: &str) -> bool {
+    /// Whether what was printed is what this machine must print: no test is left out that has all
+    /// it needs, and where only some are wanted, there are some.
+    pub fn believe(&self, lines: &[String]) -> Result<()> {
+        if let Some(line) = lines.iter().find(|line| self.contradicts(line)) {
+            bail!("a test says `{line}`, but this machine has it");
+        }
+        if let Some((filter, _)) = self.only
+            && !lines.iter().any(|line| line.starts_with(&format!("test {filter}")))
+        {
+            bail!("no test is named {filter}*, so nothing was tested");
+        }
+        Ok(())
+    }
+
+    fn contradicts(&self, not_run: &str) -> bool {
         let lsm = if self.bpf_lsm { ACTIVE } else { NOT_LISTED };
         let release = not_run.split_once(RELEASE).and_then(|(_, rest)| {
             let has = numbers(match &self.kernel {
@@ -138,7 +153,7 @@ mod tests {
         let lsm: Vec<bool> = runs.iter().map(|run| run.bpf_lsm).collect();
         assert_eq!(lsm, [true, false, true, true]);
         assert_eq!(runs[3].kernel, Kernel::File("./vmlinuz".into()));
-        assert_eq!(runs[3].file_name(), ".-vmlinuz--BPF-LSM.log");
+        assert_eq!(runs[3].file_name(), "vmlinuz--BPF-LSM.log");
         assert!(runs[0].only.is_none());
         assert_eq!(named(&["5.10".into()])[0].only.unwrap().0, "too_old::");
     }
@@ -154,5 +169,14 @@ mod tests {
         assert!(runs[0].contradicts(&newer("6.2")) && runs[0].contradicts(&newer("6.12")));
         assert!(!runs[0].contradicts(&newer("6.13")) && !runs[0].contradicts(&newer("7.0")));
         assert!(!runs[0].contradicts("not run: d: it needs a Linux older than 5.17"));
+        assert!(runs[0].believe(&[active.into()]).is_err());
+        assert!(runs[1].believe(&[active.into()]).is_ok());
+    }
+
+    #[test]
+    fn a_machine_for_some_tests_that_ran_none_of_them_proves_nothing() {
+        let run = &named(&["5.10".into()])[0];
+        assert!(run.believe(&["test result: ok. 0 passed".into()]).is_err());
+        assert!(run.believe(&["test too_old::a ... ok".into()]).is_ok());
     }
 }
