@@ -42,10 +42,13 @@ const HELLO: &str = "
 pub fn write(programs: &Programs, path: &Path) -> Result<&'static str> {
     let place = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    // A machine of another run may be about to read the old one.
+    let new = path.with_extension("new");
+    let file = File::create(&new).with_context(|| format!("cannot write {}", new.display()))?;
     let mut image = Image { archive: Archive::new(BufWriter::new(file)), made: BTreeSet::new() };
     image.fill(programs)?;
     let written = image.archive.finish().and_then(|mut file| file.flush());
+    let written = written.and_then(|()| fs::rename(&new, path));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(TEST)
 }
