@@ -31,15 +31,14 @@ const AT_ONCE: usize = 2;
 /// Lines of a console that are shown again after a failure.
 const TAIL_LINES: usize = 30;
 
-/// Run the kernel tests in virtual machines: Debian's kernels 6.1 and 6.12, with and without
-/// BPF-LSM.
+/// Run the kernel tests in virtual machines: Debian's 6.1 and 6.12 with BPF-LSM, 6.12 without.
 ///
 /// The same files as in the native run, built by cargo once; QEMU emulates, so neither KVM nor
 /// root is needed once QEMU is installed. Kernels are fetched by apt into target/vm.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Also on 5.10 (too old: the agent has to say so), 6.18 and 7.3.
+    /// Also on 5.10 (too old: the agent has to say so), 6.18, 7.3, and 6.1 without BPF-LSM.
     #[arg(long)]
     all: bool,
     /// Only on this kernel: a series of Debian's (6.1), or the path of an image. May be repeated.
@@ -208,7 +207,9 @@ impl Guest {
         let log = logs().join(run.file_name());
         let name = run.name();
         let mut seen = |line: &str| {
-            println!("[{name}] {line}");
+            if !line.is_empty() {
+                println!("[{name}] {line}");
+            }
             lines.push(line.to_owned());
         };
         if let Some((filter, why)) = run.only {
