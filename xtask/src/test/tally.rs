@@ -56,7 +56,7 @@ impl Tally {
 
     /// What did not run, and in which stages, a line each.
     pub fn not_run(&self) -> impl Iterator<Item = String> {
-        self.not_run.iter().map(|(what, stages)| format!("{what} (in {})", stages.join(", ")))
+        self.not_run.iter().map(|(what, stages)| format!("{what} [{}]", stages.join("; ")))
     }
 
     fn leave_out(&mut self, what: &str) {
@@ -180,7 +180,7 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         tally.take("left out: all but c");
         assert_eq!((tally.passed, tally.failed), (2, 0));
         let listed: Vec<String> = tally.not_run().collect();
-        let expected = ["all but c (in kernel)", "b: it needs BPF-LSM active (in system, kernel)"];
+        let expected = ["all but c [kernel]", "b: it needs BPF-LSM active [system; kernel]"];
         assert_eq!(listed, expected);
     }
 
