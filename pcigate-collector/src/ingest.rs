@@ -7,10 +7,7 @@ mod check;
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use pcigate_ledger::{Directory, prove_consistency};
@@ -27,6 +24,7 @@ use crate::{
     ledger::Durable,
     logging,
     metrics::nodes,
+    occasionally::Occasionally,
     records,
     writer::{Done, Job, Pending, WriteError, Writer},
 };
@@ -44,8 +42,8 @@ pub struct Ingest {
     writer: Writer,
     source: Directory,
     stopping: watch::Receiver<bool>,
-    /// Records refused since the start, of all nodes.
-    refused: Arc<AtomicU64>,
+    /// That records are refused is told now and then.
+    refused: Arc<Mutex<Occasionally>>,
 }
 
 impl Ingest {
@@ -58,11 +56,14 @@ impl Ingest {
 }
 
 impl Ingest {
-    fn count_refused(&self, refused: &[Refused]) {
+    /// The metrics count them; the log tells now and then.
+    fn tell_refused(&self, refused: &[Refused]) {
         let Some(first) = refused.first() else { return };
-        let count = refused.len() as u64;
-        let total = self.refused.fetch_add(count, Ordering::Relaxed) + count;
-        tracing::warn!(count, total, seq = first.seq, field = first.field, "records refused");
+        let told = self.refused.lock().unwrap_or_else(PoisonError::into_inner).tell();
+        if let Some(batches) = told {
+            let (count, seq, field) = (refused.len(), first.seq, &first.field);
+            tracing::warn!(count, seq, field, batches, "records refused");
+        }
     }
 }
 
@@ -80,7 +81,7 @@ impl ingest_server::Ingest for Ingest {
         let (pending, answers) = mpsc::channel(BATCHES_IN_FLIGHT);
         let (acks, outward) = mpsc::channel(BATCHES_IN_FLIGHT);
         let stream = self.writer.metrics().nodes.connect(&node);
-        let reader = Reader { service: self.clone(), node, pending, _stream: stream };
+        let reader = Reader { service: self.clone(), node, pending, stream };
         let answerer = Answerer { service: self.clone(), previous: 0, first: true, acks };
         tokio::spawn(reader.run(request.into_inner()));
         tokio::spawn(answerer.run(answers));
@@ -101,7 +102,7 @@ struct Reader {
     node: String,
     pending: mpsc::Sender<Due>,
     /// Counts the stream while it is read.
-    _stream: nodes::Stream,
+    stream: nodes::Stream,
 }
 
 impl Reader {
@@ -149,13 +150,12 @@ impl Reader {
             Status::invalid_argument(text)
         })?;
         let node = &self.node;
-        tracing::info!(
-            node,
-            epoch = hex::encode(epoch),
-            tree_size,
-            agent_version = logging::foreign(&agent_version),
-            "node connected"
-        );
+        let (id, version) = (hex::encode(epoch), logging::foreign(&agent_version));
+        if self.stream.is_news {
+            tracing::info!(node, epoch = id, tree_size, version, "node connected");
+        } else {
+            tracing::debug!(node, epoch = id, tree_size, version, "node connected again");
+        }
         let spool = Spool { node: node.clone(), epoch };
         let pending = self.submit(Job::Cursor(spool)).await?;
         Ok((epoch, Due::Hello { epoch, tree_size, pending }))
@@ -225,7 +225,7 @@ impl Answerer {
             self.service.writer.metrics().batches.get_or_create(&label).inc();
         }
         let Done { seq, refused, durable } = answer.map_err(|error| write_status(&error))?;
-        self.service.count_refused(&refused);
+        self.service.tell_refused(&refused);
         let consistency_proof = self.proof(&durable).await?;
         self.previous = durable.size;
         let first = std::mem::take(&mut self.first);

@@ -140,3 +140,59 @@ impl Handshake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::issue::{Holder, Order, issue};
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_closed_and_counted_and_a_place_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let order = Order {
+            ca_dir: dir.path().join("ca"),
+            out: dir.path().join("server"),
+            holder: Holder::Server(vec!["127.0.0.1".into()]),
+            trust_domain: "pcigate".into(),
+            days: 1,
+        };
+        issue(&order).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let certificates = Certificates::load(&order.out, Arc::clone(&metrics)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let mut ready = incoming(Accept {
+            listener,
+            certificates: Arc::new(certificates),
+            connections: 1,
+            metrics: Arc::clone(&metrics),
+            stopping,
+        });
+        let first = TcpStream::connect(address).await.unwrap();
+        // Until it stands in its handshake.
+        while metrics.connections.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut second = TcpStream::connect(address).await.unwrap();
+        // Closed without a byte; as a reset where the system is quick.
+        assert_eq!(second.read(&mut [0; 8]).await.unwrap_or(0), 0);
+        assert_eq!(metrics.connections_refused.get(), 1);
+        drop(first);
+        while metrics.connections.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let failed = metrics.handshakes.get_or_create(&[("result", "failed")]).get();
+        assert_eq!(failed, 1);
+        let _third = TcpStream::connect(address).await.unwrap();
+        while metrics.connections.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        stop.send_replace(true);
+        drop(_third);
+        assert!(ready.next().await.is_none(), "the end of accepting ends the stream");
+    }
+}

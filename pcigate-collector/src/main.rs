@@ -140,7 +140,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     say(&format!("pcigate-collector ready on {}", running.address()))?;
     if let Some(web) = running.web_address() {
-        say(&format!("metrics and health on http://{web}"))?;
+        // Who waited for the first line may have gone since.
+        drop(say(&format!("metrics and health on http://{web}")));
     }
     let asked = loop {
         tokio::select! {

@@ -1,22 +1,23 @@
 //! A site of a test's own: certificates, a collector, agents and the CLI as real processes over
 //! real mTLS on loopback. Everything ends with the site.
+#![allow(clippy::print_stderr, reason = "a failed test shows what the collector said")]
+
+mod process;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    io::Write,
+    net::TcpStream,
+    path::PathBuf,
+    process::{Command, Stdio},
 };
 
-use nix::{
-    mount::{MsFlags, mount, umount},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program;
+pub use process::{Mounted, Running, fail, line_with, output, rest, start, succeed};
 
 /// What is policy and who is there, for most tests.
 pub const POLICY: &str = "apiVersion: pcigate.dev/v1alpha1
@@ -41,14 +42,11 @@ pub const CONTAINER_ID: &str = "00112233445566778899aabbccddeeff0011223344556677
 pub struct Site {
     directory: TempDir,
     listen: String,
+    /// Further lines of the collector's configuration.
+    extra: String,
+    /// Where its metrics are.
+    web: String,
     collector: Option<Running>,
-}
-
-/// A process that is ended when it is dropped.
-pub struct Running {
-    child: Child,
-    /// The rest of its standard output.
-    pub output: BufReader<std::process::ChildStdout>,
 }
 
 impl Site {
@@ -60,7 +58,13 @@ impl Site {
     pub fn new() -> Self {
         crate::need_root();
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let site = Self { directory, listen: "127.0.0.1:0".into(), collector: None };
+        let site = Self {
+            directory,
+            listen: "127.0.0.1:0".into(),
+            extra: String::new(),
+            web: String::new(),
+            collector: None,
+        };
         site.write("policy.yaml", POLICY);
         for (holder, out) in [
             (["--server", "127.0.0.1"], "tls/collector"),
@@ -105,7 +109,13 @@ impl Site {
         command
     }
 
-    /// Starts the collector; at the same address where it ran before.
+    /// Adds lines to the collector's configuration, from its next start on.
+    pub fn configure(&mut self, extra: &str) {
+        extra.clone_into(&mut self.extra);
+    }
+
+    /// Starts the collector; at the same address where it ran before. What it logs goes to the
+    /// file `collector.log` of the site.
     ///
     /// # Panics
     /// It does not come up.
@@ -113,16 +123,49 @@ impl Site {
         let root = self.directory.path().display();
         let config = format!(
             "listen: {}\nstateDir: {root}\ntlsDir: {root}/tls/collector\n\
-             origin: example.com/test\n",
-            self.listen
+             origin: example.com/test\nwebListen: 127.0.0.1:0\n{}",
+            self.listen, self.extra
         );
         self.write("collector.yaml", &config);
         let mut command = self.command("pcigate-collector");
-        command.args(["serve", "--config", "collector.yaml"]);
-        let (running, line) = start(&mut command);
+        let log = fs::File::options().create(true).append(true).open(self.path("collector.log"));
+        command.args(["serve", "--config", "collector.yaml"]).stderr(log.expect("a log"));
+        let (mut running, line) = start(&mut command);
         let address = line.strip_prefix("pcigate-collector ready on ");
         address.expect("the collector says where it listens").clone_into(&mut self.listen);
+        let line = line_with(&mut running.output, "metrics and health on ");
+        let web = line.trim().strip_prefix("metrics and health on http://");
+        web.expect("the collector says where its metrics are").clone_into(&mut self.web);
         self.collector = Some(running);
+    }
+
+    /// Asks the collector's web port; status and body.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn web(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.web).expect("the web port is open");
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let answer = rest(&mut stream);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+
+    /// What the collectors of this site have logged.
+    #[must_use]
+    pub fn collector_log(&self) -> String {
+        fs::read_to_string(self.path("collector.log")).unwrap_or_default()
+    }
+
+    /// The running collector, out of the site's hands.
+    ///
+    /// # Panics
+    /// None runs.
+    pub fn take_collector(&mut self) -> Running {
+        self.collector.take().expect("a collector runs")
     }
 
     /// Ends the collector with a signal and waits for its end.
@@ -233,154 +276,16 @@ items:
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the collector's log:\n{}", self.collector_log());
+        }
+    }
+}
+
 impl Default for Site {
     fn default() -> Self {
         Self::new()
     }
-}
-
-impl Running {
-    /// Process id.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("pids are small")
-    }
-
-    /// Sends a signal.
-    ///
-    /// # Panics
-    /// The process is gone.
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).expect("the process is ours");
-    }
-
-    /// Waits for the end; whether it was a good one.
-    ///
-    /// # Panics
-    /// It cannot be waited for.
-    #[must_use]
-    pub fn wait(mut self) -> bool {
-        self.child.wait().expect("the process is ours").success()
-    }
-
-    /// Sends a signal and waits for the end.
-    ///
-    /// # Panics
-    /// It cannot be waited for.
-    pub fn end(mut self, signal: Signal) {
-        self.signal(signal);
-        self.child.wait().expect("the process is ours");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already, which is just as well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts a program that says on its first line that it is ready.
-///
-/// # Panics
-/// It ends instead; its errors are in the test's output.
-pub fn start(command: &mut Command) -> (Running, String) {
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-    let output = child.stdout.take().expect("its output is ours");
-    let mut running = Running { child, output: BufReader::new(output) };
-    let mut line = String::new();
-    running.output.read_line(&mut line).expect("its output can be read");
-    assert!(!line.is_empty(), "{command:?} ended instead of getting ready");
-    (running, line.trim().to_owned())
-}
-
-/// Runs a command to its end, or ends it when that does not come.
-///
-/// # Panics
-/// It does not start, or does not end in time.
-pub fn output(command: &mut Command) -> Output {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let pid = Pid::from_raw(i32::try_from(child.id()).expect("pids are small"));
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(output) = receiver.recv_timeout(crate::wait::DEADLINE) else {
-        kill(pid, Signal::SIGKILL).expect("the process is ours");
-        panic!("{command:?} did not end within {:?}", crate::wait::DEADLINE);
-    };
-    output.expect("its output can be read")
-}
-
-/// Runs a command that must succeed.
-///
-/// # Panics
-/// It does not.
-pub fn succeed(command: &mut Command) -> Output {
-    let output = output(command);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
-    output
-}
-
-/// Runs a command that must fail with an exit code; what it wrote to standard error.
-///
-/// # Panics
-/// It succeeds, or fails otherwise.
-pub fn fail(command: &mut Command, code: i32) -> String {
-    let output = output(command);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{command:?}:\n{errors}");
-    errors
-}
-
-/// A file system mounted for a test.
-pub struct Mounted {
-    /// Where.
-    pub path: PathBuf,
-}
-
-impl Mounted {
-    /// Mounts `kind` at a new directory.
-    ///
-    /// # Panics
-    /// The system refuses.
-    #[must_use]
-    pub fn new(kind: &str, path: &Path, options: &str, flags: MsFlags) -> Self {
-        fs::create_dir_all(path).expect("a mount point");
-        mount(Some(kind), path, Some(kind), flags, Some(options)).expect("a mount");
-        Self { path: path.to_owned() }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A busy mount would be reported by the removal of its directory.
-        let _ = umount(&self.path);
-    }
-}
-
-/// Reads lines until one satisfies the condition.
-///
-/// # Panics
-/// The output ends before.
-pub fn line_with(output: &mut impl BufRead, what: &str) -> String {
-    let mut seen = String::new();
-    loop {
-        let mut line = String::new();
-        let read = output.read_line(&mut line).expect("the output can be read");
-        assert!(read > 0, "the output ended without `{what}`:\n{seen}");
-        if line.contains(what) {
-            return line;
-        }
-        seen.push_str(&line);
-    }
-}
-
-/// Everything a reader still has.
-pub fn rest(output: &mut impl Read) -> String {
-    let mut text = String::new();
-    // What is not UTF-8 cannot be what a test looks for.
-    let _ = output.read_to_string(&mut text);
-    text
 }

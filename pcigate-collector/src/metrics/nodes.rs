@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use prometheus_client::{
@@ -15,6 +16,9 @@ use super::{Seconds, gauge};
 /// Nodes with series of their own. One more takes the place of the disconnected node heard of
 /// longest ago; where all are connected it has no series and is only counted.
 pub const NODES_MAX: usize = 5_000;
+
+/// A node that connects again and again is news at most this often.
+const NEWS_EVERY: Duration = Duration::from_secs(60);
 
 type Name = [(&'static str, String); 1];
 
@@ -43,6 +47,8 @@ struct Node {
     received: u64,
     /// The node's clock minus ours at that moment, where it told its own.
     offset_ns: Option<i64>,
+    /// When its connecting was news.
+    news: Option<Instant>,
 }
 
 /// A stream of a node, as long as it lives.
@@ -51,6 +57,9 @@ pub struct Stream {
     nodes: Arc<Nodes>,
     /// `None`: the node has no place in the table.
     name: Option<String>,
+    /// Whether that it connected is worth a line in the log: nodes whose batches are refused come
+    /// again every few seconds.
+    pub is_news: bool,
 }
 
 impl Nodes {
@@ -79,12 +88,15 @@ impl Nodes {
     pub fn connect(self: &Arc<Self>, node: &str) -> Stream {
         self.streams.inc();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_news = true;
         let name = table.place(node).map(|known| {
             known.streams += 1;
+            is_news = known.news.is_none_or(|told| told.elapsed() >= NEWS_EVERY);
+            known.news = if is_news { Some(Instant::now()) } else { known.news };
             node.to_owned()
         });
         table.strangers += u64::from(name.is_none());
-        Stream { nodes: Arc::clone(self), name }
+        Stream { nodes: Arc::clone(self), name, is_news }
     }
 
     /// A batch of a node came; `sent_unix_nano` is 0 where the node did not tell its clock.
@@ -186,6 +198,7 @@ mod tests {
     fn two_streams_of_a_node_are_one_connected_node() {
         let nodes = Arc::new(Nodes::default());
         let (one, two) = (nodes.connect("n"), nodes.connect("n"));
+        assert!(one.is_news && !two.is_news);
         drop(one);
         nodes.refresh();
         assert_eq!((nodes.connected.get(), nodes.streams.get()), (1, 1));

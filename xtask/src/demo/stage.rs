@@ -108,7 +108,7 @@ impl Stage {
         let root = self.place.root().display();
         let config = format!(
             "listen: 127.0.0.1:0\nstateDir: {root}\ntlsDir: {root}/tls/collector\n\
-             origin: example.com/pcigate-demo\n"
+             origin: example.com/pcigate-demo\nwebListen: off\n"
         );
         self.place.write("collector.yaml", &config)?;
         let mut command = self.program("pcigate-collector");
