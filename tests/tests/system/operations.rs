@@ -77,7 +77,7 @@ fn a_full_disk_refuses_batches_is_told_once_and_recovers_without_a_restart() {
         let said = fail(&mut site.pcigate(&["records"]), 3);
         assert!(said.contains("its disk is full"), "{said}");
         remove(&filler);
-        assert_eq!(site.web("/readyz").0, 200);
+        wait::until("readiness", || (site.web("/readyz").0 == 200).then_some(()));
         succeed(&mut site.exec(&["/usr/bin/true"]));
         assert_eq!(sample(&site, "ledger_writable") as i64, 1);
         assert!(executed(&site).iter().any(|path| path == program), "{program} arrived");
@@ -181,8 +181,11 @@ fn a_second_signal_ends_the_collector_at_once() {
     line_with(&mut reader.output, "exec");
     reader.signal(Signal::SIGSTOP);
     let collector = site.take_collector();
+    let logged = |what: &str| site.collector_log().contains(what).then_some(());
+    collector.signal(Signal::SIGHUP);
+    wait::until("the answer to SIGHUP", || logged("asked to read `tlsDir` again"));
     collector.signal(Signal::SIGTERM);
-    wait::until("the orderly end", || site.collector_log().contains("stopping").then_some(()));
+    wait::until("the orderly end", || logged("stopping"));
     collector.signal(Signal::SIGTERM);
     assert_eq!(collector.code(), 130);
     assert!(site.collector_log().contains("asked a second time"), "{}", site.collector_log());
