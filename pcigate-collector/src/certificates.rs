@@ -141,8 +141,8 @@ impl Certificates {
         let used =
             files.map_err(CertificateError::from).and_then(|files| use_files(&self.dir, &files));
         let result = if used.is_ok() { "ok" } else { "failed" };
-        self.metrics.certificate_reloads.get_or_create(&[("result", result)]).inc();
-        self.metrics.certificate_files_wrong.set(i64::from(used.is_err()));
+        self.metrics.tls.certificate_reloads.get_or_create(&[("result", result)]).inc();
+        self.metrics.tls.certificate_files_wrong.set(i64::from(used.is_err()));
         match used {
             Ok(reading) => {
                 tell(&self.metrics, &reading);
@@ -247,7 +247,11 @@ fn not_after<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'static>>
 fn tell(metrics: &Metrics, reading: &Reading) {
     for (file, end) in [("cert.pem", reading.cert_not_after), ("ca.pem", reading.ca_not_after)] {
         let seconds = Duration::from_secs(u64::try_from(end).unwrap_or_default());
-        metrics.certificate_not_after.get_or_create(&[("file", file)]).set(seconds.as_secs_f64());
+        metrics
+            .tls
+            .certificate_not_after
+            .get_or_create(&[("file", file)])
+            .set(seconds.as_secs_f64());
         let now = Duration::from_nanos(crate::records::now_unix_nano());
         if seconds < now {
             tracing::warn!(file, "a certificate in `tlsDir` has expired: have a new one issued");

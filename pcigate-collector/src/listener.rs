@@ -99,13 +99,13 @@ async fn run(accept: Accept, ready: Ready) {
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.connections_refused.inc();
+            metrics.tls.connections_refused.inc();
             if let Some(times) = too_many.tell() {
                 tracing::warn!(connections, times, "too many connections; new ones are closed");
             }
             continue;
         };
-        let held = Held::new(&metrics.connections);
+        let held = Held::new(&metrics.tls.connections);
         let start = Handshake { stream, place, held, _turn: handshake };
         let acceptor = TlsAcceptor::from(certificates.current());
         tokio::spawn(start.finish(acceptor, Arc::clone(&metrics), ready.clone()));
@@ -133,7 +133,7 @@ impl Handshake {
             }
             Err(_) => "timeout",
         };
-        metrics.handshakes.get_or_create(&[("result", result)]).inc();
+        metrics.tls.handshakes.get_or_create(&[("result", result)]).inc();
         if let Ok(Ok(stream)) = done {
             // The server is gone when the collector stops; so is the connection then.
             drop(ready.send(Ok(Guarded::new(stream, self.place, Some(self.held)))).await);
@@ -174,21 +174,21 @@ mod tests {
         });
         let first = TcpStream::connect(address).await.unwrap();
         // Until it stands in its handshake.
-        while metrics.connections.get() == 0 {
+        while metrics.tls.connections.get() == 0 {
             tokio::task::yield_now().await;
         }
         let mut second = TcpStream::connect(address).await.unwrap();
         // Closed without a byte; as a reset where the system is quick.
         assert_eq!(second.read(&mut [0; 8]).await.unwrap_or(0), 0);
-        assert_eq!(metrics.connections_refused.get(), 1);
+        assert_eq!(metrics.tls.connections_refused.get(), 1);
         drop(first);
-        while metrics.connections.get() > 0 {
+        while metrics.tls.connections.get() > 0 {
             tokio::task::yield_now().await;
         }
-        let failed = metrics.handshakes.get_or_create(&[("result", "failed")]).get();
+        let failed = metrics.tls.handshakes.get_or_create(&[("result", "failed")]).get();
         assert_eq!(failed, 1);
         let _third = TcpStream::connect(address).await.unwrap();
-        while metrics.connections.get() == 0 {
+        while metrics.tls.connections.get() == 0 {
             tokio::task::yield_now().await;
         }
         stop.send_replace(true);

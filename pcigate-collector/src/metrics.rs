@@ -6,6 +6,7 @@
 
 pub mod nodes;
 mod process;
+mod tls;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -25,6 +26,7 @@ use prometheus_client::{
 };
 
 use nodes::Nodes;
+pub use tls::Tls;
 
 /// One label with a value out of a closed set.
 pub type Label = [(&'static str, &'static str); 1];
@@ -83,18 +85,8 @@ pub struct Metrics {
     pub queries: Family<Label, Counter>,
     /// Readings of the ledger under way.
     pub queries_running: Gauge,
-    /// Open connections after their handshake, and those in it.
-    pub connections: Gauge,
-    /// Connections closed at once because there were too many.
-    pub connections_refused: Counter,
-    /// TLS handshakes, by result.
-    pub handshakes: Family<Label, Counter>,
-    /// When certificates end, by file.
-    pub certificate_not_after: Family<Label, Seconds>,
-    /// Readings of changed TLS files, by result.
-    pub certificate_reloads: Family<Label, Counter>,
-    /// 1 while the files in `tlsDir` cannot be used and older ones are.
-    pub certificate_files_wrong: Gauge,
+    /// Connections and certificates.
+    pub tls: Tls,
     /// Bytes left on the disk of the ledger.
     pub disk_free: Gauge,
     /// Bytes of that disk.
@@ -109,11 +101,6 @@ pub const BATCH_RESULTS: [&str; 4] = ["stored", "out_of_order", "not_durable", "
 pub const RECORD_RESULTS: [&str; 3] = ["stored", "repeated", "refused"];
 /// Operations of a question.
 pub const OPERATIONS: [&str; 4] = ["records", "record", "ledger", "sql"];
-/// How a handshake ended.
-pub const HANDSHAKE_RESULTS: [&str; 3] = ["ok", "failed", "timeout"];
-/// Ends of a reading of changed files.
-pub const RELOAD_RESULTS: [&str; 2] = ["ok", "failed"];
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -123,18 +110,10 @@ impl Default for Metrics {
 impl Metrics {
     /// All at zero.
     #[must_use]
-    #[allow(clippy::too_many_lines, reason = "one line per metric")]
     pub fn new() -> Self {
         let mut all = Registry::with_prefix("pcigate_collector");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         all.register("build", "The version of the program", build);
-        let of = |name, values: &[&'static str]| {
-            let family = Family::<Label, Counter>::default();
-            for value in values {
-                drop(family.get_or_create(&[(name, *value)]));
-            }
-            family
-        };
         let commit_duration = Histogram::new(exponential_buckets(0.000_5, 2.0, 16));
         let commit_leaves = Histogram::new(exponential_buckets(1.0, 4.0, 9));
         let nodes = Arc::new(Nodes::default());
@@ -167,13 +146,13 @@ impl Metrics {
                 r,
                 "batches",
                 "Batches of nodes answered, by result",
-                of("result", &BATCH_RESULTS),
+                counters("result", &BATCH_RESULTS),
             ),
             records: put(
                 r,
                 "records",
                 "Records of nodes in durable batches, by result",
-                of("result", &RECORD_RESULTS),
+                counters("result", &RECORD_RESULTS),
             ),
             gaps: add(r, "gaps", "Gap records made"),
             conflicts: add(r, "conflicts", "Conflict records made"),
@@ -181,37 +160,10 @@ impl Metrics {
                 r,
                 "queries",
                 "Questions of people, by operation",
-                of("operation", &OPERATIONS),
+                counters("operation", &OPERATIONS),
             ),
             queries_running: add(r, "queries_running", "Readings of evidence under way"),
-            connections: add(r, "connections", "Connections, those in a handshake included"),
-            connections_refused: add(
-                r,
-                "connections_refused",
-                "Connections closed at once because there were too many",
-            ),
-            handshakes: put(
-                r,
-                "tls_handshakes",
-                "TLS handshakes ended, by result",
-                of("result", &HANDSHAKE_RESULTS),
-            ),
-            certificate_not_after: add(
-                r,
-                "tls_certificate_not_after_seconds",
-                "When the certificate in use ends, seconds since 1970, by file",
-            ),
-            certificate_reloads: put(
-                r,
-                "tls_reloads",
-                "Readings of changed files in tlsDir, by result",
-                of("result", &RELOAD_RESULTS),
-            ),
-            certificate_files_wrong: add(
-                r,
-                "tls_files_wrong",
-                "1 while the files in tlsDir cannot be used and those read before are",
-            ),
+            tls: Tls::register(r),
             disk_free: add(r, "disk_free_bytes", "Bytes left on the disk of the ledger"),
             disk_size: add(r, "disk_size_bytes", "Bytes of the disk of the ledger"),
             clock_set_back: add(
@@ -274,6 +226,15 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// Counters that are there from the start, one for each value of a label.
+fn counters(name: &'static str, values: &[&'static str]) -> Family<Label, Counter> {
+    let family = Family::default();
+    for value in values {
+        drop(family.get_or_create(&[(name, *value)]));
+    }
+    family
 }
 
 fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {

@@ -140,7 +140,7 @@ impl Leaves {
         match first.cmp(&expected) {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => Err(format!(
-                "{what} {first} {of}, although seq {expected} comes next and no Gap says where it is"
+                "{what} {first} {of}, although seq {expected} comes next and no Gap covers it"
             )),
             std::cmp::Ordering::Less => Err(format!(
                 "{what} {first} {of}, which an earlier leaf accounts for; seq {expected} comes next"
