@@ -51,7 +51,9 @@ pub enum BackupError {
     #[error(transparent)]
     File(#[from] FileError),
     /// No ledger where one should be.
-    #[error("there is no ledger in {dir}: {missing} is missing")]
+    #[error(
+        "there is no ledger in {dir}, {missing} is missing: give a state directory or a backup of one"
+    )]
     NoLedger {
         /// The directory.
         dir: String,
@@ -59,7 +61,7 @@ pub enum BackupError {
         missing: String,
     },
     /// A verifier key is no key.
-    #[error("{path} holds no verifier key")]
+    #[error("{path} holds no verifier key: restore it from a copy")]
     Key {
         /// The file.
         path: String,
@@ -68,7 +70,9 @@ pub enum BackupError {
         source: KeyError,
     },
     /// A checkpoint does not open.
-    #[error("{path} is not a checkpoint signed by the key of this ledger")]
+    #[error(
+        "{path} is not a checkpoint signed by the key of this ledger: restore both from a copy"
+    )]
     Checkpoint {
         /// The file.
         path: String,
@@ -121,14 +125,14 @@ pub enum BackupError {
         size: u64,
     },
     /// The ledger cannot be read.
-    #[error("the ledger cannot be read")]
+    #[error("the ledger cannot be read: `pcigate-collector fsck` says what is wrong with it")]
     Read {
         /// The file.
         #[source]
         source: ProveError,
     },
     /// Copying failed.
-    #[error("the ledger cannot be copied")]
+    #[error("the ledger cannot be copied; the backup that was there stays as it was")]
     Copy {
         /// The file.
         #[source]
@@ -162,7 +166,8 @@ pub fn backup(order: &Order, progress: Progress<'_>) -> Result<Backup, BackupErr
     let _lock = lock(&order.to)?;
     let key = verifier_key(&order.state_dir)?;
     let source = Directory::new(&from);
-    let note = checkpoint(&from)?.ok_or_else(|| no_ledger(&order.state_dir, "checkpoint"))?;
+    let note =
+        checkpoint(&from)?.ok_or_else(|| no_ledger(&order.state_dir, "ledger/checkpoint"))?;
     let now = open(&key, &note, &from)?;
     let older = older(order, &key, &source, &now)?;
     let have = older.as_ref().map_or(0, |older| older.size);

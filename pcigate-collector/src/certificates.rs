@@ -52,7 +52,10 @@ pub enum CertificateError {
         source: pem::Error,
     },
     /// A certificate no client can be checked against.
-    #[error("{path} holds no certificate of an authority that can be used")]
+    #[error(
+        "{path} holds no certificate of an authority that can be used: put the one there that issued \
+         the certificates of nodes and people"
+    )]
     Authority {
         /// The file.
         path: String,
@@ -61,7 +64,10 @@ pub enum CertificateError {
         source: rustls::Error,
     },
     /// The authorities are no base for checking clients.
-    #[error("clients cannot be checked against {path}")]
+    #[error(
+        "clients cannot be checked against {path}: put the certificate there that issued those of \
+         nodes and people"
+    )]
     Verifier {
         /// The file.
         path: String,

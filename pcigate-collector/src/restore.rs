@@ -50,7 +50,7 @@ pub enum RestoreError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The backup cannot be used.
-    #[error("{dir} cannot be restored")]
+    #[error("{dir} cannot be restored; nothing was put in place")]
     Backup {
         /// The backup.
         dir: String,
@@ -75,7 +75,10 @@ pub enum RestoreError {
         dir: String,
     },
     /// The backup is of another log.
-    #[error("the backup is of the log {actual}, the configuration says `origin: {origin}`")]
+    #[error(
+        "the backup is of the log {actual}, the configuration says `origin: {origin}`: set origin to \
+         {actual}, or give another backup"
+    )]
     Origin {
         /// Origin in the configuration.
         origin: String,
@@ -92,7 +95,9 @@ pub enum RestoreError {
         dir: String,
     },
     /// The key is of another log.
-    #[error("{path} is not the signing key of the log in the backup")]
+    #[error(
+        "{path} is not the signing key of the log in the backup: put the right one in its place"
+    )]
     Key {
         /// The file.
         path: String,
@@ -101,7 +106,7 @@ pub enum RestoreError {
         source: KeyError,
     },
     /// Copying failed.
-    #[error("the backup cannot be copied")]
+    #[error("the backup cannot be copied; nothing was put in place")]
     Copy {
         /// The file.
         #[source]

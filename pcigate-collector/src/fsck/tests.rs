@@ -160,14 +160,17 @@ fn files_nobody_needs_are_named_as_harmless() {
     let tile = dir.path().join("ledger/tile");
     fs::create_dir_all(tile.join("0/002.p")).unwrap();
     fs::write(tile.join("0/002.p/9"), [0; 288]).unwrap();
-    fs::write(tile.join("0/001.p/3"), [0; 96]).unwrap();
+    for width in [3, 4] {
+        fs::write(tile.join(format!("0/001.p/{width}")), [0; 96]).unwrap();
+    }
     fs::write(dir.path().join("ledger/checkpoint.tmp"), "").unwrap();
     let found = found(&dir);
     assert!(found.is_ok());
     let LeftOver { beyond, older, foreign, mut names } = found.left_over;
     names.sort();
-    assert_eq!((beyond, older, foreign), (1, 1, 1));
-    assert_eq!(names, ["checkpoint.tmp", "tile/0/001.p/3", "tile/0/002.p/9"]);
+    assert_eq!((beyond, older, foreign), (1, 2, 1));
+    let named = ["checkpoint.tmp", "tile/0/001.p/3", "tile/0/001.p/4", "tile/0/002.p/9"];
+    assert_eq!(names, named);
 }
 
 #[test]
