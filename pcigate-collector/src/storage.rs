@@ -45,6 +45,9 @@ pub struct Storage {
     ledger_dir: PathBuf,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
+    /// When writing was tried last, and what came of it. Not in `state`, so that the writer does
+    /// not wait for a slow disk's answer to somebody else.
+    tried: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +60,6 @@ struct State {
     refused: u64,
     told: Occasionally,
     told_end: Occasionally,
-    tried: Option<(Instant, Result<(), String>)>,
 }
 
 impl Storage {
@@ -67,7 +69,7 @@ impl Storage {
         metrics.ledger_writable.set(1);
         // It may be a disk of its own.
         let ledger_dir = state_dir.join("ledger");
-        Self { ledger_dir, metrics, state: Mutex::default() }
+        Self { ledger_dir, metrics, state: Mutex::default(), tried: Mutex::default() }
     }
 
     /// Whether there is room for records of nodes.
@@ -155,18 +157,18 @@ impl Storage {
     /// A sentence.
     pub fn ready(&self) -> Result<(), String> {
         self.room().map_err(|error| error.to_string())?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.failing {
+        if !self.state.lock().unwrap_or_else(PoisonError::into_inner).failing {
             return Ok(());
         }
-        if let Some((at, result)) = &state.tried
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, result)) = &*tried
             && at.elapsed() < TRY_EVERY
         {
             return result.clone();
         }
         let result = probe(&self.ledger_dir.join("probe"))
             .map_err(|error| format!("the ledger cannot be written: {error}"));
-        state.tried = Some((Instant::now(), result.clone()));
+        *tried = Some((Instant::now(), result.clone()));
         result
     }
 }
@@ -203,7 +205,7 @@ mod tests {
         assert!(storage.ready().unwrap_err().contains("cannot be written"));
         assert_eq!((metrics.ledger_write_failures.get(), metrics.ledger_writable.get()), (3, 0));
         fs::remove_dir(&probe).unwrap();
-        storage.state.lock().unwrap().tried = None;
+        *storage.tried.lock().unwrap() = None;
         assert_eq!(storage.ready(), Ok(()));
         storage.succeeded();
         assert_eq!(metrics.ledger_writable.get(), 1);
