@@ -1,25 +1,27 @@
 //! Checks a whole state directory, or a backup of one: files, hashes, signature, every record.
 //!
-//! One thread reads and hashes ([`pcigate_ledger::verify`]), this one decodes what the other has
-//! checked: completeness (PCI DSS 10.2.2), and per spool sequence numbers without holes or repeats
+//! One thread reads and hashes ([`pcigate_ledger::verify`]), others decode what it has checked:
+//! completeness (PCI DSS 10.2.2), and per spool sequence numbers without holes or repeats
 //! except where the ledger says so. Read only; beside a running collector it checks as far as the
 //! checkpoint said at the start.
 
 mod leaves;
+mod look;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::Path,
     sync::{
         Mutex, PoisonError,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     thread,
 };
 
 use pcigate_ledger::{
-    Directory, Report, TileKind, TilePath, TileSource, VerifierKey, VerifyError, verify,
+    Directory, Report, TILE_WIDTH, TileKind, TilePath, TileSource, VerifierKey, VerifyError, verify,
 };
 
 use crate::{
@@ -31,8 +33,10 @@ use leaves::Leaves;
 pub use leaves::Wrong;
 pub use tree::LeftOver;
 
-/// Bundles between the two threads.
-const BUNDLES_BETWEEN: usize = 256;
+/// Bundles on their way to a thread that looks into them, and from it.
+const BUNDLES_BETWEEN: usize = 64;
+/// Threads that look into bundles.
+const LOOKERS_MAX: usize = 4;
 /// Wrong leaves that are named; the others are only counted.
 const NAMED_MAX: usize = 10;
 
@@ -105,7 +109,7 @@ pub fn fsck(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Findings, 
         Some(Some(index)) => index.snapshot_size(),
         _ => 0,
     };
-    let mut leaves = Leaves::new(key.name(), stop_at);
+    let mut leaves = Leaves::new(stop_at);
     let verified = check(&source, note, &key, &mut leaves, |done| progress(done, size));
     let cursors = match (&snapshot, &leaves.at_snapshot) {
         (None, _) => CursorState::None,
@@ -133,7 +137,11 @@ pub fn fsck(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Findings, 
     })
 }
 
-/// Verifies in another thread and looks into each bundle that passed.
+/// A bundle that passed: how many leaves are done with it, and its bytes.
+type Passed = (u64, Vec<u8>);
+
+/// Verifies in one thread, looks into the bundles that passed in others, and puts what they found
+/// together here, in order: bundles go round.
 fn check(
     source: &Directory,
     checkpoint: Vec<u8>,
@@ -141,14 +149,36 @@ fn check(
     leaves: &mut Leaves,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    let (bundles, passed) = sync_channel::<(u64, Vec<u8>)>(BUNDLES_BETWEEN);
+    let lookers = thread::available_parallelism().map_or(1, usize::from).min(LOOKERS_MAX);
     thread::scope(|scope| {
+        let (mut bundles, mut looked) = (Vec::new(), Vec::new());
+        for _ in 0..lookers {
+            let (bundle, passed) = sync_channel::<Passed>(BUNDLES_BETWEEN);
+            let (found, outward) = sync_channel(BUNDLES_BETWEEN);
+            bundles.push(bundle);
+            looked.push(outward);
+            scope.spawn(move || {
+                for (done, bytes) in passed {
+                    let first = first_leaf(done);
+                    let all = look::bundle(key.name(), done - first, &bytes);
+                    // The other end only goes away with this whole function.
+                    drop(found.send((done, all)));
+                }
+            });
+        }
         let verifier = scope.spawn(move || {
-            let tee = Tee { source, checkpoint, last: Mutex::default() };
-            verify(&tee, key, None, |done| tee.pass(done, &bundles))
+            let tee = Tee { source, checkpoint, bundles: Mutex::default() };
+            let mut turn = bundles.iter().cycle();
+            verify(&tee, key, None, |done| {
+                for passed in tee.passed(done) {
+                    // The other end only goes away when it panics.
+                    drop(turn.next().map(|bundles| bundles.send(passed)));
+                }
+            })
         });
-        for (done, bundle) in passed {
-            leaves.bundle(done, &bundle);
+        let mut turn = looked.iter().cycle();
+        while let Some(Ok((done, all))) = turn.next().map(Receiver::recv) {
+            leaves.bundle(first_leaf(done), all);
             progress(done);
         }
         // A panic there is passed on here.
@@ -156,11 +186,15 @@ fn check(
     })
 }
 
-/// Keeps the bundle that was read last.
+fn first_leaf(done: u64) -> u64 {
+    done.saturating_sub(1) / TILE_WIDTH * TILE_WIDTH
+}
+
+/// Keeps the bundles that were read until they are checked.
 struct Tee<'a> {
     source: &'a Directory,
     checkpoint: Vec<u8>,
-    last: Mutex<Vec<u8>>,
+    bundles: Mutex<BTreeMap<u64, Vec<u8>>>,
 }
 
 impl TileSource for Tee<'_> {
@@ -169,20 +203,23 @@ impl TileSource for Tee<'_> {
             return Ok(Some(self.checkpoint.clone()));
         }
         let read = self.source.read(path)?;
-        let is_bundle = TilePath::parse(path).is_some_and(|tile| tile.kind == TileKind::Entries);
-        if let (true, Some(bytes)) = (is_bundle, &read) {
-            self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(bytes);
+        let tile = TilePath::parse(path).filter(|tile| tile.kind == TileKind::Entries);
+        if let (Some(tile), Some(bytes)) = (tile, &read) {
+            let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+            bundles.insert(tile.index, bytes.clone());
         }
         Ok(read)
     }
 }
 
 impl Tee<'_> {
-    /// Hands over the bundle whose last leaf is `done - 1`.
-    fn pass(&self, done: u64, bundles: &SyncSender<(u64, Vec<u8>)>) {
-        let bytes = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
-        // The other side only ends before this one when it panics.
-        drop(bundles.send((done, bytes)));
+    /// The bundles that are checked with `done` leaves, in order.
+    fn passed(&self, done: u64) -> Vec<Passed> {
+        let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = bundles.split_off(&done.div_ceil(TILE_WIDTH));
+        let passed = std::mem::replace(&mut *bundles, later);
+        let done_with = |index: u64| ((index + 1) * TILE_WIDTH).min(done);
+        passed.into_iter().map(|(index, bytes)| (done_with(index), bytes)).collect()
     }
 }
 

@@ -1,16 +1,9 @@
-//! Looks into the leaves, in order: is each a complete record, and does it follow on the others?
+//! What the leaves mean together, in order: does each follow on the others?
 
-use pcigate_ledger::TILE_WIDTH;
-use pcigate_proto::{
-    Message, Record,
-    record::{Event, RECORD_BYTES_MAX, check_complete},
-};
-
-use super::NAMED_MAX;
+use super::{NAMED_MAX, look::Looked};
 use crate::{
     cursors::{Spool, Step},
     index::Index,
-    ingest,
 };
 
 /// A leaf that should not be as it is.
@@ -24,7 +17,6 @@ pub struct Wrong {
 
 /// What the leaves so far mean together.
 pub struct Leaves {
-    origin: String,
     index: Index,
     stop_at: u64,
     /// The index when `stop_at` leaves had been seen.
@@ -37,10 +29,9 @@ pub struct Leaves {
 }
 
 impl Leaves {
-    /// Nothing seen yet of the log `origin`; the index is kept aside at `stop_at` leaves.
-    pub fn new(origin: &str, stop_at: u64) -> Self {
+    /// Nothing seen yet; the index is kept aside at `stop_at` leaves.
+    pub fn new(stop_at: u64) -> Self {
         Self {
-            origin: origin.to_owned(),
             index: Index::default(),
             stop_at,
             at_snapshot: None,
@@ -57,20 +48,10 @@ impl Leaves {
         self.index.cursors.sorted().len()
     }
 
-    /// Takes the bundle whose last leaf is `done - 1`; its hashes are right.
-    pub fn bundle(&mut self, done: u64, bytes: &[u8]) {
-        let first = done.saturating_sub(1) / TILE_WIDTH * TILE_WIDTH;
-        let mut rest = bytes;
-        for leaf in first..done {
-            let entry = rest.split_first_chunk::<2>().and_then(|(length, rest)| {
-                rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-            });
-            let Some((entry, after)) = entry else {
-                self.note(leaf, "its bundle is cut".to_owned());
-                return;
-            };
-            rest = after;
-            if let Err(why) = self.leaf(leaf, entry) {
+    /// Takes a bundle whose hashes are right; `first` is its first leaf.
+    pub fn bundle(&mut self, first: u64, bundle: Vec<Looked>) {
+        for (leaf, looked) in (first..).zip(bundle) {
+            if let Err(why) = self.leaf(leaf, looked) {
                 self.note(leaf, why);
             }
             if leaf + 1 == self.stop_at {
@@ -79,73 +60,46 @@ impl Leaves {
         }
     }
 
-    fn leaf(&mut self, leaf: u64, bytes: &[u8]) -> Result<(), String> {
-        let record = Record::decode(bytes).map_err(|_| "it is not a record".to_owned())?;
-        if bytes.len() > RECORD_BYTES_MAX {
-            return Err(format!("it has {} bytes; at most {RECORD_BYTES_MAX}", bytes.len()));
-        }
-        check_complete(&record)
-            .map_err(|(field, why)| format!("its {field} is missing or empty ({why})"))?;
-        let from = record.origin.as_ref().ok_or("its origin is missing")?;
-        if from.epoch.is_empty() {
-            if from.node != self.origin {
-                return Err("it has no epoch and is not of this log".to_owned());
+    fn leaf(&mut self, leaf: u64, looked: Looked) -> Result<(), String> {
+        let Looked { wrong, step, gap, is_conflict } = looked;
+        self.conflicts += u64::from(is_conflict);
+        if let Some((first, last)) = gap {
+            self.gaps.0 += 1;
+            if last > 0 {
+                self.gaps.1 += last.saturating_sub(first).saturating_add(1);
             }
-        } else if from.node == self.origin || ingest::speaks_for_others(&record) {
-            return Err("a node says in it what only the collector may say".to_owned());
         }
-        match &record.event {
-            Some(Event::Conflict(_)) => self.conflicts += 1,
-            Some(Event::Gap(gap)) => {
-                self.gaps.0 += 1;
-                if gap.last_seq > 0 {
-                    self.gaps.1 += gap.last_seq.saturating_sub(gap.first_seq).saturating_add(1);
-                }
-            }
-            _ => {}
-        }
-        let Some(step) = Step::of(&record) else {
-            return match (&record.event, from.epoch.is_empty()) {
-                (Some(Event::Gap(_)), _) | (_, false) => {
-                    Err("its epoch does not have 16 bytes".to_owned())
-                }
-                _ => Ok(()),
-            };
-        };
-        let follows = self.follows(&step, &record);
+        let Some(step) = step else { return wrong.map_or(Ok(()), Err) };
+        let follows = self.follows(&step, gap);
         self.records += u64::from(matches!(step, Step::Stored { .. }));
         self.index.apply(leaf, &step);
-        follows
+        wrong.map_or(follows, Err)
     }
 
     /// Whether a step begins where its spool ended.
-    fn follows(&self, step: &Step, record: &Record) -> Result<(), String> {
+    fn follows(&self, step: &Step, gap: Option<(u64, u64)>) -> Result<(), String> {
         let expected = self.next(step.spool());
-        let (first, what) = match (step, &record.event) {
+        let (first, what) = match (step, gap) {
             (Step::Stored { seq, .. }, _) => (*seq, "it is seq"),
-            (Step::Missing { last, .. }, Some(Event::Gap(gap))) => {
-                if gap.first_seq > *last {
-                    return Err(format!(
-                        "it is a Gap from seq {} to {last}, which is backwards",
-                        gap.first_seq
-                    ));
-                }
-                (gap.first_seq, "it is a Gap from seq")
+            (Step::Missing { .. }, Some((first, last))) if first > last => {
+                return Err(format!("it is a Gap from seq {first} to {last}, which is backwards"));
             }
+            (Step::Missing { .. }, Some((first, _))) => (first, "it is a Gap from seq"),
             _ => return Ok(()),
         };
+        if first == expected {
+            return Ok(());
+        }
         let spool = step.spool();
         let epoch = hex::encode(spool.epoch);
         let of = format!("of node {}, epoch {epoch}", crate::logging::foreign(&spool.node));
-        match first.cmp(&expected) {
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => Err(format!(
-                "{what} {first} {of}, although seq {expected} comes next and no Gap covers it"
-            )),
-            std::cmp::Ordering::Less => Err(format!(
+        Err(if first > expected {
+            format!("{what} {first} {of}, although seq {expected} comes next and no Gap covers it")
+        } else {
+            format!(
                 "{what} {first} {of}, which an earlier leaf accounts for; seq {expected} comes next"
-            )),
-        }
+            )
+        })
     }
 
     fn next(&self, spool: &Spool) -> u64 {
