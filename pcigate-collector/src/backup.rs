@@ -52,7 +52,7 @@ pub enum BackupError {
     File(#[from] FileError),
     /// No ledger where one should be.
     #[error(
-        "there is no ledger in {dir}, {missing} is missing: give a state directory or a backup of one"
+        "there is no ledger in {dir}, {missing} is missing: give a state directory or a backup"
     )]
     NoLedger {
         /// The directory.

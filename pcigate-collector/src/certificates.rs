@@ -53,8 +53,8 @@ pub enum CertificateError {
     },
     /// A certificate no client can be checked against.
     #[error(
-        "{path} holds no certificate of an authority that can be used: put the one there that issued \
-         the certificates of nodes and people"
+        "{path} holds no certificate of an authority that can be used: put the one there that \
+         issued the certificates of nodes and people"
     )]
     Authority {
         /// The file.

@@ -76,8 +76,8 @@ pub enum RestoreError {
     },
     /// The backup is of another log.
     #[error(
-        "the backup is of the log {actual}, the configuration says `origin: {origin}`: set origin to \
-         {actual}, or give another backup"
+        "the backup is of the log {actual}, the configuration says `origin: {origin}`: set origin \
+         to {actual}, or give another backup"
     )]
     Origin {
         /// Origin in the configuration.

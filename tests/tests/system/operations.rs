@@ -35,7 +35,7 @@ fn remove(filler: &Path) {
     }
 }
 
-fn sample(site: &Site, name: &str) -> f64 {
+fn sample(site: &Site, name: &str) -> u64 {
     let (_, text) = site.web("/metrics");
     let name = format!("pcigate_collector_{name} ");
     text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
@@ -70,7 +70,7 @@ fn a_full_disk_refuses_batches_is_told_once_and_recovers_without_a_restart() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("not yet at the collector") && said.contains(why), "{said}");
         assert!(sample(&site, "ledger_write_failures_total") > refused);
-        assert_eq!(sample(&site, "ledger_writable") as i64, 0);
+        assert_eq!(sample(&site, "ledger_writable"), 0);
         assert_eq!(site.web("/readyz").0, 503);
         assert_eq!(site.web("/healthz").0, 200);
         // A question is a record, and no record can be written.
@@ -79,7 +79,7 @@ fn a_full_disk_refuses_batches_is_told_once_and_recovers_without_a_restart() {
         remove(&filler);
         wait::until("readiness", || (site.web("/readyz").0 == 200).then_some(()));
         succeed(&mut site.exec(&["/usr/bin/true"]));
-        assert_eq!(sample(&site, "ledger_writable") as i64, 1);
+        assert_eq!(sample(&site, "ledger_writable"), 1);
         assert!(executed(&site).iter().any(|path| path == program), "{program} arrived");
     }
     let log = site.collector_log();
