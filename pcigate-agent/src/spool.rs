@@ -19,10 +19,12 @@
 //! lock                      empty, held with flock
 //! acked                     2 slots, at 0 and 4096, written in turn; the valid one with the larger
 //!                           generation counts:
-//!                           magic 4 | generation 8 | acked seq 8 | newest segment 8 | crc32c 4
+//!                           magic 4 | generation 8 | acked seq 8 | newest segment 8 |
+//!                           durable seq 8 | crc32c 4
 //! 00000000000000000001.seg  a segment, named by its first seq:
 //!   header                  magic 8 | version 4 | flags 4 | epoch 16 | first seq 8 | crc32c 4
-//!   frame, repeated         magic 4 | length 4 | seq 8 | crc32c 4 | bytes
+//!   frame, repeated         magic 4 | length 2 | records of its group before it 2 | seq 8 |
+//!                           crc32c 4 | bytes
 //! *.seg.corrupt             set aside by hand or by `set_aside_corrupt`; never read again
 //! ```
 //!
@@ -34,7 +36,8 @@
 //! [`Spool::append`] only stages. [`Spool::sync`] opens the next segment if the group does not fit
 //! (its header is durable, and the cursor names it, before a frame goes in), writes the group with
 //! one `pwrite` and calls `fdatasync`. If anything fails, the group is taken back: the file is cut
-//! to what it was and the numbers are free again.
+//! to what it was and the numbers are free again. Then the durable seq is noted in `acked` (written,
+//! not synced: it may be older, never too large).
 //!
 //! # Reading and deleting
 //!
@@ -46,12 +49,16 @@
 //!
 //! # Recovery is the normal [`Spool::open`]
 //!
-//! * An invalid end of the newest segment with nothing valid after it was never durable: cut off.
+//! * An invalid end of the newest segment was never durable, and is cut off, if nothing valid comes
+//!   after it, or only frames of the same group (a disk writes the parts of a group in any order),
+//!   and `acked` does not say that it was durable.
 //! * Anything else that does not check out is damage: open refuses and names file, offset and
 //!   seqs. [`set_aside_corrupt`] keeps the damaged file as `*.seg.corrupt` and puts the frames
 //!   that still check out in its place. `mv FILE FILE.corrupt` by hand gives up the whole file.
-//! * A missing segment is a hole. If it was the newest, numbering goes on behind the largest seq
-//!   it could have held.
+//! * A missing segment is a hole. If it was the newest, or if `acked` is not there to say which was
+//!   the newest, numbering goes on behind the largest seq it could have held.
+//! * What is found may be in the page cache only, left by a process that was killed between a write
+//!   and its sync: everything is synced before it counts as durable.
 
 mod cursor;
 mod error;
@@ -226,6 +233,8 @@ impl Spool {
         let written = self.write_staged();
         if written.is_ok() {
             self.durable_seq = self.next_seq - 1;
+            // The records are durable whether or not this can be noted.
+            let _ = self.cursor.note_durable(self.durable_seq);
         } else {
             self.next_seq = self.durable_seq + 1;
         }
@@ -323,7 +332,6 @@ impl Spool {
         if seq != self.next_seq {
             return Err(SpoolError::Order { seq, next_seq: self.next_seq });
         }
-        let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
         if record.is_empty() || record.len() > RECORD_BYTES_MAX {
             return Err(SpoolError::Size { bytes: record.len() });
         }
@@ -331,11 +339,15 @@ impl Spool {
             return Err(SpoolError::Full { limit_bytes });
         }
         let group = (self.staged.len() + FRAME_BYTES + record.len()) as u64;
+        let before = u16::try_from(self.next_seq - 1 - self.durable_seq);
+        let (Ok(length), Ok(before)) = (u16::try_from(record.len()), before) else {
+            return Err(SpoolError::GroupFull);
+        };
         if group > GROUP_BYTES_MAX.min(self.limits.segment_bytes - HEADER_BYTES as u64) {
             return Err(SpoolError::GroupFull);
         }
         segment::mark(&mut self.staged_marks, seq, self.staged.len() as u64);
-        format::put_frame(&mut self.staged, &self.epoch, seq, length, record);
+        format::put_frame(&mut self.staged, &self.epoch, seq, (length, before), record);
         self.next_seq += 1;
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Opening a spool: making a new one, and recovering from whatever ended the last run.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use pcigate_proto::record::RECORD_BYTES_MAX;
@@ -16,26 +16,29 @@ use super::{Limits, SEGMENT_BYTES_MAX, Spool};
 
 pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
     check(limits)?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| io(error, "make the directory", dir))?;
-    // What is durable in a directory is not, while the directory itself is not.
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| io(error, "sync the directory above", dir))?;
+    crate::atomic_file::make_dir(dir)
+        .map_err(|(error, path)| io(error, "make, or make durable, the directory", &path))?;
     let lock = lock(dir)?;
     let files = segment_files(dir)?;
-    let epoch = epoch(dir, files.is_empty())?;
+    let is_new = files.is_empty();
+    let mut epoch = epoch(dir, is_new)?;
     let mut cursor = Cursor::open(dir, epoch)?;
+    if is_new && cursor.newest() == 0 {
+        // Numbers may have been given under this epoch, and everything deleted but its name.
+        epoch = make_epoch(dir)?;
+        cursor = Cursor::open(dir, epoch)?;
+    }
     let mut segments = segments(files, &epoch, &cursor)?;
     let last_seq = segments.back().map_or(0, |segment| segment.last_seq);
     let newest_first = segments.back().map_or(0, |segment| segment.first_seq);
-    let is_behind = newest_first < cursor.newest() || last_seq < cursor.acked();
+    // The cursor is durable before a frame is: without it, it was deleted, and a segment may be too.
+    let no_cursor = cursor.newest() == 0 && (last_seq > 0 || newest_first > 1);
+    let is_behind = newest_first < cursor.newest()
+        || last_seq < cursor.acked()
+        || last_seq < cursor.durable()
+        || no_cursor;
     let (active, next_seq) = if newest_first == 0 || is_behind {
-        let next_seq = behind_missing_newest(&cursor, last_seq);
+        let next_seq = behind_missing_newest(&cursor, newest_first, last_seq);
         let (segment, file) = segment::create(dir, &epoch, next_seq)?;
         cursor.set_newest(next_seq)?;
         segments.push_back(segment);
@@ -43,6 +46,7 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
     } else {
         (active(segments.back(), dir)?, last_seq + 1)
     };
+    settle(dir, &active, &cursor)?;
     let used_bytes = segments.iter().map(|segment| segment.bytes).sum();
     Ok(Spool {
         dir: dir.to_owned(),
@@ -121,14 +125,17 @@ pub(super) fn epoch(dir: &Path, may_make: bool) -> Result<[u8; 16], SpoolError> 
         }
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(error, "read", &path)),
         Err(_) if !may_make => Err(lost_epoch(path, "it is missing, but there are segments")),
-        Err(_) => {
-            let mut epoch = [0; 16];
-            OsRng.fill_bytes(&mut epoch);
-            crate::atomic_file::replace(&path, format!("{}\n", hex::encode(epoch)).as_bytes())
-                .map_err(|error| write_error(error, &path))?;
-            Ok(epoch)
-        }
+        Err(_) => make_epoch(dir),
     }
+}
+
+fn make_epoch(dir: &Path) -> Result<[u8; 16], SpoolError> {
+    let path = dir.join("epoch");
+    let mut epoch = [0; 16];
+    OsRng.fill_bytes(&mut epoch);
+    crate::atomic_file::replace(&path, format!("{}\n", hex::encode(epoch)).as_bytes())
+        .map_err(|error| write_error(error, &path))?;
+    Ok(epoch)
 }
 
 fn lost_epoch(path: PathBuf, problem: &'static str) -> SpoolError {
@@ -155,7 +162,7 @@ fn segments(
         }
         let bytes = segment::load(&path)?;
         let (segment, end) = segment::scan(&path, &bytes, first_seq, epoch)?;
-        match judge(&segment, end, next_first, cursor) {
+        match judge(&segment, end, next_first, cursor, bytes.len()) {
             Judgement::Whole => segments.push_back(segment),
             Judgement::CutOff => {
                 let cut_bytes = bytes.len() as u64 - segment.bytes;
@@ -204,6 +211,7 @@ pub(super) fn judge(
     end: End,
     next_first: Option<u64>,
     cursor: &Cursor,
+    file_bytes: usize,
 ) -> Judgement {
     if let Some(next) = next_first {
         return if end == End::Clean && segment.last_seq < next {
@@ -212,14 +220,21 @@ pub(super) fn judge(
             Judgement::Corrupt { last_seq: Some(next - 1) }
         };
     }
-    let lost_acked = segment.last_seq < cursor.acked();
+    let promised = cursor.acked().max(cursor.durable());
+    let lost_promised = segment.last_seq < promised;
+    let at_stake = Some(promised).filter(|promised| *promised > cursor.acked());
     match end {
         End::Damaged { next_seq } => Judgement::Corrupt { last_seq: Some(next_seq - 1) },
-        End::Torn if segment.bytes == 0 && cursor.newest() < segment.first_seq => {
+        // No longer than a header: without a cursor, nothing else tells it from a destroyed one.
+        End::Torn
+            if segment.bytes == 0
+                && cursor.newest() < segment.first_seq
+                && (cursor.newest() > 0 || file_bytes <= HEADER_BYTES) =>
+        {
             Judgement::NeverBegun
         }
         End::Torn if segment.bytes == 0 => Judgement::Corrupt { last_seq: None },
-        End::Clean | End::Torn if lost_acked => Judgement::Corrupt { last_seq: None },
+        End::Clean | End::Torn if lost_promised => Judgement::Corrupt { last_seq: at_stake },
         End::Torn => Judgement::CutOff,
         End::Clean => Judgement::Whole,
     }
@@ -243,9 +258,18 @@ fn active(newest: Option<&Segment>, dir: &Path) -> Result<File, SpoolError> {
         .map_err(|error| io(error, "open for writing", path))
 }
 
+/// Makes durable what was found: the process before may have died between a write and its sync.
+fn settle(dir: &Path, active: &File, cursor: &Cursor) -> Result<(), SpoolError> {
+    cursor.sync()?;
+    active
+        .sync_data()
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|error| io(error, "sync", dir))
+}
+
 /// The number to go on with when the newest segment is not there.
-fn behind_missing_newest(cursor: &Cursor, last_seq: u64) -> u64 {
-    let missing = cursor.newest();
-    let behind = if missing == 0 { 1 } else { missing + segment::records_behind(0) };
-    behind.max(last_seq + 1).max(cursor.acked() + 1)
+fn behind_missing_newest(cursor: &Cursor, newest_first: u64, last_seq: u64) -> u64 {
+    let newest = cursor.newest().max(newest_first);
+    let behind = if newest == 0 { 1 } else { newest + segment::records_behind(0) };
+    behind.max(last_seq + 1).max(cursor.acked() + 1).max(cursor.durable() + 1)
 }

@@ -59,7 +59,10 @@ fn drive(directory: &Path, turns: u64, mut random: Random) -> Result<(), String>
         }
     }
     let _ = recorder.stop();
-    tell(&spool, told);
+    told = tell(&spool, told);
+    if told < spool.lock().unwrap_or_else(PoisonError::into_inner).durable_seq() {
+        return Err("the disk does not read any more".into());
+    }
     let counters = handle.counters();
     let lost: u64 = counters.lost.values().sum();
     println!("end {drafts} {lost} {}", counters.lost_unreported);

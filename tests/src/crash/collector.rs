@@ -33,10 +33,11 @@ const LIMIT: u32 = 1_000_000;
 pub struct World<'a> {
     site: &'a Site,
     directory: PathBuf,
-    disk: FaultyDisk,
     random: Random,
     nodes: Vec<Node>,
     running: Option<(Program, String)>,
+    /// Last: it is unmounted when nothing runs on it.
+    disk: FaultyDisk,
 }
 
 impl<'a> World<'a> {
@@ -60,6 +61,10 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn disk(&self) -> &FaultyDisk {
         &self.disk
+    }
+
+    fn state(&self) -> PathBuf {
+        self.disk.path().join("lib/collector")
     }
 
     /// One round; what went wrong on the way, as a line.
@@ -113,7 +118,7 @@ impl<'a> World<'a> {
         }
         self.stop(Signal::SIGTERM)?;
         let mut verify = Command::new(program("pcigate"));
-        verify.args(["verify", "ledger", "--key", "ledger.vkey"]).current_dir(self.disk.path());
+        verify.args(["verify", "ledger", "--key", "ledger.vkey"]).current_dir(self.state());
         run(&mut verify).map(|_| ())
     }
 
@@ -121,7 +126,7 @@ impl<'a> World<'a> {
     fn start(&mut self) -> Result<Option<(Program, String)>, String> {
         let config = format!(
             "listen: 127.0.0.1:0\nstateDir: {}\ntlsDir: {}\norigin: example.com/crash\n",
-            self.disk.path().display(),
+            self.state().display(),
             self.site.path("collector").display()
         );
         let file = self.directory.join("collector.yaml");
@@ -240,12 +245,13 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let key = node.seen.key.as_ref().ok_or("no key was ever shown")?;
-        let leaves = check::ledger(self.disk.path(), key)?;
+        let leaves = check::ledger(&self.state(), key)?;
         check::rows(&leaves, &self.nodes, "ledger")?;
         let answer = self.site.runtime.block_on(query(self.site, url))?;
         check::rows(&answer, &self.nodes, "query")?;
+        let state = self.state();
         for node in &mut self.nodes {
-            check::history(self.disk.path(), &node.seen.checkpoints)?;
+            check::history(&state, &node.seen.checkpoints)?;
             // The newest stands for all of them from here on.
             let newest = node.seen.checkpoints.pop();
             node.seen.checkpoints = newest.into_iter().collect();
