@@ -152,6 +152,8 @@ pub struct Spool {
     durable_seq: u64,
     used_bytes: u64,
     reader: Option<segment::Reader>,
+    /// The cursor may not name the newest segment durably.
+    unnamed: bool,
     #[cfg(test)]
     fail_write_after: Option<(usize, io::ErrorKind)>,
     /// Held as long as the spool is open.
@@ -314,7 +316,7 @@ impl Spool {
             self.next_seq = next_seq;
             self.durable_seq = next_seq - 1;
         }
-        Ok(())
+        self.name_newest()
     }
 
     /// The next write fails after so many bytes.
@@ -358,6 +360,7 @@ impl Spool {
         if newest_bytes + staged_bytes > self.limits.segment_bytes {
             self.begin_segment(self.durable_seq + 1)?;
         }
+        self.name_newest()?;
         let Some(newest) = self.segments.back_mut() else { return Ok(()) };
         let start = newest.bytes;
         #[cfg(test)]
@@ -386,10 +389,21 @@ impl Spool {
 
     fn begin_segment(&mut self, first_seq: u64) -> Result<(), SpoolError> {
         let (segment, file) = segment::create(&self.dir, &self.epoch, first_seq)?;
-        self.cursor.set_newest(first_seq)?;
         self.used_bytes += segment.bytes;
         self.active = file;
         self.segments.push_back(segment);
+        Ok(())
+    }
+
+    /// No frame goes into a segment before the cursor names it. A cursor that could not be written
+    /// may be on disk all the same, so there is no way back to the segment before.
+    fn name_newest(&mut self) -> Result<(), SpoolError> {
+        let newest = self.newest().map_or(0, |segment| segment.first_seq);
+        if newest > self.cursor.newest() || self.unnamed {
+            self.unnamed = true;
+            self.cursor.set_newest(newest)?;
+            self.unnamed = false;
+        }
         Ok(())
     }
 

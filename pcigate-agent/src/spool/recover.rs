@@ -28,6 +28,10 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         epoch = make_epoch(dir)?;
         cursor = Cursor::open(dir, epoch)?;
     }
+    let (files, left_over) = without_left_over(files, &epoch, &cursor)?;
+    for path in left_over {
+        std::fs::remove_file(&path).map_err(|error| io(error, "delete", &path))?;
+    }
     let mut segments = segments(files, &epoch, &cursor)?;
     let last_seq = segments.back().map_or(0, |segment| segment.last_seq);
     let newest_first = segments.back().map_or(0, |segment| segment.first_seq);
@@ -44,6 +48,9 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         segments.push_back(segment);
         (file, next_seq)
     } else {
+        if newest_first > cursor.newest() {
+            cursor.set_newest(newest_first)?;
+        }
         (active(segments.back(), dir)?, last_seq + 1)
     };
     settle(dir, &active, &cursor)?;
@@ -61,6 +68,7 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         durable_seq: next_seq - 1,
         used_bytes,
         reader: None,
+        unnamed: false,
         #[cfg(test)]
         fail_write_after: None,
         _lock: lock,
@@ -98,7 +106,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, SpoolError> {
 }
 
 /// Segments in the directory by first seq, in order. Other files are none of our business.
-pub(super) fn segment_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, SpoolError> {
+pub(super) fn segment_files(dir: &Path) -> Result<Files, SpoolError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|error| io(error, "list", dir))? {
         let path = entry.map_err(|error| io(error, "list", dir))?.path();
@@ -147,8 +155,37 @@ fn lost_epoch(path: PathBuf, problem: &'static str) -> SpoolError {
     }
 }
 
+/// Segments by first seq.
+pub(super) type Files = Vec<(u64, PathBuf)>;
+
+/// Takes out segments that were made and given up again, when their making failed half-way: no
+/// frame ever went in, and the one before went on with their numbers.
+pub(super) fn without_left_over(
+    files: Files,
+    epoch: &[u8; 16],
+    cursor: &Cursor,
+) -> Result<(Files, Vec<PathBuf>), SpoolError> {
+    let (mut kept, mut left_over) = (Files::new(), Vec::new());
+    for (first_seq, path) in files {
+        let length = std::fs::metadata(&path).map_err(|error| io(error, "look at", &path))?.len();
+        let before = kept.last().filter(|_| length <= HEADER_BYTES as u64);
+        let Some((before_seq, before)) = before else {
+            kept.push((first_seq, path));
+            continue;
+        };
+        let (segment, _) = segment::scan(before, &segment::load(before)?, *before_seq, epoch)?;
+        let is_named = (1..=cursor.newest()).contains(&first_seq);
+        if segment.last_seq >= first_seq || (!is_named && cursor.newest() > 0) {
+            left_over.push(path);
+        } else {
+            kept.push((first_seq, path));
+        }
+    }
+    Ok((kept, left_over))
+}
+
 fn segments(
-    files: Vec<(u64, PathBuf)>,
+    files: Files,
     epoch: &[u8; 16],
     cursor: &Cursor,
 ) -> Result<VecDeque<Segment>, SpoolError> {

@@ -53,6 +53,7 @@ pub fn set_aside_corrupt(dir: &Path) -> Result<Vec<SetAside>, SpoolError> {
     let epoch = recover::epoch(dir, files.is_empty())?;
     let mut cursor = Cursor::open(dir, epoch)?;
     let mut done = Vec::new();
+    let (files, _) = recover::without_left_over(files, &epoch, &cursor)?;
     let mut files = files.into_iter().peekable();
     while let Some((first_seq, path)) = files.next() {
         let next_first = recover::next_first(files.peek(), first_seq, &cursor);

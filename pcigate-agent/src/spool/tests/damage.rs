@@ -92,6 +92,29 @@ fn without_the_cursor_no_number_is_used_twice_whatever_else_is_lost() {
 }
 
 #[test]
+fn a_segment_whose_making_failed_half_way_is_no_segment() {
+    let (dir, spool) = four_segments();
+    let header = fs::read(segment_path(&dir, 16)).unwrap()[..HEADER_BYTES].to_vec();
+    drop(spool);
+    // The numbers 18 and 20 went into segment 16 after all; 23 was to be next.
+    for first_seq in [18, 20, 23] {
+        fs::write(segment_path(&dir, first_seq), &header[..first_seq as usize]).unwrap();
+    }
+    let mut spool = open(&dir);
+    assert_eq!((spool.next_seq(), segments(dir.path())), (21, vec![1, 6, 11, 16]));
+    assert_eq!(read_all(&mut spool, 1), ((1..=20).collect(), vec![]));
+}
+
+#[test]
+fn a_first_segment_the_cursor_never_named_is_named_by_the_next_start() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    fs::write(dir.path().join("acked"), "").unwrap();
+    fill_to(&mut open(&dir), 3, 100);
+    assert_eq!(open(&dir).next_seq(), 4);
+}
+
+#[test]
 fn a_spool_of_which_only_the_epoch_is_left_is_a_new_one() {
     let (dir, spool) = four_segments();
     let epoch = spool.epoch();
