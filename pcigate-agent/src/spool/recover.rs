@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use pcigate_proto::record::RECORD_BYTES_MAX;
@@ -48,12 +48,11 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         segments.push_back(segment);
         (file, next_seq)
     } else {
-        if newest_first > cursor.newest() {
-            cursor.set_newest(newest_first)?;
-        }
         (active(segments.back(), dir)?, last_seq + 1)
     };
-    settle(dir, &active, &cursor)?;
+    if let Some(newest) = segments.back() {
+        settle(dir, newest, &active, &mut cursor)?;
+    }
     let used_bytes = segments.iter().map(|segment| segment.bytes).sum();
     Ok(Spool {
         dir: dir.to_owned(),
@@ -296,12 +295,25 @@ fn active(newest: Option<&Segment>, dir: &Path) -> Result<File, SpoolError> {
 }
 
 /// Makes durable what was found: the process before may have died between a write and its sync.
-fn settle(dir: &Path, active: &File, cursor: &Cursor) -> Result<(), SpoolError> {
-    cursor.sync()?;
-    active
-        .sync_data()
-        .and_then(|()| File::open(dir)?.sync_all())
-        .map_err(|error| io(error, "sync", dir))
+/// What is not known to be durable is written again, because a sync that failed before leaves
+/// bytes in the page cache that no later sync writes.
+fn settle(
+    dir: &Path,
+    newest: &Segment,
+    active: &File,
+    cursor: &mut Cursor,
+) -> Result<(), SpoolError> {
+    let failed = |error| write_error(error, &newest.path);
+    if newest.last_seq > cursor.durable() || newest.last_seq < newest.first_seq {
+        let bytes = segment::load(&newest.path)?;
+        let known = newest.marks.iter().rfind(|mark| mark.seq <= cursor.durable());
+        let from = known.map_or(0, |mark| usize::try_from(mark.offset).unwrap_or(0));
+        let rest = bytes.get(from..).unwrap_or_default();
+        active.write_all_at(rest, from as u64).map_err(failed)?;
+    }
+    active.sync_data().and_then(|()| File::open(dir)?.sync_all()).map_err(failed)?;
+    cursor.set_newest(newest.first_seq)?;
+    cursor.note_durable(newest.last_seq)
 }
 
 /// The number to go on with when the newest segment is not there.
