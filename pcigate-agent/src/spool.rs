@@ -141,6 +141,7 @@ pub struct Spool {
     dir: PathBuf,
     limits: Limits,
     epoch: [u8; 16],
+    place: [u8; 16],
     cursor: Cursor,
     /// In order; the last one is being written. Never empty.
     segments: VecDeque<Segment>,
@@ -152,6 +153,7 @@ pub struct Spool {
     durable_seq: u64,
     used_bytes: u64,
     reader: Option<segment::Reader>,
+    held: bool,
     /// The cursor may not name the newest segment durably.
     unnamed: bool,
     #[cfg(test)]
@@ -174,6 +176,13 @@ impl Spool {
     #[must_use]
     pub fn epoch(&self) -> [u8; 16] {
         self.epoch
+    }
+
+    /// Where the spool lies on its node: 16 bytes made of the path of its directory. A spool that
+    /// is made anew in this directory has another epoch and the same place.
+    #[must_use]
+    pub fn place(&self) -> [u8; 16] {
+        self.place
     }
 
     /// The number the next record must carry.
@@ -301,6 +310,18 @@ impl Spool {
         Ok(())
     }
 
+    /// While held, nothing is deleted: whoever acknowledges may not be believed. A full spool says
+    /// so.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether [`Self::hold`] is in force.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Goes on with `next_seq`, leaving a hole: for when the numbers before it are in use elsewhere
     /// (a spool that was set back to an older state). Numbers never go backwards.
     ///
@@ -338,7 +359,7 @@ impl Spool {
             return Err(SpoolError::Size { bytes: record.len() });
         }
         if !self.fits(record.len(), limit_bytes) {
-            return Err(SpoolError::Full { limit_bytes });
+            return Err(SpoolError::Full { limit_bytes, held: self.held });
         }
         let group = (self.staged.len() + FRAME_BYTES + record.len()) as u64;
         let before = u16::try_from(self.next_seq - 1 - self.durable_seq);

@@ -6,6 +6,7 @@
 //! [`ROUNDS_A_WORLD`] rounds, so that later rounds begin from what earlier crashes left behind.
 //! The seed settles the plan (what fails, at which call), not how threads interleave.
 
+mod agent;
 pub mod check;
 mod collector;
 pub mod node;
@@ -45,6 +46,8 @@ pub enum Kind {
     Collector,
     /// The agent's recorder and spool.
     Spool,
+    /// `pcigate-agent exec` with a collector, on a disk each.
+    Agent,
 }
 
 /// What to do.
@@ -105,6 +108,7 @@ impl Site {
 enum World<'a> {
     Collector(Box<collector::World<'a>>),
     Spool(Box<spool::World>),
+    Agent(Box<agent::World<'a>>),
 }
 
 impl World<'_> {
@@ -112,6 +116,7 @@ impl World<'_> {
         match self {
             Self::Collector(world) => world.disk(),
             Self::Spool(world) => world.disk(),
+            Self::Agent(world) => world.disk(),
         }
     }
 
@@ -119,13 +124,14 @@ impl World<'_> {
         match self {
             Self::Collector(world) => world.round(),
             Self::Spool(world) => world.round(),
+            Self::Agent(world) => world.round(),
         }
     }
 
     fn end(&mut self) -> Result<(), String> {
         match self {
             Self::Collector(world) => world.end(),
-            Self::Spool(_) => Ok(()),
+            Self::Spool(_) | Self::Agent(_) => Ok(()),
         }
     }
 }
@@ -178,8 +184,12 @@ fn world(
 ) -> Result<(), String> {
     let mut random = Random::new(options.seed ^ number.wrapping_mul(0xA076_1D64_78BD_642F));
     let kind = options.only.unwrap_or_else(|| {
-        // Both from the first two worlds on.
-        if number.is_multiple_of(2) { Kind::Collector } else { Kind::Spool }
+        // Rounds of the whole agent take seconds: one world in twenty.
+        match number % 20 {
+            2 => Kind::Agent,
+            even if even.is_multiple_of(2) => Kind::Collector,
+            _ => Kind::Spool,
+        }
     });
     let directory = site.path(&format!("world-{number}"));
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
@@ -189,6 +199,7 @@ fn world(
             World::Collector(Box::new(collector::World::new(site, &directory, seed)?))
         }
         Kind::Spool => World::Spool(Box::new(spool::World::new(&directory, seed))),
+        Kind::Agent => World::Agent(Box::new(agent::World::new(site, &directory, seed))),
     };
     let mut ended = Ok(());
     for round in 0..rounds {

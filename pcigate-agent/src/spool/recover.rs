@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pcigate_proto::record::RECORD_BYTES_MAX;
 use rand_core::{OsRng, RngCore as _};
+use sha2::{Digest as _, Sha256};
 
 use super::cursor::Cursor;
 use super::error::{SpoolError, io, write_error};
@@ -58,6 +59,7 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         dir: dir.to_owned(),
         limits,
         epoch,
+        place: place(dir)?,
         cursor,
         segments,
         active,
@@ -67,6 +69,7 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         durable_seq: next_seq - 1,
         used_bytes,
         reader: None,
+        held: false,
         unnamed: false,
         #[cfg(test)]
         fail_write_after: None,
@@ -134,6 +137,17 @@ pub(super) fn epoch(dir: &Path, may_make: bool) -> Result<[u8; 16], SpoolError> 
         Err(_) if !may_make => Err(lost_epoch(path, "it is missing, but there are segments")),
         Err(_) => make_epoch(dir),
     }
+}
+
+/// See [`Spool::place`].
+fn place(dir: &Path) -> Result<[u8; 16], SpoolError> {
+    let path = dir.canonicalize().map_err(|error| io(error, "find the path of", dir))?;
+    let mut hash = Sha256::new_with_prefix(b"pcigate spool at ");
+    hash.update(path.as_os_str().as_encoded_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut place = [0; 16];
+    place.copy_from_slice(hash.split_at(16).0);
+    Ok(place)
 }
 
 fn make_epoch(dir: &Path) -> Result<[u8; 16], SpoolError> {

@@ -32,7 +32,8 @@ fn record(node: &str, seq: u64, text: &str) -> Checked {
 
 fn batch(node: &str, first_seq: u64, count: u64) -> Job {
     let records = (first_seq..first_seq + count).map(|seq| record(node, seq, "x")).collect();
-    Job::Batch(Batch { spool: spool(node), first_seq, records, hole: None, sent_unix_nano: 0 })
+    let (spool, place) = (spool(node), Vec::new());
+    Job::Batch(Batch { spool, place, first_seq, records, hole: None, sent_unix_nano: 0 })
 }
 
 struct Running {
@@ -106,6 +107,7 @@ async fn a_conflict_is_found_after_a_restart() {
     let running = run(dir.path());
     let changed = Batch {
         spool: spool("n"),
+        place: Vec::new(),
         first_seq: 299,
         records: vec![record("n", 299, "x"), record("n", 300, "changed"), record("n", 301, "x")],
         hole: None,

@@ -35,6 +35,7 @@ fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "collector" => Ok(Kind::Collector),
         "spool" => Ok(Kind::Spool),
+        "agent" => Ok(Kind::Agent),
         _ => Err("write collector, spool or agent".into()),
     }
 }

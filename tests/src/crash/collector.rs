@@ -64,7 +64,7 @@ impl<'a> World<'a> {
     }
 
     fn state(&self) -> PathBuf {
-        self.disk.path().join("lib/collector")
+        state(&self.disk)
     }
 
     /// One round; what went wrong on the way, as a line.
@@ -124,24 +124,7 @@ impl<'a> World<'a> {
 
     /// `None` when it ended instead of getting ready.
     fn start(&mut self) -> Result<Option<(Program, String)>, String> {
-        let config = format!(
-            "listen: 127.0.0.1:0\nstateDir: {}\ntlsDir: {}\norigin: example.com/crash\n",
-            self.state().display(),
-            self.site.path("collector").display()
-        );
-        let file = self.directory.join("collector.yaml");
-        fs::write(&file, config).map_err(|error| error.to_string())?;
-        let mut command = Command::new(program("pcigate-collector"));
-        command.args(["serve", "--config"]).arg(&file).env("RUST_LOG", "info,h2=off");
-        let mut collector = Program::start(&mut command, &self.directory.join("collector.log"));
-        self.disk.set_victim(Some(collector.pid()));
-        let ready = collector.line("pcigate-collector ready on ")?;
-        let Some(address) = ready.as_deref().and_then(|line| line.rsplit(' ').next()) else {
-            collector.wait()?;
-            return Ok(None);
-        };
-        let url = format!("https://{address}");
-        Ok(Some((collector, url)))
+        start(self.site, &self.directory, &self.disk, "127.0.0.1:0")
     }
 
     fn stop(&mut self, signal: Signal) -> Result<(), String> {
@@ -258,6 +241,38 @@ impl<'a> World<'a> {
         }
         Ok(())
     }
+}
+
+/// Starts a collector on a disk; `None` when it ended instead of getting ready.
+pub fn start(
+    site: &Site,
+    directory: &Path,
+    disk: &FaultyDisk,
+    listen: &str,
+) -> Result<Option<(Program, String)>, String> {
+    let config = format!(
+        "listen: {listen}\nstateDir: {}\ntlsDir: {}\norigin: example.com/crash\n",
+        state(disk).display(),
+        site.path("collector").display()
+    );
+    let file = directory.join("collector.yaml");
+    fs::write(&file, config).map_err(|error| error.to_string())?;
+    let mut command = Command::new(program("pcigate-collector"));
+    command.args(["serve", "--config"]).arg(&file).env("RUST_LOG", "info,h2=off");
+    let mut collector = Program::start(&mut command, &directory.join("collector.log"));
+    disk.set_victim(Some(collector.pid()));
+    let ready = collector.line("pcigate-collector ready on ")?;
+    let Some(address) = ready.as_deref().and_then(|line| line.rsplit(' ').next()) else {
+        collector.wait()?;
+        return Ok(None);
+    };
+    let url = format!("https://{address}");
+    Ok(Some((collector, url)))
+}
+
+/// The collector's state directory: not the root of the disk, so that it has to be made.
+pub fn state(disk: &FaultyDisk) -> PathBuf {
+    disk.path().join("lib/collector")
 }
 
 async fn query(site: &Site, url: &str) -> Result<Vec<check::Row>, String> {

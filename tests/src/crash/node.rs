@@ -102,7 +102,7 @@ impl Node {
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT + 1);
         let (epoch, place) = (self.epoch.to_vec(), self.place.clone());
         let tree_size = self.seen.checkpoints.last().map_or(0, |seen| seen.size);
-        let hello = hello(epoch, tree_size, place);
+        let hello = Hello { epoch, tree_size, agent_version: "crash".to_owned(), place };
         send(&requests, Message::Hello(hello)).await?;
         let mut client = IngestClient::new(channel);
         let answer = within(client.send(ReceiverStream::new(outgoing))).await?.map_err(broken)?;
@@ -228,10 +228,6 @@ async fn send(requests: &mpsc::Sender<SendRequest>, message: Message) -> Result<
 async fn next(acks: &mut Streaming<Ack>) -> Result<Ack, Trouble> {
     let ack = within(acks.message()).await?;
     ack.map_err(|status| broken(status.message()))?.ok_or_else(|| broken("the stream ended"))
-}
-
-fn hello(epoch: Vec<u8>, tree_size: u64, _place: Vec<u8>) -> Hello {
-    Hello { epoch, tree_size, agent_version: "crash".to_owned() }
 }
 
 fn record(node: &str, epoch: &[u8; 16], seq: u64, length: usize) -> Record {
