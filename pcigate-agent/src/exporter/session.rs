@@ -86,12 +86,13 @@ async fn connect(shared: &Shared) -> Result<Channel, Trouble> {
 }
 
 fn hello(shared: &Shared) -> proto::Hello {
-    proto::Hello {
-        epoch: lock(&shared.spool).epoch().to_vec(),
-        tree_size: lock(&shared.witness).begin_stream(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        place: lock(&shared.spool).place().to_vec(),
-    }
+    let (epoch, place) = {
+        let spool = lock(&shared.spool);
+        (spool.epoch().to_vec(), spool.place().to_vec())
+    };
+    let tree_size = lock(&shared.witness).begin_stream();
+    let agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    proto::Hello { epoch, tree_size, agent_version, place }
 }
 
 async fn send(

@@ -86,10 +86,10 @@ impl<'a> World<'a> {
             }
             self.collector_disk.cut_power();
         }
-        if self.collector.is_none() || self.collector_disk.stats().without_power {
+        if self.collector_disk.stats().without_power {
             self.collector = None;
-            self.collector_disk.restore();
         }
+        self.collector_disk.restore();
         self.settle()?;
         Ok(told.unwrap_or_else(|| "nothing".to_owned()))
     }
