@@ -193,7 +193,7 @@ fn world(
     });
     let directory = site.path(&format!("world-{number}"));
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-    let seed = random.next();
+    let seed = random.bits();
     let mut world = match kind {
         Kind::Collector => {
             World::Collector(Box::new(collector::World::new(site, &directory, seed)?))

@@ -163,10 +163,10 @@ async fn the_index_is_the_same_with_a_saved_a_damaged_a_foreign_and_no_snapshot(
     fs::remove_file(&snapshot).unwrap();
     let rebuilt = open();
     assert!(from_snapshot.same_as(&rebuilt));
-    let stale = saved.replacen("pcigate-cursors 1 ", "pcigate-cursors 1 9", 1);
-    let damaged = saved.replace(" 40 0 1 ", " 39 0 1 ");
+    let stale = saved.replacen("pcigate-cursors 2 ", "pcigate-cursors 2 9", 1);
+    let damaged = saved.replace(" 40 0 ", " 39 0 ");
     assert!(stale != saved && damaged != saved);
-    for text in [stale.as_str(), damaged.as_str(), "", "pcigate-cursors 1", "\u{0}"] {
+    for text in [stale.as_str(), damaged.as_str(), "", "pcigate-cursors 1 0 0 0", "\u{0}"] {
         fs::write(&snapshot, text).unwrap();
         assert!(open().same_as(&rebuilt), "{text:.60}");
     }

@@ -101,14 +101,14 @@ fn draft(random: &mut Random) -> Draft {
     let process = Process {
         pid: 42,
         tid: 42,
-        start_boottime_ns: random.next(),
+        start_boottime_ns: random.bits(),
         uid: 0,
         executable: None,
         parent_pid: 1,
         parent_start_boottime_ns: 0,
     };
     Draft {
-        time_unix_nano: random.next() | 1,
+        time_unix_nano: random.bits() | 1,
         kernel: Some((0, 1)),
         subject: Subject::Workload(Arc::new(workload)),
         process: Some(process),

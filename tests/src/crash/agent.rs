@@ -11,7 +11,10 @@ use nix::sys::signal::Signal;
 use pcigate_agent::spool::{Limits, Spool};
 use pcigate_ledger::VerifierKey;
 
-use super::{Site, any_fault, check, collector, program::Program};
+use super::{
+    Site, any_fault, check, collector,
+    program::{Program, nobody_starts},
+};
 use crate::{
     faults::{FaultyDisk, Random},
     program,
@@ -34,8 +37,8 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn new(site: &'a Site, directory: &Path, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let collector_disk = FaultyDisk::mount(&directory.join("collector"), random.next());
-        let agent_disk = FaultyDisk::mount(&directory.join("disk"), random.next());
+        let collector_disk = FaultyDisk::mount(&directory.join("collector"), random.bits());
+        let agent_disk = FaultyDisk::mount(&directory.join("disk"), random.bits());
         let (directory, address) = (directory.to_owned(), "127.0.0.1:0".to_owned());
         Self { site, directory, random, collector: None, address, collector_disk, agent_disk }
     }
@@ -103,6 +106,7 @@ impl<'a> World<'a> {
             return Err(format!("the agent does not run again:\n{}", agent.log_end()));
         }
         self.agent_disk.restore();
+        let alone = nobody_starts();
         let spool = self.agent_disk.path().join("lib/exec/node-1/0/spool");
         let spool = Spool::open(&spool, Limits::default()).map_err(|error| error.to_string())?;
         if spool.acked_seq() != spool.durable_seq() {
@@ -110,6 +114,7 @@ impl<'a> World<'a> {
             let log = agent.log_end();
             return Err(format!("{acked} of {durable} records were sent\n{log}"));
         }
+        drop((spool, alone));
         let state = collector::state(&self.collector_disk);
         let key = std::fs::read_to_string(state.join("ledger.vkey")).map_err(|e| e.to_string())?;
         let key = VerifierKey::parse(&key).map_err(|error| error.to_string())?;

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use nix::sys::signal::Signal;
@@ -16,7 +16,7 @@ use tonic::transport::Endpoint;
 use super::{
     Site, any_fault, check,
     node::{End, Node},
-    program::Program,
+    program::{Program, spawn},
 };
 use crate::{
     faults::{FaultyDisk, Random},
@@ -52,7 +52,7 @@ impl<'a> World<'a> {
             let tls = tls::client(&site.path(name)).map_err(|error| error.to_string())?;
             nodes.push(Node::new(name, tls, &mut random));
         }
-        let disk = FaultyDisk::mount(&directory.join("disk"), random.next());
+        let disk = FaultyDisk::mount(&directory.join("disk"), random.bits());
         let directory = directory.to_owned();
         Ok(Self { site, directory, disk, random, nodes, running: None })
     }
@@ -196,7 +196,10 @@ impl<'a> World<'a> {
         }
         match self.random.below(4) {
             _ if killed => {}
-            0 => return Ok(self.disk.restore()),
+            0 => {
+                self.disk.restore();
+                return Ok(());
+            }
             1 => self.disk.note("killed between two calls"),
             2 => self.disk.cut_power(),
             _ => {
@@ -293,7 +296,8 @@ async fn query(site: &Site, url: &str) -> Result<Vec<check::Row>, String> {
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let output = child.wait_with_output().map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }

@@ -68,7 +68,7 @@ impl Node {
     pub fn new(name: &str, tls: ClientTlsConfig, random: &mut Random) -> Self {
         let mut epoch = [0; 16];
         for part in epoch.chunks_mut(8) {
-            part.copy_from_slice(&random.next().to_le_bytes());
+            part.copy_from_slice(&random.bits().to_le_bytes());
         }
         Self {
             name: name.to_owned(),
@@ -107,7 +107,7 @@ impl Node {
         let mut client = IngestClient::new(channel);
         let answer = within(client.send(ReceiverStream::new(outgoing))).await?.map_err(broken)?;
         let mut acks = answer.into_inner();
-        let had = self.ack(next(&mut acks).await?, None)?;
+        let had = self.ack(&next(&mut acks).await?, None)?;
         let target = had.max(self.records.len() as u64) + more;
         let mut sent = had;
         let mut waiting = VecDeque::new();
@@ -120,7 +120,7 @@ impl Node {
                 send(&requests, Message::Batch(batch)).await?;
             }
             let Some(last) = waiting.pop_front() else { return Ok(()) };
-            self.ack(next(&mut acks).await?, Some(last))?;
+            self.ack(&next(&mut acks).await?, Some(last))?;
         }
     }
 
@@ -143,7 +143,7 @@ impl Node {
     }
 
     /// Takes an Ack in. `batch`: the last number of the batch it answers.
-    fn ack(&mut self, ack: Ack, batch: Option<u64>) -> Result<u64, Trouble> {
+    fn ack(&mut self, ack: &Ack, batch: Option<u64>) -> Result<u64, Trouble> {
         let promise = |what: String| Err(Trouble::Promise(what));
         if let Some(refused) = ack.refused.first() {
             return promise(format!("record {} was refused: {}", refused.seq, refused.reason));
@@ -163,7 +163,7 @@ impl Node {
             }
             _ => {}
         }
-        self.seen.check(&ack).map_err(Trouble::Promise)?;
+        self.seen.check(ack).map_err(Trouble::Promise)?;
         self.acked = self.acked.max(ack.seq);
         Ok(ack.seq)
     }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{PoisonError, RwLock, RwLockReadGuard, mpsc},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,23 @@ use nix::{
 
 /// How long a start or an end may take.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// A child has our open files until it becomes the program: also a lock we give up meanwhile.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// While this is held no program is started: for whoever opens a spool in this process.
+pub fn nobody_starts() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a program.
+///
+/// # Panics
+/// It cannot be started.
+pub fn spawn(command: &mut Command) -> Child {
+    let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
 
 /// A process whose standard error goes to a file.
 pub struct Program {
@@ -32,8 +49,8 @@ impl Program {
     /// It cannot be started at all.
     pub fn start(command: &mut Command, log: &Path) -> Self {
         let errors = File::options().create(true).append(true).open(log).expect("a log file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = spawn(command);
         let output = child.stdout.take().expect("its output is ours");
         // Bounded by what one run prints; the reader must not stop it.
         let (sender, lines) = mpsc::sync_channel(1 << 20);

@@ -12,7 +12,10 @@ use pcigate_agent::spool::{Limits, Spool};
 use pcigate_proto::{Message as _, Record, record::Event};
 use sha2::{Digest, Sha256};
 
-use super::{any_fault, program::Program};
+use super::{
+    any_fault,
+    program::{Program, nobody_starts},
+};
 use crate::{
     faults::{FaultyDisk, Random},
     program,
@@ -39,7 +42,7 @@ impl World {
     #[must_use]
     pub fn new(directory: &Path, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let disk = FaultyDisk::mount(&directory.join("disk"), random.next());
+        let disk = FaultyDisk::mount(&directory.join("disk"), random.bits());
         let directory = directory.to_owned();
         Self { directory, disk, random, epoch: None, told: BTreeMap::new(), acked: 0 }
     }
@@ -60,7 +63,7 @@ impl World {
         self.disk.plan(fault);
         let turns = 5 + self.random.below(60);
         let mut command = Command::new(program("pcigate-spool-driver"));
-        command.arg(self.spool()).arg(turns.to_string()).arg(self.random.next().to_string());
+        command.arg(self.spool()).arg(turns.to_string()).arg(self.random.bits().to_string());
         let mut driver = Program::start(&mut command, &self.directory.join("driver.log"));
         self.disk.set_victim(Some(driver.pid()));
         let mut told = Run::default();
@@ -101,14 +104,15 @@ impl World {
                     run.durable += 1;
                 }
                 run.lost_told += lost;
-                self.tell(seq, digest)
+                self.tell(seq, digest)?;
             }
-            Some("acked") => Ok(self.acked = self.acked.max(number(1)?)),
-            Some("end") => Ok(run.end = Some([number(1)?, number(2)?, number(3)?])),
+            Some("acked") => self.acked = self.acked.max(number(1)?),
+            Some("end") => run.end = Some([number(1)?, number(2)?, number(3)?]),
             // With a fault; without one, the round ends with this.
-            Some("refused") => Ok(self.disk.note(line)),
-            _ => Err(format!("the driver said `{line}`")),
+            Some("refused") => self.disk.note(line),
+            _ => return Err(format!("the driver said `{line}`")),
         }
+        Ok(())
     }
 
     fn tell(&mut self, seq: u64, digest: &str) -> Result<(), String> {
@@ -123,6 +127,7 @@ impl World {
     /// Opens the spool without faults.
     fn check(&mut self) -> Result<(), String> {
         self.disk.note("check: open");
+        let _alone = nobody_starts();
         let spool = Spool::open(&self.spool(), LIMITS);
         let mut spool = spool.map_err(|error| format!("the spool does not open: {error}"))?;
         if self.epoch.is_some_and(|epoch| epoch != spool.epoch()) && !self.told.is_empty() {

@@ -39,6 +39,7 @@ fn power_cut(dir: &TempDir, spool: Spool, some: impl FnOnce(&mut Vec<u8>)) {
     assert!(newest.path.starts_with(dir.path()));
     let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
     file.write_all_at(&group, newest.bytes).unwrap();
+    drop(spool);
 }
 
 #[test]
@@ -97,8 +98,8 @@ fn a_segment_whose_making_failed_half_way_is_no_segment() {
     let header = fs::read(segment_path(&dir, 16)).unwrap()[..HEADER_BYTES].to_vec();
     drop(spool);
     // The numbers 18 and 20 went into segment 16 after all; 23 was to be next.
-    for first_seq in [18, 20, 23] {
-        fs::write(segment_path(&dir, first_seq), &header[..first_seq as usize]).unwrap();
+    for (first_seq, bytes) in [(18, 0), (20, 20), (23, 44)] {
+        fs::write(segment_path(&dir, first_seq), &header[..bytes]).unwrap();
     }
     let mut spool = open(&dir);
     assert_eq!((spool.next_seq(), segments(dir.path())), (21, vec![1, 6, 11, 16]));
