@@ -36,7 +36,7 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<Spool, SpoolError> {
     let mut segments = segments(files, &epoch, &cursor)?;
     let last_seq = segments.back().map_or(0, |segment| segment.last_seq);
     let newest_first = segments.back().map_or(0, |segment| segment.first_seq);
-    // The cursor is durable before a frame is: without it, it was deleted, and a segment may be too.
+    // The cursor is durable before any frame: it was deleted, and a segment may be gone as well.
     let no_cursor = cursor.newest() == 0 && (last_seq > 0 || newest_first > 1);
     let is_behind = newest_first < cursor.newest()
         || last_seq < cursor.acked()

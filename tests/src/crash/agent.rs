@@ -67,7 +67,7 @@ impl<'a> World<'a> {
         let mut agent = self.agent(&format!("fork-exec:{forks}:/usr/bin/true"));
         self.agent_disk.set_victim(Some(agent.pid()));
         let mut fired = None;
-        while agent.is_running() {
+        while agent.goes_on() {
             let collector_ends = self.collector.as_mut().is_none_or(|it| !it.is_running());
             if collector_ends || self.collector_disk.stats().without_power {
                 fired = self.collector_disk.stats().fired;
@@ -75,8 +75,8 @@ impl<'a> World<'a> {
                 self.collector_disk.restore();
                 self.start_collector()?;
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
         }
+        agent.wait()?;
         let told = fired.or(self.agent_disk.stats().fired);
         let told = told.or(self.collector_disk.stats().fired);
         if self.random.chance(30) {

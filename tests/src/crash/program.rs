@@ -119,14 +119,24 @@ impl Program {
     pub fn wait(&mut self) -> Result<bool, String> {
         let deadline = Instant::now() + WITHIN;
         loop {
-            if let Some(status) = self.child.try_wait().expect("the process is ours") {
-                return Ok(status.success());
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                // Its output is closed: it has ended, or is about to.
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Ok(self.child.wait().expect("the process is ours").success());
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(format!("it did not end within {WITHIN:?}\n{}", self.log_end()));
+                }
             }
-            if Instant::now() > deadline {
-                return Err(format!("it did not end within {WITHIN:?}\n{}", self.log_end()));
-            }
-            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Whether its output goes on; waits for that a moment.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        let next = self.lines.recv_timeout(Duration::from_millis(5));
+        !matches!(next, Err(mpsc::RecvTimeoutError::Disconnected))
     }
 
     /// The end of what it wrote to standard error.
