@@ -81,7 +81,7 @@ impl Reader {
         loop {
             // Read before the turn: what was in the rings when the stop came is still taken.
             let last = stop.load(Ordering::Acquire);
-            match self.turn() {
+            match self.turn(last) {
                 Turn::Moved => continue,
                 Turn::Empty if last => return self.report_lost(),
                 Turn::Empty => self.sensor.wait(),
@@ -92,14 +92,17 @@ impl Reader {
         }
     }
 
-    /// Moves one batch.
-    fn turn(&mut self) -> Turn {
+    /// Moves one batch; in the last turns also what would wait for something older.
+    fn turn(&mut self, last: bool) -> Turn {
         // A batch may hold that many of each ring.
         let limit = (self.recorder.room() / 2).min(BATCH_RECORDS);
         if limit == 0 {
             return Turn::NoRoom;
         }
         self.sensor.drain(&mut self.batch, limit);
+        if last {
+            self.batch.release();
+        }
         if self.batch.is_empty() {
             return Turn::Empty;
         }

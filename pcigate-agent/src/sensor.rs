@@ -145,6 +145,11 @@ impl Batch {
         ready.iter().filter_map(|&(_, _, first, len)| decode(self.bytes(first, len)).ok())
     }
 
+    /// Makes also those records readable that are younger than the drain: nothing comes after.
+    pub fn release(&mut self) {
+        self.ready = self.index.len();
+    }
+
     /// Whether there is nothing to read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -224,5 +229,17 @@ mod tests {
         batch.keep_unread();
         batch.sort(50);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn the_last_batch_leaves_nothing_behind() {
+        let mut batch = Batch::default();
+        for time in [30, 10] {
+            batch.push(exit(time).as_bytes());
+        }
+        batch.sort(0);
+        assert!(batch.is_empty());
+        batch.release();
+        assert_eq!(times(&batch), [10, 30]);
     }
 }

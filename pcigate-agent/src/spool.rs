@@ -19,10 +19,12 @@
 //! lock                      empty, held with flock
 //! acked                     2 slots, at 0 and 4096, written in turn; the valid one with the larger
 //!                           generation counts:
-//!                           magic 4 | generation 8 | acked seq 8 | newest segment 8 | crc32c 4
+//!                           magic 4 | generation 8 | acked seq 8 | newest segment 8 |
+//!                           durable seq 8 | crc32c 4
 //! 00000000000000000001.seg  a segment, named by its first seq:
 //!   header                  magic 8 | version 4 | flags 4 | epoch 16 | first seq 8 | crc32c 4
-//!   frame, repeated         magic 4 | length 4 | seq 8 | crc32c 4 | bytes
+//!   frame, repeated         magic 4 | length 2 | records of its group before it 2 | seq 8 |
+//!                           crc32c 4 | bytes
 //! *.seg.corrupt             set aside by hand or by `set_aside_corrupt`; never read again
 //! ```
 //!
@@ -34,7 +36,8 @@
 //! [`Spool::append`] only stages. [`Spool::sync`] opens the next segment if the group does not fit
 //! (its header is durable, and the cursor names it, before a frame goes in), writes the group with
 //! one `pwrite` and calls `fdatasync`. If anything fails, the group is taken back: the file is cut
-//! to what it was and the numbers are free again.
+//! to what it was and the numbers are free again. Then the durable seq is noted in `acked`
+//! (written, not synced: it may be older, never too large).
 //!
 //! # Reading and deleting
 //!
@@ -46,12 +49,16 @@
 //!
 //! # Recovery is the normal [`Spool::open`]
 //!
-//! * An invalid end of the newest segment with nothing valid after it was never durable: cut off.
+//! * An invalid end of the newest segment was never durable, and is cut off, if nothing valid comes
+//!   after it, or only frames of the same group (a disk writes the parts of a group in any order),
+//!   and `acked` does not say that it was durable.
 //! * Anything else that does not check out is damage: open refuses and names file, offset and
 //!   seqs. [`set_aside_corrupt`] keeps the damaged file as `*.seg.corrupt` and puts the frames
 //!   that still check out in its place. `mv FILE FILE.corrupt` by hand gives up the whole file.
-//! * A missing segment is a hole. If it was the newest, numbering goes on behind the largest seq
-//!   it could have held.
+//! * A missing segment is a hole. If it was the newest, or if `acked` is not there to say which was
+//!   the newest, numbering goes on behind the largest seq it could have held.
+//! * What is found may be in the page cache only, left by a process that was killed between a write
+//!   and its sync: everything is synced before it counts as durable.
 
 mod cursor;
 mod error;
@@ -59,6 +66,7 @@ mod format;
 mod recover;
 mod salvage;
 mod segment;
+mod writing;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -69,8 +77,7 @@ use std::path::{Path, PathBuf};
 use pcigate_proto::record::RECORD_BYTES_MAX;
 
 use cursor::Cursor;
-use error::{io, write_error};
-use format::{FRAME_BYTES, HEADER_BYTES};
+use error::io;
 use segment::{Position, Segment};
 
 pub use error::SpoolError;
@@ -134,6 +141,7 @@ pub struct Spool {
     dir: PathBuf,
     limits: Limits,
     epoch: [u8; 16],
+    place: [u8; 16],
     cursor: Cursor,
     /// In order; the last one is being written. Never empty.
     segments: VecDeque<Segment>,
@@ -145,6 +153,9 @@ pub struct Spool {
     durable_seq: u64,
     used_bytes: u64,
     reader: Option<segment::Reader>,
+    held: bool,
+    /// The cursor may not name the newest segment durably.
+    unnamed: bool,
     #[cfg(test)]
     fail_write_after: Option<(usize, io::ErrorKind)>,
     /// Held as long as the spool is open.
@@ -165,6 +176,13 @@ impl Spool {
     #[must_use]
     pub fn epoch(&self) -> [u8; 16] {
         self.epoch
+    }
+
+    /// Where the spool lies on its node: 16 bytes made of the path of its directory. A spool that
+    /// is made anew in this directory has another epoch and the same place.
+    #[must_use]
+    pub fn place(&self) -> [u8; 16] {
+        self.place
     }
 
     /// The number the next record must carry.
@@ -226,6 +244,8 @@ impl Spool {
         let written = self.write_staged();
         if written.is_ok() {
             self.durable_seq = self.next_seq - 1;
+            // The records are durable whether or not this can be noted.
+            let _ = self.cursor.note_durable(self.durable_seq);
         } else {
             self.next_seq = self.durable_seq + 1;
         }
@@ -290,6 +310,18 @@ impl Spool {
         Ok(())
     }
 
+    /// While held, nothing is deleted: whoever acknowledges may not be believed. A full spool says
+    /// so.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether [`Self::hold`] is in force.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Goes on with `next_seq`, leaving a hole: for when the numbers before it are in use elsewhere
     /// (a spool that was set back to an older state). Numbers never go backwards.
     ///
@@ -305,7 +337,7 @@ impl Spool {
             self.next_seq = next_seq;
             self.durable_seq = next_seq - 1;
         }
-        Ok(())
+        self.name_newest()
     }
 
     /// The next write fails after so many bytes.
@@ -314,71 +346,8 @@ impl Spool {
         self.fail_write_after = Some((after_bytes, kind));
     }
 
-    fn fits(&self, record_bytes: usize, limit_bytes: u64) -> bool {
-        let frame = (FRAME_BYTES + record_bytes) as u64;
-        self.used_bytes() + frame + HEADER_BYTES as u64 <= limit_bytes
-    }
-
-    fn stage(&mut self, seq: u64, record: &[u8], limit_bytes: u64) -> Result<(), SpoolError> {
-        if seq != self.next_seq {
-            return Err(SpoolError::Order { seq, next_seq: self.next_seq });
-        }
-        let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
-        if record.is_empty() || record.len() > RECORD_BYTES_MAX {
-            return Err(SpoolError::Size { bytes: record.len() });
-        }
-        if !self.fits(record.len(), limit_bytes) {
-            return Err(SpoolError::Full { limit_bytes });
-        }
-        let group = (self.staged.len() + FRAME_BYTES + record.len()) as u64;
-        if group > GROUP_BYTES_MAX.min(self.limits.segment_bytes - HEADER_BYTES as u64) {
-            return Err(SpoolError::GroupFull);
-        }
-        segment::mark(&mut self.staged_marks, seq, self.staged.len() as u64);
-        format::put_frame(&mut self.staged, &self.epoch, seq, length, record);
-        self.next_seq += 1;
-        Ok(())
-    }
-
-    fn write_staged(&mut self) -> Result<(), SpoolError> {
-        let staged_bytes = self.staged.len() as u64;
-        let newest_bytes = self.newest().map_or(0, |segment| segment.bytes);
-        if newest_bytes + staged_bytes > self.limits.segment_bytes {
-            self.begin_segment(self.durable_seq + 1)?;
-        }
-        let Some(newest) = self.segments.back_mut() else { return Ok(()) };
-        let start = newest.bytes;
-        #[cfg(test)]
-        let failure = self.fail_write_after.take();
-        #[cfg(not(test))]
-        let failure = None;
-        let written = segment::write_group(&self.active, &self.staged, start, failure);
-        if let Err(error) = written {
-            // Best effort: what stays behind lies beyond the end and is overwritten by the next
-            // group, or cut off by the next open.
-            let _ = self.active.set_len(start);
-            return Err(write_error(error, &newest.path));
-        }
-        for position in &self.staged_marks {
-            segment::mark(&mut newest.marks, position.seq, start + position.offset);
-        }
-        newest.bytes += staged_bytes;
-        newest.last_seq = self.next_seq - 1;
-        self.used_bytes += staged_bytes;
-        Ok(())
-    }
-
     fn newest(&self) -> Option<&Segment> {
         self.segments.back()
-    }
-
-    fn begin_segment(&mut self, first_seq: u64) -> Result<(), SpoolError> {
-        let (segment, file) = segment::create(&self.dir, &self.epoch, first_seq)?;
-        self.cursor.set_newest(first_seq)?;
-        self.used_bytes += segment.bytes;
-        self.active = file;
-        self.segments.push_back(segment);
-        Ok(())
     }
 
     fn hole(&self, first_seq: u64, last_seq: u64) -> Hole {

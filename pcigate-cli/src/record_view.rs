@@ -194,6 +194,7 @@ fn event_fields(event: &Event) -> Value {
             "first_seq": received.first_seq,
             "last_seq": received.last_seq,
             "clock_offset_ns": received.clock_offset_ns.to_string(),
+            "place": hex::encode(&received.place),
         }),
         Event::Query(query) => json!({"operation": query.operation, "filter": query.filter}),
         Event::Conflict(conflict) => json!({

@@ -130,6 +130,7 @@ fn from_pcigate() -> Vec<Record> {
         first_seq: 1,
         last_seq: 20,
         clock_offset_ns: -3_400_000,
+        place: vec![0x33; 16],
     };
     let query = Query { operation: "records".into(), filter: "namespace=payments".into() };
     let conflict = Conflict {

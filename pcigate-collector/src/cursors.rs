@@ -18,6 +18,9 @@ pub use plan::{Batch, Checked, Item, OutOfOrder, Plan, plan};
 /// A spool's random id, made with the spool.
 pub type Epoch = [u8; 16];
 
+/// Where a spool lies on its node: 16 bytes, or none from agents that do not tell.
+pub type Place = Vec<u8>;
+
 /// One spool of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spool {
@@ -61,6 +64,13 @@ pub enum Step {
         /// The spool.
         spool: Spool,
     },
+    /// The leaf is a Received record: it says where the spool lies.
+    Received {
+        /// The spool.
+        spool: Spool,
+        /// Its place.
+        place: Place,
+    },
 }
 
 impl Step {
@@ -71,6 +81,11 @@ impl Step {
         if let Ok(epoch) = Epoch::try_from(origin.epoch.as_slice()) {
             let spool = Spool { node: origin.node.clone(), epoch };
             return Some(Self::Stored { spool, seq: origin.seq, stop: is_stop(record) });
+        }
+        if let Some(Event::Received(received)) = &record.event {
+            let epoch = received.epoch.as_slice().try_into().ok()?;
+            let spool = Spool { node: received.node.clone(), epoch };
+            return Some(Self::Received { spool, place: received.place.clone() });
         }
         let Some(Event::Gap(gap)) = &record.event else { return None };
         let spool = Spool { node: gap.node.clone(), epoch: gap.epoch.as_slice().try_into().ok()? };
@@ -86,7 +101,8 @@ impl Step {
         match self {
             Self::Stored { spool, .. }
             | Self::Missing { spool, .. }
-            | Self::Abandoned { spool } => spool,
+            | Self::Abandoned { spool }
+            | Self::Received { spool, .. } => spool,
         }
     }
 }
@@ -102,23 +118,35 @@ pub fn is_stop(record: &Record) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursors {
     spools: HashMap<Spool, Cursor>,
-    /// Per node the spool that began last.
-    latest: HashMap<String, Epoch>,
+    /// Where each spool lies.
+    places: HashMap<Spool, Place>,
+    /// Per node and place the spool that began last there.
+    latest: HashMap<(String, Place), Epoch>,
 }
 
 impl Cursors {
     /// Moves the cursor of the step's spool.
     pub fn apply(&mut self, step: &Step) {
         let spool = step.spool();
-        if !self.spools.contains_key(spool) {
-            self.latest.insert(spool.node.clone(), spool.epoch);
-        }
         let cursor = self.spools.entry(spool.clone()).or_default();
         *cursor = match step {
             Step::Stored { seq, stop, .. } => Cursor { seq: *seq, closed: *stop },
             Step::Missing { last, .. } => Cursor { seq: *last, closed: false },
             Step::Abandoned { .. } => Cursor { closed: true, ..*cursor },
+            Step::Received { .. } => *cursor,
         };
+        if let Step::Received { place, .. } = step {
+            self.lies_at(spool, place);
+        }
+    }
+
+    /// The first place told counts; any replaces none, for the agent may be newer than its spool.
+    fn lies_at(&mut self, spool: &Spool, place: &Place) {
+        let known = self.places.get(spool);
+        if known.is_none_or(|known| known.is_empty() && !place.is_empty()) {
+            self.places.insert(spool.clone(), place.clone());
+            self.latest.insert((spool.node.clone(), place.clone()), spool.epoch);
+        }
     }
 
     /// How far a spool has come; `None` when nothing of it is in the ledger.
@@ -127,20 +155,20 @@ impl Cursors {
         self.spools.get(spool).copied()
     }
 
-    /// The spool of a node that began last.
+    /// The spool of a node that began last at a place.
     #[must_use]
-    pub fn latest(&self, node: &str) -> Option<Spool> {
-        let epoch = *self.latest.get(node)?;
+    pub fn latest(&self, node: &str, place: &Place) -> Option<Spool> {
+        let epoch = *self.latest.get(&(node.to_owned(), place.clone()))?;
         Some(Spool { node: node.to_owned(), epoch })
     }
 
-    /// Copies what a plan for `spool` looks at, where this table does not know it yet.
-    pub fn borrow(&mut self, from: &Self, spool: &Spool) {
-        if !self.latest.contains_key(&spool.node)
-            && let Some(latest) = from.latest(&spool.node)
+    /// Copies what a plan for `spool` at `place` looks at, where this table does not know it yet.
+    pub fn borrow(&mut self, from: &Self, spool: &Spool, place: &Place) {
+        if self.latest(&spool.node, place).is_none()
+            && let Some(latest) = from.latest(&spool.node, place)
         {
             self.copy(from, &latest);
-            self.latest.insert(latest.node, latest.epoch);
+            self.latest.insert((latest.node, place.clone()), latest.epoch);
         }
         self.copy(from, spool);
     }
@@ -149,24 +177,42 @@ impl Cursors {
         if let (None, Some(cursor)) = (self.get(spool), from.get(spool)) {
             self.spools.insert(spool.clone(), cursor);
         }
+        if let (None, Some(place)) = (self.places.get(spool), from.places.get(spool)) {
+            self.places.insert(spool.clone(), place.clone());
+        }
     }
 
-    /// All spools in order of their names, for the snapshot: cursor, and whether it is the latest.
+    /// All spools in order of their names, for the snapshot: cursor, and place where it is known.
     #[must_use]
-    pub fn sorted(&self) -> Vec<(&Spool, Cursor, bool)> {
-        let is_latest = |spool: &Spool| self.latest.get(&spool.node) == Some(&spool.epoch);
+    pub fn sorted(&self) -> Vec<(&Spool, Cursor, Option<&Place>)> {
+        let all = self.spools.iter();
         let mut all: Vec<_> =
-            self.spools.iter().map(|(spool, cursor)| (spool, *cursor, is_latest(spool))).collect();
+            all.map(|(spool, cursor)| (spool, *cursor, self.places.get(spool))).collect();
         all.sort_by_key(|(spool, ..)| *spool);
         all
     }
 
+    /// Which spool began last at each place, in order, for the snapshot.
+    #[must_use]
+    pub fn sorted_latest(&self) -> Vec<(&str, &Place, &Epoch)> {
+        let all = self.latest.iter();
+        let mut all: Vec<_> =
+            all.map(|((node, place), epoch)| (node.as_str(), place, epoch)).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Puts back one line of a snapshot.
-    pub fn restore(&mut self, spool: Spool, cursor: Cursor, latest: bool) {
-        if latest {
-            self.latest.insert(spool.node.clone(), spool.epoch);
+    pub fn restore(&mut self, spool: Spool, cursor: Cursor, place: Option<Place>) {
+        if let Some(place) = place {
+            self.places.insert(spool.clone(), place);
         }
         self.spools.insert(spool, cursor);
+    }
+
+    /// Puts back one line of a snapshot.
+    pub fn restore_latest(&mut self, node: String, place: Place, epoch: Epoch) {
+        self.latest.insert((node, place), epoch);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const POINT_LEAVES: u64 = 16_384;
 /// Leaves after which the snapshot is written again.
 const SNAPSHOT_LEAVES: u64 = 65_536;
-const HEADER: &str = "pcigate-cursors 1";
+const HEADER: &str = "pcigate-cursors 2";
 
 /// Why the index cannot be rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -162,13 +162,16 @@ impl Index {
 
     fn to_text(&self, durable: &Durable) -> String {
         let mut body = String::new();
-        for (spool, cursor, latest) in self.cursors.sorted() {
+        for (node, place, epoch) in self.cursors.sorted_latest() {
+            body.push_str(&format!("@ {node} {} {}\n", hex::encode(place), hex::encode(epoch)));
+        }
+        for (spool, cursor, place) in self.cursors.sorted() {
             let points = self.points.get(spool).map(Vec::as_slice).unwrap_or_default();
             let points: Vec<_> = points.iter().map(|(seq, leaf)| format!("{seq}:{leaf}")).collect();
             let (epoch, points) = (hex::encode(spool.epoch), points.join(","));
-            let (closed, latest) = (u8::from(cursor.closed), u8::from(latest));
-            let line =
-                format!("{} {epoch} {} {closed} {latest} {points}\n", spool.node, cursor.seq);
+            let closed = u8::from(cursor.closed);
+            let place = place.map_or_else(|| "-".to_owned(), hex::encode);
+            let line = format!("{} {epoch} {} {closed} {place} {points}\n", spool.node, cursor.seq);
             body.push_str(&line);
         }
         let digest = hex::encode(Sha256::digest(&body));
@@ -207,10 +210,20 @@ impl Index {
 
     fn load_line(&mut self, line: &str) -> Option<()> {
         let mut words = line.split(' ');
+        if let Some(latest) = line.strip_prefix("@ ") {
+            let mut words = latest.split(' ');
+            let (node, place) = (words.next()?.to_owned(), hex::decode(words.next()?).ok()?);
+            let epoch = hex::decode(words.next()?).ok()?.try_into().ok()?;
+            self.cursors.restore_latest(node, place, epoch);
+            return Some(());
+        }
         let (node, epoch) = (words.next()?.to_owned(), hex::decode(words.next()?).ok()?);
         let spool = Spool { node, epoch: epoch.try_into().ok()? };
         let cursor = Cursor { seq: words.next()?.parse().ok()?, closed: words.next()? == "1" };
-        let latest = words.next()? == "1";
+        let place = match words.next()? {
+            "-" => None,
+            place => Some(hex::decode(place).ok()?),
+        };
         let points: Option<Vec<_>> = words
             .next()?
             .split(',')
@@ -222,7 +235,7 @@ impl Index {
             .collect();
         let points = points.filter(|points| !points.is_empty()).into_iter();
         self.points.extend(points.map(|points| (spool.clone(), points)));
-        self.cursors.restore(spool, cursor, latest);
+        self.cursors.restore(spool, cursor, place);
         Some(())
     }
 }

@@ -19,7 +19,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    cursors::{Batch, Epoch, Spool},
+    cursors::{Batch, Epoch, Place, Spool},
     identity,
     ledger::Durable,
     logging,
@@ -115,7 +115,7 @@ impl Reader {
 
     async fn read(&self, requests: &mut Streaming<SendRequest>) -> Result<(), Status> {
         let mut stopping = self.service.stopping.clone();
-        let mut epoch = None;
+        let mut spool = None;
         loop {
             let request = tokio::select! {
                 biased;
@@ -124,14 +124,16 @@ impl Reader {
                 }
                 request = requests.message() => request?,
             };
-            let due = match (request.map(|request| request.message), epoch) {
+            let due = match (request.map(|request| request.message), &spool) {
                 (None, _) => return Ok(()),
                 (Some(Some(Sent::Hello(hello))), None) => {
-                    let (id, due) = self.hello(hello).await?;
-                    epoch = Some(id);
+                    let (epoch, place, due) = self.hello(hello).await?;
+                    spool = Some((epoch, place));
                     due
                 }
-                (Some(Some(Sent::Batch(batch))), Some(epoch)) => self.batch(epoch, batch).await?,
+                (Some(Some(Sent::Batch(batch))), Some((epoch, place))) => {
+                    self.batch(*epoch, place, batch).await?
+                }
                 _ => {
                     let text = "a stream begins with one Hello, all that follows are Batches";
                     return Err(Status::invalid_argument(text));
@@ -143,12 +145,16 @@ impl Reader {
         }
     }
 
-    async fn hello(&self, hello: Hello) -> Result<(Epoch, Due), Status> {
-        let Hello { epoch, tree_size, agent_version } = hello;
+    async fn hello(&self, hello: Hello) -> Result<(Epoch, Place, Due), Status> {
+        let Hello { epoch, tree_size, agent_version, place } = hello;
         let epoch = Epoch::try_from(epoch.as_slice()).map_err(|_| {
             let text = format!("hello.epoch: expected 16 bytes, got {}", epoch.len());
             Status::invalid_argument(text)
         })?;
+        if !matches!(place.len(), 0 | 16) {
+            let text = format!("hello.place: expected 16 bytes or none, got {}", place.len());
+            return Err(Status::invalid_argument(text));
+        }
         let node = &self.node;
         let (id, version) = (hex::encode(epoch), logging::foreign(&agent_version));
         if self.stream.is_news {
@@ -158,10 +164,10 @@ impl Reader {
         }
         let spool = Spool { node: node.clone(), epoch };
         let pending = self.submit(Job::Cursor(spool)).await?;
-        Ok((epoch, Due::Hello { epoch, tree_size, pending }))
+        Ok((epoch, place, Due::Hello { epoch, tree_size, pending }))
     }
 
-    async fn batch(&self, epoch: Epoch, batch: proto::Batch) -> Result<Due, Status> {
+    async fn batch(&self, epoch: Epoch, place: &Place, batch: proto::Batch) -> Result<Due, Status> {
         let spool = Spool { node: self.node.clone(), epoch };
         let proto::Batch { epoch: of, first_seq, records, hole, sent_unix_nano } = batch;
         check::limits(&records).map_err(Status::invalid_argument)?;
@@ -176,7 +182,8 @@ impl Reader {
             .zip(records)
             .map(|(seq, bytes)| check::record(bytes, &spool, seq, origin))
             .collect();
-        let batch = Batch { spool, first_seq, records: checked, hole, sent_unix_nano };
+        let place = place.clone();
+        let batch = Batch { spool, place, first_seq, records: checked, hole, sent_unix_nano };
         let pending = self.submit(Job::Batch(batch)).await?;
         Ok(Due::Batch { epoch, pending })
     }

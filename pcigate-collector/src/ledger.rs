@@ -164,7 +164,10 @@ impl Ledger {
         let dir = state_dir.join("ledger");
         files::make_dir(&dir, 0o700)?;
         let key = key::open(state_dir, origin)?;
+        // A process that was killed may have left names that are in the page cache only.
+        files::sync_above(&dir)?;
         let checkpoint = open_checkpoint(&dir, &key)?;
+        files::sync_dir(&dir)?;
         let opened = key.verifier().open(&checkpoint).map_err(|source| OpenError::Checkpoint {
             path: dir.join("checkpoint").display().to_string(),
             source,

@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
+pub mod crash;
+pub mod faults;
 pub mod kernel;
 pub mod needs;
 pub mod port;
@@ -19,9 +21,11 @@ use std::path::PathBuf;
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process has a path");
-    // target/debug/deps/kernel-… → target/debug
+    // target/debug/deps/kernel-… → target/debug, where our own programs are.
+    let directory = test.parent().expect("a program is in a directory");
+    let is_test = directory.ends_with("deps");
     let directory =
-        test.parent().and_then(|deps| deps.parent()).expect("tests are in target/…/deps");
+        if is_test { directory.parent().expect("deps has a parent") } else { directory };
     let path = directory.join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path

@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask CHORE`. One file per chore; nothing here is shipped.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its terminal")]
 
+mod crash;
 mod demo;
 mod run;
 mod setup;
@@ -25,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Chore {
     Setup(setup::Options),
+    Crash(crash::Options),
     Demo(demo::Options),
     Test(test::Options),
     Ci(test::CiOptions),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
 fn perform(chore: &Chore) -> Result<ExitCode> {
     match chore {
         Chore::Setup(options) => setup::main(options),
+        Chore::Crash(options) => crash::main(options),
         Chore::Demo(options) => demo::main(options),
         Chore::Test(options) => test::main(options),
         Chore::Ci(options) => test::ci(options),

@@ -18,7 +18,10 @@ pub fn root() -> PathBuf {
 ///
 /// What `cargo run` told this process about xtask is taken away: build scripts (ring's, for one)
 /// watch those variables, and would compile everything again after each chore.
-pub fn command<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Command {
+pub fn command<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = S>,
+) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root());
     for (name, _) in std::env::vars_os() {

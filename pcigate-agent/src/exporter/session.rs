@@ -12,7 +12,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::trouble::Trouble;
-use super::witness::Change;
+use super::witness::{Change, WitnessState};
 use super::{Shared, lock};
 use crate::spool::{Batch, SpoolError};
 
@@ -86,11 +86,13 @@ async fn connect(shared: &Shared) -> Result<Channel, Trouble> {
 }
 
 fn hello(shared: &Shared) -> proto::Hello {
-    proto::Hello {
-        epoch: lock(&shared.spool).epoch().to_vec(),
-        tree_size: lock(&shared.witness).begin_stream(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+    let (epoch, place) = {
+        let spool = lock(&shared.spool);
+        (spool.epoch().to_vec(), spool.place().to_vec())
+    };
+    let tree_size = lock(&shared.witness).begin_stream();
+    let agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    proto::Hello { epoch, tree_size, agent_version, place }
 }
 
 async fn send(
@@ -174,7 +176,9 @@ impl<'a> Stream<'a> {
         {
             let mut counters = lock(&shared.counters);
             counters.connected = true;
-            counters.trouble = None;
+            if !matches!(counters.witness, WitnessState::Alarm { .. }) {
+                counters.trouble = None;
+            }
         }
         tracing::info!(url = shared.settings.url, had_seq, "the collector answers");
         Ok(stream)
@@ -235,10 +239,17 @@ impl<'a> Stream<'a> {
         }
         let refused = ack.refused.len() as u64;
         let (change, state) = blocking(self.shared, move |shared| {
-            lock(&shared.spool).ack(seq)?;
-            let mut witness = lock(&shared.witness);
-            let change = witness.check(&ack);
-            Ok((change, witness.state()))
+            let (change, state) = {
+                let mut witness = lock(&shared.witness);
+                (witness.check(&ack), witness.state())
+            };
+            let mut spool = lock(&shared.spool);
+            // A ledger that forgets what it showed proves nothing about what it says it has.
+            spool.hold(matches!(state, WitnessState::Alarm { .. }));
+            if !spool.is_held() {
+                spool.ack(seq)?;
+            }
+            Ok((change, state))
         })
         .await?;
         if let Some(change) = change {
@@ -251,8 +262,13 @@ impl<'a> Stream<'a> {
         }
         {
             let mut counters = lock(&self.shared.counters);
-            counters.acked_seq = counters.acked_seq.max(seq);
             counters.refused_records += refused;
+            if let WitnessState::Alarm { message, .. } = &state {
+                counters.trouble = Some(format!("nothing is deleted on this node: {message}"));
+                counters.witness = state;
+                return Ok(());
+            }
+            counters.acked_seq = counters.acked_seq.max(seq);
             counters.witness = state;
         }
         self.shared.acked.send_if_modified(|acked| {

@@ -2,7 +2,8 @@
 //! voice when the next one does not extend it.
 //!
 //! The ledger's key is pinned at first contact. A checkpoint that is not an extension is never
-//! kept, so the alarm comes again on every connection until the ledger shows what it showed before.
+//! kept, so the alarm stays until the ledger shows what it showed before, or somebody deletes the
+//! witness directory. It is told with its first connection, and again after [`ALARM_AGAIN`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use pcigate_proto::Ack;
 
 /// The kept checkpoint is written at most this often: an older one proves the same, later.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often an alarm that goes on is recorded: seldom enough not to fill the spool by itself.
+const ALARM_AGAIN: Duration = Duration::from_secs(600);
 
 /// What this node knows of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,8 @@ pub(super) struct Witness {
     key: Option<VerifierKey>,
     kept: Option<Kept>,
     alarm: Option<String>,
+    /// When the alarm was told last.
+    told: Option<Instant>,
     /// Proofs of this stream start from a checkpoint that was not kept.
     lost_track: bool,
     saved: Option<Instant>,
@@ -123,7 +128,16 @@ impl Witness {
             _ => None,
         };
         let dir = dir.to_owned();
-        Ok(Self { dir, key, kept, alarm: None, lost_track: false, saved: None, unsaved: false })
+        Ok(Self {
+            dir,
+            key,
+            kept,
+            alarm: None,
+            told: None,
+            lost_track: false,
+            saved: None,
+            unsaved: false,
+        })
     }
 
     pub(super) fn state(&self) -> WitnessState {
@@ -149,9 +163,13 @@ impl Witness {
         match self.verify(ack) {
             Err(message) => {
                 self.lost_track = true;
-                let is_new = self.alarm.is_none();
+                let again = self.told.is_none_or(|told| told.elapsed() >= ALARM_AGAIN);
+                let is_new = self.alarm.is_none() || again;
                 self.alarm = Some(message.clone());
-                is_new.then_some(Change::Alarm(message))
+                is_new.then(|| {
+                    self.told = Some(Instant::now());
+                    Change::Alarm(message)
+                })
             }
             Ok(None) => None,
             Ok(Some(kept)) => {

@@ -99,12 +99,12 @@ pub enum SpoolError {
         last_seq: Option<u64>,
     },
     /// The spool holds all it may.
-    #[error(
-        "the spool is full ({limit_bytes} bytes): it empties when the collector can be reached"
-    )]
+    #[error("the spool is full ({limit_bytes} bytes): {}", emptied_by(*held))]
     Full {
         /// The limit that was met.
         limit_bytes: u64,
+        /// Nothing is deleted, see [`super::Spool::hold`].
+        held: bool,
     },
     /// The file system holds all it can. The group was taken back.
     #[error("no space left for {}: free space on its file system", path.display())]
@@ -140,6 +140,16 @@ pub enum SpoolError {
         /// The last durable number.
         durable_seq: u64,
     },
+}
+
+fn emptied_by(held: bool) -> &'static str {
+    if held {
+        "nothing is deleted while the collector's ledger contradicts what this node has seen; look \
+         into that, then restore the ledger, or delete the witness directory below stateDir and \
+         start the agent again"
+    } else {
+        "it empties when the collector can be reached"
+    }
 }
 
 fn at_stake(first: u64, last: Option<u64>) -> String {

@@ -1,7 +1,8 @@
 //! The bytes of segments: headers and frames, made and checked. No files.
 
-/// Version of the segment format.
-pub(super) const VERSION: u32 = 1;
+/// Version of the segment format. Segments of version 1 are read as well: each of their records is
+/// a group of its own.
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a segment's header.
 pub(super) const HEADER_BYTES: usize = 44;
 /// Bytes a frame adds to its record.
@@ -37,6 +38,8 @@ pub(super) enum HeaderError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     pub(super) seq: u64,
+    /// First seq of the group it was written with: everything before that was durable by then.
+    pub(super) group_seq: u64,
     pub(super) record: &'a [u8],
     /// Bytes of the frame with its record.
     pub(super) bytes: usize,
@@ -72,7 +75,7 @@ impl Header {
             return Err(HeaderError::Unreadable);
         }
         let version = input.u32().ok_or(HeaderError::Unreadable)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(HeaderError::Version(version));
         }
         let mut rest = || {
@@ -87,12 +90,20 @@ impl Header {
     }
 }
 
-/// Appends a frame; `length` is that of `record`.
-pub(super) fn put_frame(to: &mut Vec<u8>, epoch: &[u8; 16], seq: u64, length: u32, record: &[u8]) {
+/// Appends a frame; `lengths` are those of the record and of its group before it.
+pub(super) fn put_frame(
+    to: &mut Vec<u8>,
+    epoch: &[u8; 16],
+    seq: u64,
+    lengths: (u16, u16),
+    record: &[u8],
+) {
+    let (of_record, of_group) = lengths;
+    let lengths = u32::from(of_record) | u32::from(of_group) << 16;
     to.extend_from_slice(&FRAME_MAGIC);
-    to.extend_from_slice(&length.to_le_bytes());
+    to.extend_from_slice(&lengths.to_le_bytes());
     to.extend_from_slice(&seq.to_le_bytes());
-    to.extend_from_slice(&checksum(epoch, length, seq, record).to_le_bytes());
+    to.extend_from_slice(&checksum(epoch, lengths, seq, record).to_le_bytes());
     to.extend_from_slice(record);
 }
 
@@ -105,36 +116,41 @@ pub(super) fn frame<'a>(bytes: &'a [u8], epoch: &[u8; 16]) -> Result<Frame<'a>, 
         Some(_) => return Err(FrameError::Invalid),
     }
     let mut fields = || Some((input.u32()?, input.u64()?, input.u32()?));
-    let (length, seq, expected) = fields().ok_or(FrameError::Short)?;
-    let size = length as usize;
+    let (lengths, seq, expected) = fields().ok_or(FrameError::Short)?;
+    let (size, in_group) = ((lengths & 0xFFFF) as usize, u64::from(lengths >> 16));
     if size == 0 || size > pcigate_proto::record::RECORD_BYTES_MAX {
         return Err(FrameError::Invalid);
     }
     let record = input.0.get(..size).ok_or(FrameError::Short)?;
-    if !(1..=SEQ_MAX).contains(&seq) || checksum(epoch, length, seq, record) != expected {
+    let is_number = (1..=SEQ_MAX).contains(&seq) && in_group < seq;
+    if !is_number || checksum(epoch, lengths, seq, record) != expected {
         return Err(FrameError::Invalid);
     }
-    Ok(Frame { seq, record, bytes: FRAME_BYTES + size })
+    Ok(Frame { seq, group_seq: seq - in_group, record, bytes: FRAME_BYTES + size })
 }
 
-/// Offset of the first frame in `bytes` at or after `from` that checks out, with its seq.
-pub(super) fn find_frame(bytes: &[u8], from: usize, epoch: &[u8; 16]) -> Option<(usize, u64)> {
+/// The first frame in `bytes` at or after `from` that checks out, with its offset.
+pub(super) fn find_frame<'a>(
+    bytes: &'a [u8],
+    from: usize,
+    epoch: &[u8; 16],
+) -> Option<(usize, Frame<'a>)> {
     let mut offset = from;
     loop {
         let rest = bytes.get(offset..)?;
         let found = rest.windows(FRAME_MAGIC.len()).position(|window| window == FRAME_MAGIC)?;
         offset += found;
         match frame(bytes.get(offset..)?, epoch) {
-            Ok(frame) => return Some((offset, frame.seq)),
+            Ok(frame) => return Some((offset, frame)),
             Err(_) => offset += 1,
         }
     }
 }
 
-fn checksum(epoch: &[u8; 16], length: u32, seq: u64, record: &[u8]) -> u32 {
+fn checksum(epoch: &[u8; 16], lengths: u32, seq: u64, record: &[u8]) -> u32 {
     let mut sum = crc32c::crc32c(epoch);
     sum = crc32c::crc32c_append(sum, &FRAME_MAGIC);
-    sum = crc32c::crc32c_append(sum, &length.to_le_bytes());
+    sum = crc32c::crc32c_append(sum, &lengths.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &seq.to_le_bytes());
     crc32c::crc32c_append(sum, record)
 }

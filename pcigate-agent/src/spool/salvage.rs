@@ -53,6 +53,7 @@ pub fn set_aside_corrupt(dir: &Path) -> Result<Vec<SetAside>, SpoolError> {
     let epoch = recover::epoch(dir, files.is_empty())?;
     let mut cursor = Cursor::open(dir, epoch)?;
     let mut done = Vec::new();
+    let (files, _) = recover::without_left_over(files, &epoch, &cursor)?;
     let mut files = files.into_iter().peekable();
     while let Some((first_seq, path)) = files.next() {
         let next_first = recover::next_first(files.peek(), first_seq, &cursor);
@@ -61,8 +62,8 @@ pub fn set_aside_corrupt(dir: &Path) -> Result<Vec<SetAside>, SpoolError> {
         }
         let bytes = segment::load(&path)?;
         let (segment, end) = segment::scan(&path, &bytes, first_seq, &epoch)?;
-        if !matches!(recover::judge(&segment, end, next_first, &cursor), Judgement::Corrupt { .. })
-        {
+        let judgement = recover::judge(&segment, end, next_first, &cursor, bytes.len());
+        if !matches!(judgement, Judgement::Corrupt { .. }) {
             continue;
         }
         let limit = next_first.unwrap_or(u64::MAX);
@@ -92,12 +93,9 @@ impl Kept {
     fn from(bytes: &[u8], segment: &Segment, limit: u64, epoch: &[u8; 16]) -> Self {
         let mut frames = BTreeMap::new();
         let mut offset = HEADER_BYTES.min(usize::try_from(segment.bytes).unwrap_or(HEADER_BYTES));
-        while let Some((found, _)) = format::find_frame(bytes, offset, epoch)
-            && let Some(rest) = bytes.get(found..)
-            && let Ok(frame) = format::frame(rest, epoch)
-        {
+        while let Some((found, frame)) = format::find_frame(bytes, offset, epoch) {
             if (segment.first_seq..limit).contains(&frame.seq) {
-                let whole = rest.get(..frame.bytes).unwrap_or_default();
+                let whole = bytes.get(found..found + frame.bytes).unwrap_or_default();
                 frames.entry(frame.seq).or_insert_with(|| whole.to_vec());
             }
             offset = found + frame.bytes;
@@ -142,7 +140,7 @@ fn begin_next(
 ) -> Result<u64, SpoolError> {
     let used: usize = kept.frames.values().map(Vec::len).sum();
     let behind = kept.next_seq + segment::records_behind((HEADER_BYTES + used) as u64);
-    let next = behind.max(cursor.acked() + 1);
+    let next = behind.max(cursor.acked() + 1).max(cursor.durable() + 1);
     segment::create(dir, epoch, next)?;
     cursor.set_newest(next)?;
     Ok(next)

@@ -96,9 +96,10 @@ pub(super) fn write_group(
 pub(super) enum End {
     /// The file ends there.
     Clean,
-    /// Bytes, but no valid frame among them.
+    /// Bytes of a group that was never durable: no valid frame among them, or only such as were
+    /// written together with what is missing.
     Torn,
-    /// Bytes, and a valid frame with this seq among them.
+    /// Bytes, and behind them a valid frame with this seq, written after they were durable.
     Damaged { next_seq: u64 },
 }
 
@@ -169,10 +170,16 @@ fn end(bytes: &[u8], offset: usize, last_seq: u64, epoch: &[u8; 16]) -> End {
         // An empty file lacks even its header.
         return if offset == 0 { End::Torn } else { End::Clean };
     }
-    match format::find_frame(bytes, offset, epoch) {
-        Some((_, next_seq)) => End::Damaged { next_seq: next_seq.max(last_seq) },
-        None => End::Torn,
+    let mut at = offset;
+    while let Some((found, frame)) = format::find_frame(bytes, at, epoch) {
+        // A disk may write the parts of a group in any order; but the group behind began only when
+        // the one before was durable. A header is durable before any frame.
+        if offset == 0 || frame.group_seq > last_seq + 1 {
+            return End::Damaged { next_seq: frame.seq.max(last_seq) };
+        }
+        at = found + frame.bytes;
     }
+    End::Torn
 }
 
 /// Reads on where the last read ended; opens the file anew only for another segment.

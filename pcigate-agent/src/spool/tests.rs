@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::format::{FRAME_BYTES, HEADER_BYTES};
 use super::*;
 
 /// The smallest limits: five records of 7 KiB fill a segment.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pcigate_proto::{Conflict, Gap, Hole, Received, Refused, record::Event};
 use sha2::{Digest, Sha256};
 
-use super::{Cursor, Cursors, Spool, Step};
+use super::{Cursor, Cursors, Place, Spool, Step};
 use crate::{ledger::Leaf, records::masked};
 
 /// A batch of a node, its records decoded and checked.
@@ -13,6 +13,8 @@ use crate::{ledger::Leaf, records::masked};
 pub struct Batch {
     /// Whose records.
     pub spool: Spool,
+    /// Where that spool lies on its node.
+    pub place: Place,
     /// Sequence number of the first record.
     pub first_seq: u64,
     /// The records, in order.
@@ -114,7 +116,7 @@ pub fn plan(
     stored: &BTreeMap<u64, Vec<u8>>,
     received_unix_nano: u64,
 ) -> Result<Plan, OutOfOrder> {
-    let Batch { spool, first_seq: first, records, hole, sent_unix_nano } = batch;
+    let Batch { spool, place, first_seq: first, records, hole, sent_unix_nano } = batch;
     let next = u64::try_from(records.len()).ok().and_then(|count| first.checked_add(count));
     let next = next.filter(|_| first > 0).ok_or(OutOfOrder::Number { first })?;
     let before = cursors.get(&spool);
@@ -122,7 +124,7 @@ pub fn plan(
     let missing = missing(seq, first, hole.as_ref())?;
     let mut plan = Plan { seq: seq.max(next - 1), ..Plan::default() };
     if before.is_none() && plan.seq > 0 {
-        plan.items.extend(abandoned(cursors, &spool));
+        plan.items.extend(abandoned(cursors, &spool, &place));
     }
     if let (Some(last), Some(hole)) = (missing, hole) {
         plan.items.push(gap(&spool, seq + 1, last, masked(&hole.reason)));
@@ -140,13 +142,15 @@ pub fn plan(
             sent => sent.wrapping_sub(received_unix_nano).cast_signed(),
         };
         let received = Received {
-            node: spool.node,
+            node: spool.node.clone(),
             epoch: spool.epoch.to_vec(),
             first_seq: first.max(seq + 1),
             last_seq: next - 1,
             clock_offset_ns,
+            place: place.clone(),
         };
-        plan.items.push((Item::Own(Event::Received(received)), None));
+        let step = Step::Received { spool, place };
+        plan.items.push((Item::Own(Event::Received(received)), Some(step)));
     }
     Ok(plan)
 }
@@ -210,9 +214,10 @@ fn missing(seq: u64, first: u64, hole: Option<&Hole>) -> Result<Option<u64>, Out
     }
 }
 
-/// A new spool while the old one did not end orderly: its rest may be missing.
-fn abandoned(cursors: &Cursors, new: &Spool) -> Option<(Item, Option<Step>)> {
-    let old = cursors.latest(&new.node)?;
+/// A new spool where the old one did not end orderly: its rest may be missing. A spool at another
+/// place is another agent's, and goes on beside it.
+fn abandoned(cursors: &Cursors, new: &Spool, place: &Place) -> Option<(Item, Option<Step>)> {
+    let old = cursors.latest(&new.node, place)?;
     let Cursor { seq, closed } = cursors.get(&old)?;
     if closed {
         return None;

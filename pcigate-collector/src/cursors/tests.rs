@@ -24,7 +24,8 @@ fn wrong(seq: u64) -> Checked {
 }
 
 fn batch(epoch: u8, first_seq: u64, records: Vec<Checked>) -> Batch {
-    Batch { spool: spool(epoch), first_seq, records, hole: None, sent_unix_nano: NOW - 10 }
+    let (spool, place) = (spool(epoch), Vec::new());
+    Batch { spool, place, first_seq, records, hole: None, sent_unix_nano: NOW - 10 }
 }
 
 /// A collector without a disk: cursors, stored bytes, and all it appended.
@@ -70,7 +71,8 @@ fn received(first_seq: u64, last_seq: u64) -> Event {
     let spool = spool(1);
     let epoch = spool.epoch.to_vec();
     let node = spool.node;
-    Event::Received(Received { node, epoch, first_seq, last_seq, clock_offset_ns: -10 })
+    let (clock_offset_ns, place) = (-10, Vec::new());
+    Event::Received(Received { node, epoch, first_seq, last_seq, clock_offset_ns, place })
 }
 
 fn gap(epoch: u8, first_seq: u64, last_seq: u64, reason: &str) -> Event {
@@ -183,6 +185,35 @@ fn a_spool_left_without_a_stop_is_reported_once() {
 }
 
 #[test]
+fn spools_at_different_places_of_a_node_go_on_beside_each_other() {
+    let mut collector = Collector::default();
+    let at = |place: u8, batch: Batch| Batch { place: vec![place; 16], ..batch };
+    collector.take(at(1, batch(1, 1, vec![good(1)]))).unwrap();
+    collector.take(at(2, batch(2, 1, vec![good(1)]))).unwrap();
+    collector.take(at(1, batch(1, 2, vec![good(2)]))).unwrap();
+    let gaps = |collector: &Collector| {
+        let gap = |event: &&Event| matches!(event, Event::Gap(_));
+        collector.events.iter().filter(gap).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(&collector), []);
+    // A new spool at the first place, while the second one goes on.
+    collector.take(at(1, batch(3, 1, vec![good(1)]))).unwrap();
+    collector.take(at(2, batch(2, 2, vec![good(2)]))).unwrap();
+    let reason = "the node began a new spool; records after seq 2 of the old one may be missing";
+    assert_eq!(gaps(&collector), [gap(1, 3, 0, reason)]);
+}
+
+#[test]
+fn a_spool_is_at_the_place_its_agent_tells_after_an_upgrade() {
+    let mut collector = Collector::default();
+    let at = |batch: Batch| Batch { place: vec![1; 16], ..batch };
+    collector.take(batch(1, 1, vec![good(1)])).unwrap();
+    collector.take(at(batch(1, 2, vec![good(2)]))).unwrap();
+    collector.take(at(batch(2, 1, vec![good(1)]))).unwrap();
+    assert!(collector.events.iter().any(|event| matches!(event, Event::Gap(_))));
+}
+
+#[test]
 fn a_spool_that_ended_with_a_stop_is_left_in_order() {
     let mut collector = Collector::default();
     let stop = Checked::Good { leaf: Leaf::new(b"stop".to_vec()), stop: true };
@@ -228,8 +259,8 @@ proptest! {
         let places: Vec<_> = order.iter().map(|step| match step {
             Step::Stored { seq, .. } => *seq,
             Step::Missing { last, .. } => *last,
-            Step::Abandoned { .. } => 0,
-        }).collect();
+            Step::Abandoned { .. } | Step::Received { .. } => 0,
+        }).filter(|seq| *seq > 0).collect();
         prop_assert!(places.iter().copied().eq(1..=collector.seq(1)));
         let mut rebuilt = Cursors::default();
         order.iter().for_each(|step| rebuilt.apply(step));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -35,6 +35,26 @@ impl FileError {
 pub fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|source| FileError::new("create", path, source))
+}
+
+/// Makes the names of all directories above `path` durable, as far as they are ours and on its
+/// file system. Also for those that exist: whoever made them may not have come as far as this.
+pub fn sync_above(path: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError::new("look at", path, source);
+    let device = fs::metadata(path).map_err(failed)?.dev();
+    for above in std::path::absolute(path).map_err(failed)?.ancestors().skip(1) {
+        let sync = |dir: File| {
+            let same = dir.metadata()?.dev() == device;
+            if same { dir.sync_all().map(|()| true) } else { Ok(false) }
+        };
+        match File::open(above).and_then(sync) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            Err(source) => return Err(FileError::new("sync", above, source)),
+        }
+    }
+    Ok(())
 }
 
 /// Writes log files below `root` and syncs them with all directories on the way.
@@ -88,7 +108,8 @@ fn note_dirs(root: &Path, path: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(
     Ok(())
 }
 
-fn sync_dir(path: &Path) -> Result<(), FileError> {
+/// Makes the names in a directory durable.
+pub fn sync_dir(path: &Path) -> Result<(), FileError> {
     let synced = File::open(path).and_then(|dir| dir.sync_all());
     synced.map_err(|source| FileError::new("sync", path, source))
 }

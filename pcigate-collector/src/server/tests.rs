@@ -109,7 +109,8 @@ impl Agent {
     }
 
     async fn hello(&mut self, tree_size: u64) -> Result<Ack, Status> {
-        let hello = Hello { epoch: EPOCH.to_vec(), tree_size, agent_version: "test".into() };
+        let (epoch, agent_version) = (EPOCH.to_vec(), "test".into());
+        let hello = Hello { epoch, tree_size, agent_version, place: Vec::new() };
         self.ask(Sent::Hello(hello)).await
     }
 

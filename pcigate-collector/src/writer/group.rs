@@ -51,7 +51,7 @@ impl Group {
 
     /// How far a spool will have come with this group.
     pub fn cursor(&mut self, durable: &Cursors, spool: &Spool) -> Answer {
-        self.cursors.borrow(durable, spool);
+        self.cursors.borrow(durable, spool, &Vec::new());
         let seq = self.cursors.get(spool).unwrap_or_default().seq;
         Answer { seq, refused: Vec::new() }
     }
@@ -70,7 +70,7 @@ impl Group {
         batch: Batch,
         stored: &BTreeMap<u64, Vec<u8>>,
     ) -> Result<Answer, OutOfOrder> {
-        self.cursors.borrow(durable, &batch.spool);
+        self.cursors.borrow(durable, &batch.spool, &batch.place);
         let count = batch.records.len() as u64;
         let planned = plan(&self.cursors, batch, stored, records::now_unix_nano())?;
         let mut stored = 0;

@@ -32,7 +32,8 @@ fn record(node: &str, seq: u64, text: &str) -> Checked {
 
 fn batch(node: &str, first_seq: u64, count: u64) -> Job {
     let records = (first_seq..first_seq + count).map(|seq| record(node, seq, "x")).collect();
-    Job::Batch(Batch { spool: spool(node), first_seq, records, hole: None, sent_unix_nano: 0 })
+    let (spool, place) = (spool(node), Vec::new());
+    Job::Batch(Batch { spool, place, first_seq, records, hole: None, sent_unix_nano: 0 })
 }
 
 struct Running {
@@ -106,6 +107,7 @@ async fn a_conflict_is_found_after_a_restart() {
     let running = run(dir.path());
     let changed = Batch {
         spool: spool("n"),
+        place: Vec::new(),
         first_seq: 299,
         records: vec![record("n", 299, "x"), record("n", 300, "changed"), record("n", 301, "x")],
         hole: None,
@@ -161,10 +163,10 @@ async fn the_index_is_the_same_with_a_saved_a_damaged_a_foreign_and_no_snapshot(
     fs::remove_file(&snapshot).unwrap();
     let rebuilt = open();
     assert!(from_snapshot.same_as(&rebuilt));
-    let stale = saved.replacen("pcigate-cursors 1 ", "pcigate-cursors 1 9", 1);
-    let damaged = saved.replace(" 40 0 1 ", " 39 0 1 ");
+    let stale = saved.replacen("pcigate-cursors 2 ", "pcigate-cursors 2 9", 1);
+    let damaged = saved.replace(" 40 0 ", " 39 0 ");
     assert!(stale != saved && damaged != saved);
-    for text in [stale.as_str(), damaged.as_str(), "", "pcigate-cursors 1", "\u{0}"] {
+    for text in [stale.as_str(), damaged.as_str(), "", "pcigate-cursors 1 0 0 0", "\u{0}"] {
         fs::write(&snapshot, text).unwrap();
         assert!(open().same_as(&rebuilt), "{text:.60}");
     }

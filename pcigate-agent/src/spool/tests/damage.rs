@@ -1,5 +1,7 @@
 //! Known errors: files cut, corrupted, removed, or of another spool.
 
+use std::os::unix::fs::FileExt as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -30,15 +32,100 @@ fn corrupt(dir: &TempDir) -> (u64, u64, Option<u64>) {
     }
 }
 
+/// Ends the process while the staged group is on its way to the disk, which has `some` of it.
+fn power_cut(dir: &TempDir, spool: Spool, some: impl FnOnce(&mut Vec<u8>)) {
+    let (mut group, newest) = (spool.staged.clone(), spool.newest().unwrap());
+    some(&mut group);
+    assert!(newest.path.starts_with(dir.path()));
+    let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
+    file.write_all_at(&group, newest.bytes).unwrap();
+    drop(spool);
+}
+
 #[test]
 fn an_unfinished_write_at_the_very_end_is_cut_off() {
+    let (dir, mut spool) = four_segments();
+    append(&mut spool, 300).unwrap();
+    power_cut(&dir, spool, |group| group.truncate(200));
+    let mut spool = open(&dir);
+    assert_eq!(spool.next_seq(), 21);
+    fill_to(&mut spool, 22, 300);
+    assert_eq!(read_all(&mut spool, 1).0, (1..=22).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_group_whose_later_parts_reached_the_disk_first_was_never_durable() {
+    for lost in 0..3 {
+        let (dir, mut spool) = four_segments();
+        for _ in 0..3 {
+            append(&mut spool, 100).unwrap();
+        }
+        power_cut(&dir, spool, |group| group[lost * (FRAME_BYTES + 100)..][..50].fill(0));
+        assert_eq!(open(&dir).next_seq(), 21 + lost as u64, "frame {lost} did not arrive");
+    }
+}
+
+#[test]
+fn a_durable_group_that_is_gone_is_damage_also_at_the_very_end() {
     let (dir, spool) = four_segments();
     drop(spool);
     cut_by(&segment_path(&dir, 16), 100);
+    assert_eq!(corrupt(&dir), (frame(4) as u64, 20, Some(20)));
+    set_aside_corrupt(dir.path()).unwrap();
+    assert!(open(&dir).next_seq() > 21, "number 20 is not used twice");
+}
+
+#[test]
+fn without_the_cursor_no_number_is_used_twice_whatever_else_is_lost() {
+    let lose: [fn(&Path); 3] = [
+        |newest| fs::remove_file(newest).unwrap(),
+        |newest| fs::write(newest, [0; 500]).unwrap(),
+        |newest| cut_by(newest, 7 * 1024 + 20),
+    ];
+    for lose in lose {
+        let (dir, spool) = four_segments();
+        drop(spool);
+        fs::remove_file(dir.path().join("acked")).unwrap();
+        lose(&segment_path(&dir, 16));
+        set_aside_corrupt(dir.path()).unwrap();
+        assert!(open(&dir).next_seq() > 20);
+    }
+}
+
+#[test]
+fn a_segment_whose_making_failed_half_way_is_no_segment() {
+    let (dir, spool) = four_segments();
+    let header = fs::read(segment_path(&dir, 16)).unwrap()[..HEADER_BYTES].to_vec();
+    drop(spool);
+    // The numbers 18 and 20 went into segment 16 after all; 23 was to be next.
+    for (first_seq, bytes) in [(18, 0), (20, 20), (23, 44)] {
+        fs::write(segment_path(&dir, first_seq), &header[..bytes]).unwrap();
+    }
     let mut spool = open(&dir);
-    assert_eq!(spool.next_seq(), 20);
-    fill_to(&mut spool, 20, 300);
-    assert_eq!(read_all(&mut spool, 1).0, (1..=20).collect::<Vec<_>>());
+    assert_eq!((spool.next_seq(), segments(dir.path())), (21, vec![1, 6, 11, 16]));
+    assert_eq!(read_all(&mut spool, 1), ((1..=20).collect(), vec![]));
+}
+
+#[test]
+fn a_first_segment_the_cursor_never_named_is_named_by_the_next_start() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir));
+    fs::write(dir.path().join("acked"), "").unwrap();
+    fill_to(&mut open(&dir), 3, 100);
+    assert_eq!(open(&dir).next_seq(), 4);
+}
+
+#[test]
+fn a_spool_of_which_only_the_epoch_is_left_is_a_new_one() {
+    let (dir, spool) = four_segments();
+    let epoch = spool.epoch();
+    drop(spool);
+    for first_seq in segments(dir.path()) {
+        fs::remove_file(segment_path(&dir, first_seq)).unwrap();
+    }
+    fs::remove_file(dir.path().join("acked")).unwrap();
+    let spool = open(&dir);
+    assert!(spool.epoch() != epoch && spool.next_seq() == 1);
 }
 
 #[test]
@@ -174,7 +261,7 @@ fn another_version_and_another_spool_are_named() {
     bytes[8] = 9;
     fs::write(&path, &bytes).unwrap();
     let error = Spool::open(dir.path(), SMALL).unwrap_err().to_string();
-    assert!(error.contains("format version 9; this agent reads version 1"), "{error}");
+    assert!(error.contains("format version 9; this agent reads version 2"), "{error}");
 
     let (other, spool) = four_segments();
     drop(spool);
@@ -226,11 +313,9 @@ fn text_inside_a_record_cannot_pass_for_a_frame() {
     let dir = TempDir::new().unwrap();
     let mut spool = open(&dir);
     let mut forged = vec![0; 8];
-    format::put_frame(&mut forged, &[0; 16], 99, 3, b"abc");
+    format::put_frame(&mut forged, &[0; 16], 99, (3, 0), b"abc");
     spool.append(1, &forged).unwrap();
-    spool.sync().unwrap();
-    drop(spool);
-    cut_by(&segment_path(&dir, 1), 1);
+    power_cut(&dir, spool, |group| group.truncate(group.len() - 1));
     assert_eq!(open(&dir).next_seq(), 1, "an unfinished write, not damage before a valid frame");
 }
 
