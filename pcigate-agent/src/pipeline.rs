@@ -103,16 +103,7 @@ impl Reader {
         if self.batch.is_empty() {
             return Turn::Empty;
         }
-        self.attribution.tick();
-        let mut drafts: Vec<Draft> =
-            self.batch.events().map(|event| self.attribution.draft(&event)).collect();
-        if let Some(error) = self.batch.undecodable().first() {
-            tracing::error!(%error, "the kernel programs and this agent do not match");
-            let count = self.batch.undecodable().len() as u64;
-            drafts.push(lost(Queue::Events, LostReason::Undecodable, count));
-        }
-        // A refusal is counted by the recorder itself.
-        let _ = self.recorder.record(drafts);
+        hand_over(&self.batch, &mut self.attribution, &self.recorder);
         Turn::Moved
     }
 
@@ -134,6 +125,19 @@ impl Reader {
             Err(error) => tracing::error!(%error, "cannot read the kernel's loss counters"),
         }
     }
+}
+
+/// Makes drafts of a batch and gives them to the recorder.
+pub fn hand_over(batch: &Batch, attribution: &mut Attribution, recorder: &RecorderHandle) {
+    attribution.tick();
+    let mut drafts: Vec<Draft> = batch.events().map(|event| attribution.draft(&event)).collect();
+    if let Some(error) = batch.undecodable().first() {
+        tracing::error!(%error, "the kernel programs and this agent do not match");
+        let count = batch.undecodable().len() as u64;
+        drafts.push(lost(Queue::Events, LostReason::Undecodable, count));
+    }
+    // A refusal is counted by the recorder itself.
+    let _ = recorder.record(drafts);
 }
 
 fn lost(queue: Queue, reason: LostReason, count: u64) -> Draft {

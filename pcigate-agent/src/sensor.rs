@@ -91,6 +91,14 @@ impl Sensor {
 }
 
 impl Batch {
+    /// Replaces the batch by records from elsewhere than the kernel, as [`Sensor::drain`] would:
+    /// for measurements of what comes after the rings.
+    pub fn refill<'a>(&mut self, records: impl IntoIterator<Item = &'a [u8]>) {
+        self.keep_unread();
+        records.into_iter().for_each(|record| self.push(record));
+        self.sort(u64::MAX);
+    }
+
     /// Drops what has been read.
     fn keep_unread(&mut self) {
         let read = std::mem::take(self);

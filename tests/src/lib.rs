@@ -3,7 +3,9 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
+pub mod figures;
 pub mod kernel;
+pub mod line;
 pub mod site;
 pub mod system_calls;
 pub mod wait;
