@@ -18,7 +18,7 @@ use pcigate_common::{
 use crate::enforcer::Rings;
 
 /// How long the reader sleeps when nothing wakes it: the age a record may reach in the ring.
-const POLL: Duration = Duration::from_millis(5);
+pub const POLL: Duration = Duration::from_millis(5);
 
 /// The rings and what has been read of them.
 pub struct Sensor {

@@ -93,7 +93,8 @@ fn highest_rate(place: &Place, seconds: u64, round: u64) -> f64 {
         let lost: u64 = counters.lost.values().sum();
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let reached = counters.recorded as f64 / took;
-        eprintln!("ring: real round {}: {rate}/s wanted, {sent} sent, {lost} lost", round + 1);
+        let (round, lost_where) = (round + 1, &counters.lost);
+        eprintln!("ring: real round {round}: {rate}/s wanted, {sent} sent, lost {lost_where:?}");
         assert!(counters.recorded + lost >= sent, "events are neither recorded nor counted lost");
         let fell_behind = sent < rate * seconds * 95 / 100;
         if lost > 0 {

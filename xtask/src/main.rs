@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask CHORE`. One file per chore; nothing here is shipped.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its terminal")]
 
+mod bench;
 mod demo;
 mod run;
 mod setup;
@@ -25,6 +26,7 @@ struct Cli {
 enum Chore {
     Setup(setup::Options),
     Demo(demo::Options),
+    Bench(bench::Options),
     Test(test::Options),
     Ci(test::CiOptions),
     Tidy(tidy::Options),
@@ -42,6 +44,7 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
     match chore {
         Chore::Setup(options) => setup::main(options),
         Chore::Demo(options) => demo::main(options),
+        Chore::Bench(options) => bench::main(options),
         Chore::Test(options) => test::main(options),
         Chore::Ci(options) => test::ci(options),
         Chore::Tidy(options) => tidy::main(options),
