@@ -135,11 +135,7 @@ impl Reader {
 }
 
 /// Makes drafts of a batch and gives them to the recorder; how many.
-pub fn hand_over(
-    batch: &Batch,
-    attribution: &mut Attribution,
-    recorder: &RecorderHandle,
-) -> usize {
+pub fn hand_over(batch: &Batch, attribution: &mut Attribution, recorder: &RecorderHandle) -> usize {
     attribution.tick();
     let mut drafts: Vec<Draft> = batch.events().map(|event| attribution.draft(&event)).collect();
     if let Some(error) = batch.undecodable().first() {

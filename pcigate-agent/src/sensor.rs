@@ -121,14 +121,11 @@ impl Batch {
 
     fn push(&mut self, record: &[u8]) {
         let first = self.words.len();
-        let chunks = record.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            u64::from_ne_bytes(word)
-        });
-        self.words.extend(chunks);
+        self.words.resize(first + record.len().div_ceil(size_of::<u64>()), 0);
+        let space = self.words.get_mut(first..).unwrap_or_default();
+        if let Some(space) = zerocopy::IntoBytes::as_mut_bytes(space).get_mut(..record.len()) {
+            space.copy_from_slice(record);
+        }
         match decode(self.bytes(first, record.len())) {
             Ok(event) => {
                 let header = event.header();

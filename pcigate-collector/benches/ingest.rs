@@ -32,9 +32,9 @@ const AGENTS: [usize; 3] = [1, 2, 4];
 /// Records each round sends, by all agents together.
 const RECORDS: usize = 400_000;
 /// Records of a batch, as the agent's exporter makes them.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 /// Batches without an Ack, as the agent's exporter allows.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 8;
 
 fn main() {
     let quick = flag("quick");

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that fails says where")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go out, progress to people")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::{
     fmt::Write as _,
@@ -13,7 +14,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use pcigate_tests::{
-    figures::{Budget, figure, flag, how, option},
+    figures::{Budget, cpu_seconds, figure, flag, how, option},
     line::{Place, driven},
 };
 
@@ -32,15 +33,20 @@ fn main() {
     let rounds = option("rounds", if quick { 5 } else { 15 });
     let connections = if quick { CONNECTIONS / 3 } else { CONNECTIONS };
     let place = Place::new();
-    let (mut alone, mut busy, mut micros, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut alone, mut busy, mut micros, mut agent) =
+        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    let mut lost = 0;
     for round in 0..rounds {
         eprintln!("connect: round {} of {rounds}", round + 1);
         let mut times = [[0.0; 2]; 2];
         for on in if round % 2 == 0 { [false, true] } else { [true, false] } {
             let line = on.then(|| place.start(place.load(&policy())));
+            let used = cpu_seconds(std::process::id());
             times[usize::from(on)] = [one(&place, connections), two(&place, connections)];
             if let Some(line) = line {
                 let counters = line.stop();
+                let used = cpu_seconds(std::process::id()) - used;
+                agent.push(used * 1e6 / counters.recorded as f64);
                 lost += counters.lost.values().sum::<u64>();
                 assert!(counters.recorded >= connections * 3, "{} records", counters.recorded);
             }
@@ -48,7 +54,6 @@ fn main() {
         let [off, on] = times;
         alone.push(on[0] / off[0]);
         busy.push(on[1] / off[1]);
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         micros.push(off[0] / connections as f64 * 1e6);
     }
     assert_eq!(lost, 0, "events were lost");
@@ -64,6 +69,7 @@ fn main() {
     figure("connect+accept+close, on ÷ off", "ratio", Budget::AtMost(1.05), &alone);
     figure("connect+accept+close, on ÷ off, both processors busy", "ratio", Budget::None, &busy);
     figure("connect+accept+close, off", "µs", Budget::None, &micros);
+    figure("the agent's processor time for a record", "µs", Budget::None, &agent);
 }
 
 /// Seconds for all connections on the second processor; the first is the agent's.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that fails says where")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go out, progress to people")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::{
     fmt::Write as _,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use pcigate_tests::{
-    figures::{Budget, figure, flag, how, option},
+    figures::{Budget, cpu_seconds, figure, flag, how, option},
     line::{Place, driven},
 };
 
@@ -39,16 +40,21 @@ fn main() {
     let program = place.directory().join("tiny");
     std::fs::write(&program, tiny_elf()).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (mut alone, mut busy, mut micros, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut alone, mut busy, mut micros, mut agent) =
+        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    let mut lost = 0;
     for round in 0..rounds {
         eprintln!("exec: round {} of {rounds}", round + 1);
         // The variant that goes first changes, so that a drift of the machine favours neither.
         let mut times = [[0.0; 2]; 2];
         for on in if round % 2 == 0 { [false, true] } else { [true, false] } {
             let line = on.then(|| place.start(place.load(&policy())));
+            let used = cpu_seconds(std::process::id());
             times[usize::from(on)] = [one(&place, &program, execs), two(&place, &program, execs)];
             if let Some(line) = line {
                 let counters = line.stop();
+                let used = cpu_seconds(std::process::id()) - used;
+                agent.push(used * 1e6 / counters.recorded as f64);
                 lost += counters.lost.values().sum::<u64>();
                 // Fork, exec and exit of each, on one processor and then on two.
                 assert!(counters.recorded >= execs * 9, "only {} records", counters.recorded);
@@ -57,7 +63,6 @@ fn main() {
         let [off, on] = times;
         alone.push(on[0] / off[0]);
         busy.push(on[1] / off[1]);
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         micros.push(off[0] / execs as f64 * 1e6);
     }
     assert_eq!(lost, 0, "events were lost");
@@ -73,6 +78,7 @@ fn main() {
     figure("exec, hooks on ÷ off", "ratio", Budget::AtMost(1.03), &alone);
     figure("exec, hooks on ÷ off, both processors busy", "ratio", Budget::None, &busy);
     figure("exec, hooks off", "µs", Budget::None, &micros);
+    figure("the agent's processor time for a record", "µs", Budget::None, &agent);
 }
 
 /// Seconds for all starts on the second processor; the first is the agent's.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that fails says where")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go out, progress to people")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -17,7 +18,7 @@ use pcigate_common::{
     maps::Decision,
 };
 use pcigate_tests::{
-    figures::{Budget, figure, flag, how, option},
+    figures::{Budget, cpu_seconds, figure, flag, how, option},
     line::{Place, Store, driven, govern},
 };
 use zerocopy::IntoBytes;
@@ -52,10 +53,13 @@ fn main() {
     let rounds = option("rounds", if quick { 3 } else { 7 });
     let seconds = if quick { 2 } else { 5 };
     let place = Place::new();
-    let mut synthetic = Vec::new();
+    let (mut synthetic, mut micros) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         eprintln!("ring: synthetic round {} of {rounds}", round + 1);
-        synthetic.push(behind_the_rings(&place, if quick { SYNTHETIC / 4 } else { SYNTHETIC }));
+        let events = if quick { SYNTHETIC / 4 } else { SYNTHETIC };
+        let (rate, processor) = behind_the_rings(&place, events);
+        synthetic.push(rate);
+        micros.push(processor);
     }
     let mut real = Vec::new();
     for round in 0..if quick { 1 } else { 3 } {
@@ -77,6 +81,7 @@ fn main() {
     let budget = Budget::AtLeast(300_000.0);
     figure("ring record to durable masked record, synthetic", "events/s", budget, &synthetic);
     figure("ring to durable masked record, real, 0 lost", "events/s", budget, &real);
+    figure("processor time of an event behind the rings", "µs", Budget::None, &micros);
 }
 
 /// Events per second with nothing lost, at the highest of [`RATES`] that loses nothing.
@@ -91,7 +96,6 @@ fn highest_rate(place: &Place, seconds: u64, round: u64) -> f64 {
         let counters = line.stop();
         let took = began.elapsed().as_secs_f64();
         let lost: u64 = counters.lost.values().sum();
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let reached = counters.recorded as f64 / took;
         let (round, lost_where) = (round + 1, &counters.lost);
         eprintln!("ring: real round {round}: {rate}/s wanted, {sent} sent, lost {lost_where:?}");
@@ -125,8 +129,8 @@ fn flood(rate: u64, seconds: u64) {
     println!("{sent}");
 }
 
-/// Events per second from their bytes to the durable record.
-fn behind_the_rings(place: &Place, events: usize) -> f64 {
+/// Events per second from their bytes to the durable record, and processor time of each, µs.
+fn behind_the_rings(place: &Place, events: usize) -> (f64, f64) {
     let mut hooks = place.load(POLICY);
     for pod in 0..PODS {
         let path = format!(
@@ -141,7 +145,7 @@ fn behind_the_rings(place: &Place, events: usize) -> f64 {
     let records: Vec<Vec<u8>> = (0..events as u64).map(ring_record).collect();
     let mut batch = Batch::default();
     let mut rest = records.as_slice();
-    let began = Instant::now();
+    let (began, used) = (Instant::now(), cpu_seconds(std::process::id()));
     while !rest.is_empty() {
         let room = (recorder.room() / 2).min(4096).min(rest.len());
         if room == 0 {
@@ -155,10 +159,9 @@ fn behind_the_rings(place: &Place, events: usize) -> f64 {
     }
     let counters = store.stop();
     let took = began.elapsed().as_secs_f64();
+    let used = cpu_seconds(std::process::id()) - used;
     assert_eq!((counters.recorded, counters.lost.len()), (events as u64, 0));
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let rate = events as f64 / took;
-    rate
+    (events as f64 / took, used * 1e6 / events as f64)
 }
 
 /// The bytes of one event, as the kernel programs lay them out.

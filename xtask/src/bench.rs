@@ -19,24 +19,23 @@ use report::Run;
 /// A bench program, in the order of the document.
 struct Bench {
     name: &'static str,
-    package: &'static str,
     /// It loads kernel programs.
     needs_root: bool,
 }
 
 const BENCHES: [Bench; 6] = [
-    Bench { name: "exec", package: "pcigate-tests", needs_root: true },
-    Bench { name: "connect", package: "pcigate-tests", needs_root: true },
-    Bench { name: "ring", package: "pcigate-tests", needs_root: true },
-    Bench { name: "ingest", package: "pcigate-collector", needs_root: false },
-    Bench { name: "verify", package: "pcigate-collector", needs_root: false },
-    Bench { name: "memory", package: "pcigate-tests", needs_root: true },
+    Bench { name: "exec", needs_root: true },
+    Bench { name: "connect", needs_root: true },
+    Bench { name: "ring", needs_root: true },
+    Bench { name: "ingest", needs_root: false },
+    Bench { name: "verify", needs_root: false },
+    Bench { name: "memory", needs_root: true },
 ];
 
-/// The programs that benches start.
-const PROGRAMS: [&str; 4] = ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-tests"];
+/// The benches, and the programs that they start.
+const PACKAGES: [&str; 4] = ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-tests"];
 /// How they are built: see `[profile.measure]` in Cargo.toml.
-const PROFILE: [&str; 2] = ["--profile", "measure"];
+const PROFILE: &str = "measure";
 
 /// Measure, and compare with the budgets.
 ///
@@ -68,10 +67,17 @@ pub struct Options {
     /// Keep what was measured, and write docs/performance.md anew.
     #[arg(long)]
     write: bool,
+    /// Measure nothing; write docs/performance.md anew from the runs and remarks that are kept.
+    #[arg(long, conflicts_with_all = ["write", "quick", "json"])]
+    render: bool,
 }
 
 /// Builds, measures, reports; fails when a bench fails, not when a budget is missed.
 pub fn main(options: &Options) -> Result<ExitCode> {
+    if options.render {
+        write_document()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let benches = chosen(&options.names)?;
     if let Some(bench) = benches.iter().find(|bench| bench.needs_root && !run::is_root()) {
         bail!("the bench `{}` loads kernel programs and needs root: run it with sudo", bench.name);
@@ -115,11 +121,16 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
     names.iter().map(find).collect()
 }
 
+/// Cargo's words for one selection of packages, always the same: another one would combine other
+/// features of the dependencies, and compile all of them again.
+fn selection(subcommand: &str) -> impl Iterator<Item = &str> {
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    [subcommand, "--profile", PROFILE].into_iter().chain(packages)
+}
+
 fn build(benches: &[&Bench], quietly: bool) -> Result<()> {
-    let packages = PROGRAMS.iter().flat_map(|package| ["--package", package]);
     let names = benches.iter().flat_map(|bench| ["--bench", bench.name]);
-    let arguments = ["build", "--bins"].into_iter().chain(PROFILE).chain(packages).chain(names);
-    let mut cargo = run::cargo(arguments);
+    let mut cargo = run::cargo(selection("build").chain(["--bins"]).chain(names));
     if quietly {
         // Standard output is for the JSON; cargo itself talks on the other.
         ensure!(cargo.status()?.success(), "`{}` failed", run::shown(&cargo));
@@ -129,8 +140,7 @@ fn build(benches: &[&Bench], quietly: bool) -> Result<()> {
 }
 
 fn measure(bench: &Bench, options: &Options, machine: &Machine) -> Result<Run> {
-    let arguments = ["bench", "--package", bench.package, "--bench", bench.name];
-    let mut command = run::cargo(arguments.into_iter().chain(PROFILE).chain(["--"]));
+    let mut command = run::cargo(selection("bench").chain(["--bench", bench.name, "--"]));
     if options.quick {
         command.arg("--quick");
     }
@@ -196,7 +206,7 @@ mod tests {
     #[test]
     fn the_document_is_what_the_stored_runs_say() {
         let written = fs::read_to_string(run::root().join("docs/performance.md")).unwrap();
-        let remedy = "docs/performance.md was changed by hand: run `cargo xtask bench --write`";
+        let remedy = "docs/performance.md was changed by hand: run `cargo xtask bench --render`";
         assert!(written == rendered().unwrap(), "{remedy}");
     }
 

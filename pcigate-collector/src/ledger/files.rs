@@ -6,10 +6,15 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 /// Files kept open at a time between writing and syncing them.
 const OPEN_FILES_MAX: usize = 128;
+/// Files synced at a time. One after the other, each new file waits for a journal commit of its
+/// own; together they share one.
+const SYNCS_AT_ONCE: usize = 8;
 
 /// A file or directory that the system refuses.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +57,35 @@ pub fn write_durably(root: &Path, files: &[pcigate_ledger::File]) -> Result<(), 
             let system_file = written.map_err(|error| FileError::new("write", &path, error))?;
             open.push((path, system_file));
         }
-        for (path, file) in open {
-            file.sync_data().map_err(|source| FileError::new("sync", &path, source))?;
-        }
+        sync_together(&open)?;
     }
-    dirs.iter().try_for_each(|dir| sync_dir(dir))
+    let opened = dirs.into_iter().map(|dir| match File::open(&dir) {
+        Ok(open) => Ok((dir, open)),
+        Err(source) => Err(FileError::new("sync", &dir, source)),
+    });
+    sync_together(&opened.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Syncs all, in any order, and returns when the last one is on disk.
+fn sync_together(open: &[(PathBuf, File)]) -> Result<(), FileError> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        while let Some((path, file)) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
+            file.sync_data().map_err(|source| FileError::new("sync", path, source))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        // Where the system gives no further thread, those that run do all of it.
+        let helpers: Vec<_> = (1..open.len().min(SYNCS_AT_ONCE))
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, some).ok())
+            .collect();
+        let panicked =
+            |_| Err(FileError::new("sync", Path::new("tile"), io::ErrorKind::Other.into()));
+        helpers
+            .into_iter()
+            .fold(some(), |all, helper| all.and(helper.join().unwrap_or_else(panicked)))
+    })
 }
 
 /// Replaces a file as a whole: after a crash there is the old content or the new one.
