@@ -138,7 +138,7 @@ fn workload(pod: u64) -> Workload {
 /// Four of ten a connection, two each a program, a fork and an end; one of fifty decided ones is
 /// refused.
 fn event(random: u64) -> (Event, Verdict) {
-    let verdict = if (random >> 40) % 50 == 0 { Verdict::Deny } else { Verdict::Allow };
+    let verdict = if (random >> 40).is_multiple_of(50) { Verdict::Deny } else { Verdict::Allow };
     let tool = TOOLS[(random >> 24) as usize % TOOLS.len()];
     let event = match (random >> 32) % 10 {
         0..4 => Event::Egress(Egress {
@@ -162,7 +162,7 @@ fn event(random: u64) -> (Event, Verdict) {
             child_pid: u32::try_from(2_000 + random % 30_000).unwrap_or(1),
             child_start_boottime_ns: 86_000_000_000_000 + (random >> 16),
         }),
-        _ => Event::Exit(Exit { code: u32::from(random % 9 == 0), signal: 0 }),
+        _ => Event::Exit(Exit { code: u32::from(random.is_multiple_of(9)), signal: 0 }),
     };
     (event, verdict)
 }
