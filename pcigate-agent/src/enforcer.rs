@@ -150,7 +150,7 @@ pub struct Rings {
 /// Loaded programs; attached after [`Enforcer::attach`].
 pub struct Enforcer {
     ebpf: Ebpf,
-    /// The kernel's types: until the programs are attached, because they take some 15 MiB.
+    /// The kernel's types: until the programs are attached, because they take some 9 MiB.
     btf: Option<Btf>,
     links: Vec<(&'static str, FdLink)>,
 }

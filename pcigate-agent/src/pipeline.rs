@@ -26,7 +26,7 @@ use crate::{
 const BATCH_RECORDS: usize = 4096;
 
 /// A batch with fewer records was all there was. Looking again at once would find a handful, and
-/// cost a group commit for it: measured, a third of the time of a connect beside it.
+/// cost the recorder a sync of the disk for it (docs/performance/gains.md).
 const FEW_RECORDS: usize = BATCH_RECORDS / 4;
 /// How long the reader lets the recorder catch up.
 const PAUSE: Duration = Duration::from_millis(1);

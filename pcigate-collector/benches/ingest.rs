@@ -75,7 +75,7 @@ fn main() {
     let peak = status_kib(collector.0.id(), "VmHWM") / 1024.0;
     drop(collector);
     how(&format!(
-        "A real collector process with its ledger on the local disk, fsync on; {RECORDS} records \
+        "A real collector process with its ledger on the local disk, fsync on; {records} records \
          a round (of full length: 250 pods, container ids, cgroup paths) in batches of {BATCH} \
          with at most {IN_FLIGHT} unanswered, as the agent's exporter sends them. The clock stops \
          at the last Ack, which says durable. The senders run on the same two processors; \

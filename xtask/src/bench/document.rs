@@ -10,8 +10,8 @@ What was measured, against the budgets we set ourselves. This file is made by `c
 runs in `docs/performance/`; remarks are in the `.md` files beside them. Change those, not this.
 
 Figures are medians, the spread is the least and the greatest round. Rounds of what is compared alternate, and the one
-that goes first changes. A figure without a budget explains another. Everything ran on one machine, load and product
-together, with nothing else running:
+that goes first changes. A figure without a budget explains another. Load and product share one machine, and so does
+whatever else ran there; a wide spread tells of it:
 ";
 
 /// The whole document: each run with the remark on it, and what made things faster.
