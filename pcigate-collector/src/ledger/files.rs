@@ -121,3 +121,25 @@ fn sync_dir(path: &Path) -> Result<(), FileError> {
     let synced = File::open(path).and_then(|dir| dir.sync_all());
     synced.map_err(|source| FileError::new("sync", path, source))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{File, PathBuf, SYNCS_AT_ONCE, sync_together};
+
+    #[test]
+    fn one_file_that_cannot_be_synced_fails_all_wherever_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        for at in 0..3 * SYNCS_AT_ONCE {
+            let open = |number: usize| {
+                let path = directory.path().join(number.to_string());
+                (path.clone(), File::create(path).unwrap())
+            };
+            let mut files: Vec<_> = (0..3 * SYNCS_AT_ONCE).map(open).collect();
+            sync_together(&files).unwrap();
+            // A device that has nothing to sync says so.
+            files[at] = (PathBuf::from("/dev/null"), File::open("/dev/null").unwrap());
+            let error = sync_together(&files).unwrap_err();
+            assert_eq!(error.to_string(), "cannot sync /dev/null");
+        }
+    }
+}
