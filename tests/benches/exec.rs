@@ -74,7 +74,7 @@ fn main() {
          each round. Every event was recorded; none was lost."
     ));
     how("Both processors busy: one such process on each, so that the agent's threads take their \
-         time from the workload. A node seldom does nothing but start programs; this is the bound.");
+         time from the workload. A node seldom only starts programs; this is the bound.");
     figure("exec, hooks on ÷ off", "ratio", Budget::AtMost(1.03), &alone);
     figure("exec, hooks on ÷ off, both processors busy", "ratio", Budget::None, &busy);
     figure("exec, hooks off", "µs", Budget::None, &micros);

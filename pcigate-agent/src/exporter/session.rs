@@ -21,7 +21,7 @@ use crate::spool::{Batch, SpoolError};
 const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes of records in a batch at most; a quarter of gRPC's usual message limit of 4 MiB.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Batches without an Ack at most, as many as the collector reads ahead: two on each way, two at its
+/// Batches without an Ack at most, as many as the collector reads ahead: two each way, two at its
 /// disk, two ready.
 const IN_FLIGHT_MAX: usize = 8;
 /// How long the collector may take for an answer that it owes.

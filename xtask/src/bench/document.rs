@@ -4,15 +4,8 @@ use std::fmt::Write as _;
 
 use super::report::{Budget, Figure, Run};
 
-const HEAD: &str = "# Performance
-
-What was measured, against the budgets we set ourselves. This file is made by `cargo xtask bench all --write` from the
-runs in `docs/performance/`; remarks are in the `.md` files beside them. Change those, not this.
-
-Figures are medians, the spread is the least and the greatest round. Rounds of what is compared alternate, and the one
-that goes first changes. A figure without a budget explains another. Load and product share one machine, and so does
-whatever else ran there; a wide spread tells of it:
-";
+/// What the document is, for its readers.
+const HEAD: &str = include_str!("../../../docs/performance/head.md");
 
 /// The whole document: each run with the remark on it, and what made things faster.
 pub fn render(runs: &[(Run, String)], gains: &str) -> String {
@@ -172,7 +165,8 @@ mod tests {
             "| exec: records | ≥ 200,000 records/s | 150,000 records/s | **missed by 25.0 %** |",
             "| exec, on ÷ off | 1.020 | 1.000 – 1.041 | 3 | ≤ 1.030 | met |",
             "| base | 128.4 µs | – | 1 | – |  |",
-            "* Some CPU, 2 processors, 23 GiB, Linux 6.12.1, ext2/ext3, rustc 1.95.0, 2026-11-23: exec",
+            "* Some CPU, 2 processors, 23 GiB, Linux 6.12.1, ext2/ext3, rustc 1.95.0, \
+             2026-11-23: exec",
             "It could be better.",
             "## Gains",
         ] {

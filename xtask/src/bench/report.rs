@@ -114,7 +114,7 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use super::{Budget, Machine, Run};
 
     /// A run as a bench program on some machine would have printed it.
     pub fn sample() -> Run {
@@ -128,8 +128,10 @@ pub(super) mod tests {
             date: "2026-11-23".to_owned(),
         };
         let output = "{\"how\":\"Very carefully.\"}\n\
-            {\"figure\":\"exec, on ÷ off\",\"unit\":\"ratio\",\"samples\":[1.02,1.0,1.041],\"at_most\":1.03}\n\
-            {\"figure\":\"records\",\"unit\":\"records/s\",\"samples\":[100000,200001.23456],\"at_least\":200000}\n\
+            {\"figure\":\"exec, on ÷ off\",\"unit\":\"ratio\",\
+            \"samples\":[1.02,1.0,1.041],\"at_most\":1.03}\n\
+            {\"figure\":\"records\",\"unit\":\"records/s\",\
+            \"samples\":[100000,200000],\"at_least\":200000}\n\
             {\"figure\":\"base\",\"unit\":\"µs\",\"samples\":[128.4]}\n";
         Run::from_lines("exec", machine, false, output).unwrap()
     }
