@@ -2,6 +2,7 @@
 //! rule. Masking happens here, before anything is kept.
 
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, PoisonError},
@@ -24,10 +25,15 @@ use crate::{
     processes::Processes,
 };
 
+/// Reasons that are no written rule remembered at most; there are a handful.
+const REASONS_MAX: usize = 64;
+
 /// Makes drafts; owned by the thread that reads the rings.
 pub struct Attribution {
     directory: SharedDirectory,
     processes: Processes,
+    /// The names of reasons that are no written rule, by number: most decisions have one.
+    reasons: HashMap<u32, Arc<Rule>>,
     /// Wall clock minus boot clock, ns.
     clock_offset: u64,
 }
@@ -36,7 +42,8 @@ impl Attribution {
     /// Begins with nothing known of any process.
     #[must_use]
     pub fn new(directory: SharedDirectory) -> Self {
-        Self { directory, processes: Processes::default(), clock_offset: clock_offset() }
+        let (processes, reasons) = (Processes::default(), HashMap::new());
+        Self { directory, processes, reasons, clock_offset: clock_offset() }
     }
 
     /// Reads the clocks again; called once per batch, so that a corrected wall clock is followed.
@@ -77,7 +84,7 @@ impl Attribution {
             tid: task.tid,
             start_boottime_ns: task.start_ns,
             uid: task.uid,
-            executable: executable.map(|executable| Masked::clone(&executable)),
+            executable,
             parent_pid: task.parent_pid,
             parent_start_boottime_ns: task.parent_start_ns,
         }
@@ -139,17 +146,17 @@ impl Attribution {
         (draft::Event::Exit { code, signal }, None)
     }
 
-    fn outcome(&self, header: &Header, refused_by: Option<Enforcement>) -> Outcome {
+    fn outcome(&mut self, header: &Header, refused_by: Option<Enforcement>) -> Outcome {
         let decides = matches!(header.kind, Kind::Exec | Kind::ExecRefused | Kind::Egress);
         if !decides {
             return Outcome::plain(Ending::Success);
         }
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         let table = directory.rules(header.policy);
-        let decided = |verdict, number| {
+        let mut decided = |verdict, number| {
             let rule = match table.and_then(|table| table.rules.get(number as usize)) {
                 Some(rule) => Arc::clone(rule),
-                None => reserved(number),
+                None => reserved(&mut self.reasons, number),
             };
             verdict_of(verdict).map(|verdict| Decided { verdict, rule })
         };
@@ -172,10 +179,16 @@ impl Attribution {
 }
 
 /// The name of a reason that is no written rule.
-fn reserved(number: u32) -> Arc<Rule> {
-    let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
-    let rule = RuleRef::of_number(number, &[]);
-    Arc::new(Rule { policy: masked(""), id: masked(rule.rule_id()) })
+fn reserved(known: &mut HashMap<u32, Arc<Rule>>, number: u32) -> Arc<Rule> {
+    if known.len() >= REASONS_MAX {
+        known.clear();
+    }
+    let named = known.entry(number).or_insert_with(|| {
+        let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
+        let rule = RuleRef::of_number(number, &[]);
+        Arc::new(Rule { policy: masked(""), id: masked(rule.rule_id()) })
+    });
+    Arc::clone(named)
 }
 
 fn egress_event(egress: &event::Egress) -> (draft::Event, Option<Enforcement>) {

@@ -77,8 +77,9 @@ pub struct Process {
     pub start_boottime_ns: u64,
     /// Real user id.
     pub uid: u32,
-    /// Resolved path of the running program, where known.
-    pub executable: Option<Masked>,
+    /// Resolved path of the running program, where known; shared, because a process makes many
+    /// records.
+    pub executable: Option<Arc<Masked>>,
     /// Process id of the parent.
     pub parent_pid: u32,
     /// Start of the parent, ns since boot.

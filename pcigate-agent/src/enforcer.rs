@@ -150,7 +150,8 @@ pub struct Rings {
 /// Loaded programs; attached after [`Enforcer::attach`].
 pub struct Enforcer {
     ebpf: Ebpf,
-    btf: Btf,
+    /// The kernel's types: until the programs are attached, because they take some 9 MiB.
+    btf: Option<Btf>,
     links: Vec<(&'static str, FdLink)>,
 }
 
@@ -163,7 +164,7 @@ impl Enforcer {
         if OBJECT.is_empty() {
             return Err(EnforcerError::NoObject);
         }
-        let btf = Btf::from_sys_fs().map_err(|e| EnforcerError::Btf(Box::new(e)))?;
+        let btf = kernel_types()?;
         let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -174,7 +175,7 @@ impl Enforcer {
             .map_max_entries("SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
             .load(OBJECT)
             .map_err(|e| EnforcerError::Load(Box::new(e)))?;
-        Ok(Self { ebpf, btf, links: Vec::new() })
+        Ok(Self { ebpf, btf: Some(btf), links: Vec::new() })
     }
 
     /// Takes the maps policies are written to. Once.
@@ -222,11 +223,11 @@ impl Enforcer {
                 })?;
             self.keep(name, link.try_into())?;
         }
+        let btf = self.btf.take().map_or_else(kernel_types, Ok)?;
         for (name, tracepoint) in TRACEPOINTS {
-            let btf = &self.btf;
             let program: &mut BtfTracePoint = program_of(&mut self.ebpf, name)?;
             let link = program
-                .load(tracepoint, btf)
+                .load(tracepoint, &btf)
                 .and_then(|()| program.attach())
                 .and_then(|id| program.take_link(id))
                 .map_err(|source| EnforcerError::Program {
@@ -235,18 +236,17 @@ impl Enforcer {
                 })?;
             self.links.push((name, link.into()));
         }
-        Ok(self.attach_lsm())
+        Ok(self.attach_lsm(&btf))
     }
 
     /// An LSM program that is not in the active list loads, attaches and never fires, so the list
     /// is read first and a canary has to fire afterwards.
-    fn attach_lsm(&mut self) -> ExecRefusal {
+    fn attach_lsm(&mut self, btf: &Btf) -> ExecRefusal {
         let kill = |reason: String| ExecRefusal::Kill { reason };
         if let Err(reason) = crate::preflight::bpf_lsm_listed() {
             return kill(reason);
         }
         let (name, hook) = LSM;
-        let btf = &self.btf;
         let Ok(program) = program_of::<Lsm>(&mut self.ebpf, name) else {
             return kill("this build has no LSM program".into());
         };
@@ -304,6 +304,10 @@ impl Enforcer {
     {
         program_of(&mut self.ebpf, name)
     }
+}
+
+fn kernel_types() -> Result<Btf, EnforcerError> {
+    Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
 }
 
 fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, EnforcerError>

@@ -7,6 +7,7 @@
 
 mod atomic_file;
 pub mod config;
+mod memory;
 pub mod policies;
 
 pub mod btf;

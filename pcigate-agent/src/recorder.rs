@@ -84,6 +84,7 @@ enum Message {
 #[derive(Debug, Default)]
 struct Shared {
     queued_drafts: AtomicUsize,
+    queued_messages: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -152,24 +153,32 @@ impl RecorderHandle {
         let refused = if behind {
             Some(drafts)
         } else {
-            match self.queue.try_send(Message::Drafts(drafts)) {
-                Ok(()) => None,
-                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                    message.into_drafts()
-                }
-            }
+            self.try_queue(Message::Drafts(drafts)).err().and_then(Message::into_drafts)
         };
         let Some(refused) = refused else { return Ok(()) };
         self.shared.queued_drafts.fetch_sub(count, Ordering::Relaxed);
         self.shared.lose(&refused, LostReason::ReaderBehind);
         // Wakes the thread where it has meanwhile emptied the queue; a full queue wakes it anyway.
-        let _ = self.queue.try_send(Message::Drafts(Vec::new()));
+        let _ = self.try_queue(Message::Drafts(Vec::new()));
         Err(count)
+    }
+
+    fn try_queue(&self, message: Message) -> Result<(), Message> {
+        self.shared.queued_messages.fetch_add(1, Ordering::Relaxed);
+        self.queue.try_send(message).map_err(|error| {
+            self.shared.queued_messages.fetch_sub(1, Ordering::Relaxed);
+            let (TrySendError::Full(message) | TrySendError::Disconnected(message)) = error;
+            message
+        })
     }
 
     /// Drafts that can be queued now. A reader of the rings may wait for room instead of losing.
     #[must_use]
     pub fn room(&self) -> usize {
+        // Many small messages fill the queue before many drafts do.
+        if self.shared.queued_messages.load(Ordering::Relaxed) >= QUEUE_MESSAGES_MAX / 2 {
+            return 0;
+        }
         QUEUE_DRAFTS_MAX.saturating_sub(self.shared.queued_drafts.load(Ordering::Relaxed))
     }
 
@@ -207,9 +216,11 @@ impl RecorderHandle {
         let (reply, answer) = sync_channel(1);
         let message = message(reply);
         self.shared.queued_drafts.fetch_add(message.drafts(), Ordering::Relaxed);
+        self.shared.queued_messages.fetch_add(1, Ordering::Relaxed);
         if let Err(refused) = self.queue.send(message) {
             let drafts = refused.0.into_drafts().unwrap_or_default();
             self.shared.queued_drafts.fetch_sub(drafts.len(), Ordering::Relaxed);
+            self.shared.queued_messages.fetch_sub(1, Ordering::Relaxed);
             self.shared.lose(&drafts, LostReason::ReaderBehind);
             return Err(NotRecorded::Stopped);
         }
@@ -259,6 +270,7 @@ fn run(mut writer: Writer, shared: &Shared, messages: &Receiver<Message>) {
         let mut next = first;
         while let Some(message) = next {
             shared.queued_drafts.fetch_sub(message.drafts(), Ordering::Relaxed);
+            shared.queued_messages.fetch_sub(1, Ordering::Relaxed);
             match message {
                 Message::Drafts(drafts) => drop(writer.take(drafts)),
                 Message::Durable(drafts, reply) => replies.push((writer.take(drafts), reply)),

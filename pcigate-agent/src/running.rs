@@ -22,7 +22,7 @@ use crate::{
     enforcer::{Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
-    offsets,
+    memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder},
     sensor::Sensor,
@@ -100,6 +100,7 @@ impl Agent {
     /// # Errors
     /// The first part that does not start, with the remedy. Nothing stays attached then.
     pub fn start(plan: Plan, found: &[Found]) -> anyhow::Result<Self> {
+        memory::give_back_early();
         let settings = Settings {
             root_cgroup: plan.root.id,
             root_level: plan.root.level,

@@ -18,7 +18,7 @@ use pcigate_common::{
 use crate::enforcer::Rings;
 
 /// How long the reader sleeps when nothing wakes it: the age a record may reach in the ring.
-const POLL: Duration = Duration::from_millis(5);
+pub const POLL: Duration = Duration::from_millis(5);
 
 /// The rings and what has been read of them.
 pub struct Sensor {
@@ -91,6 +91,14 @@ impl Sensor {
 }
 
 impl Batch {
+    /// Replaces the batch by records from elsewhere than the kernel, as [`Sensor::drain`] would:
+    /// for measurements of what comes after the rings.
+    pub fn refill<'a>(&mut self, records: impl IntoIterator<Item = &'a [u8]>) {
+        self.keep_unread();
+        records.into_iter().for_each(|record| self.push(record));
+        self.sort(u64::MAX);
+    }
+
     /// Drops what has been read.
     fn keep_unread(&mut self) {
         let read = std::mem::take(self);
@@ -113,14 +121,11 @@ impl Batch {
 
     fn push(&mut self, record: &[u8]) {
         let first = self.words.len();
-        let chunks = record.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            u64::from_ne_bytes(word)
-        });
-        self.words.extend(chunks);
+        self.words.resize(first + record.len().div_ceil(size_of::<u64>()), 0);
+        let space = self.words.get_mut(first..).unwrap_or_default();
+        if let Some(space) = zerocopy::IntoBytes::as_mut_bytes(space).get_mut(..record.len()) {
+            space.copy_from_slice(record);
+        }
         match decode(self.bytes(first, record.len())) {
             Ok(event) => {
                 let header = event.header();

@@ -128,13 +128,18 @@ impl Cursors {
     /// Moves the cursor of the step's spool.
     pub fn apply(&mut self, step: &Step) {
         let spool = step.spool();
-        let cursor = self.spools.entry(spool.clone()).or_default();
-        *cursor = match step {
+        let moved = |before: Cursor| match step {
             Step::Stored { seq, stop, .. } => Cursor { seq: *seq, closed: *stop },
             Step::Missing { last, .. } => Cursor { seq: *last, closed: false },
-            Step::Abandoned { .. } => Cursor { closed: true, ..*cursor },
-            Step::Received { .. } => *cursor,
+            Step::Abandoned { .. } => Cursor { closed: true, ..before },
+            Step::Received { .. } => before,
         };
+        // Once per record: nothing is copied for a spool that is known.
+        if let Some(cursor) = self.spools.get_mut(spool) {
+            *cursor = moved(*cursor);
+        } else {
+            self.spools.insert(spool.clone(), moved(Cursor::default()));
+        }
         if let Step::Received { place, .. } = step {
             self.lies_at(spool, place);
         }

@@ -14,8 +14,9 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// 5 deep, kind 8; the kernel's own limit is configurable and never lower.
 pub const CGROUP_DEPTH_MAX: u32 = 16;
 /// Pending ring bytes that wake the reader. Waking per record costs 20–50 % of a connect; the
-/// reader also polls every few milliseconds, so this only bounds how full the ring may get.
-pub const WAKE_UP_BYTES: u64 = 64 * 1024;
+/// reader also looks every few milliseconds, so this only bounds how full the ring may get. It is
+/// more than 700,000 events a second leave in that time: below it no record pays for a wake-up.
+pub const WAKE_UP_BYTES: u64 = 512 * 1024;
 /// Default size of the ring of process events, bytes (a power of two and of pages).
 pub const EVENTS_RING_BYTES: u32 = 16 * 1024 * 1024;
 /// Default size of the ring of egress verdicts and refusals, which noise must not drown.

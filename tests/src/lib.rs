@@ -5,7 +5,9 @@
 
 pub mod crash;
 pub mod faults;
+pub mod figures;
 pub mod kernel;
+pub mod line;
 pub mod needs;
 pub mod port;
 pub mod site;

@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask CHORE`. One file per chore; nothing here is shipped.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its terminal")]
 
+mod bench;
 mod crash;
 mod demo;
 mod run;
@@ -28,6 +29,7 @@ enum Chore {
     Setup(setup::Options),
     Crash(crash::Options),
     Demo(demo::Options),
+    Bench(bench::Options),
     Test(test::Options),
     Ci(test::CiOptions),
     Tidy(tidy::Options),
@@ -47,6 +49,7 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
         Chore::Setup(options) => setup::main(options),
         Chore::Crash(options) => crash::main(options),
         Chore::Demo(options) => demo::main(options),
+        Chore::Bench(options) => bench::main(options),
         Chore::Test(options) => test::main(options),
         Chore::Ci(options) => test::ci(options),
         Chore::Tidy(options) => tidy::main(options),

@@ -34,7 +34,7 @@ pub(crate) fn process(executable: &str) -> Process {
         tid: 42,
         start_boottime_ns: 1,
         uid: 1000,
-        executable: Some(masked(executable)),
+        executable: Some(Arc::new(masked(executable))),
         parent_pid: 1,
         parent_start_boottime_ns: 0,
     }

@@ -1,4 +1,4 @@
-//! One stream to the collector: Hello, then batches with at most four unanswered.
+//! One stream to the collector: Hello, then batches with at most eight unanswered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,12 +16,14 @@ use super::witness::{Change, WitnessState};
 use super::{Shared, lock};
 use crate::spool::{Batch, SpoolError};
 
-/// Records in a batch at most: enough to share one group commit at the collector.
-const BATCH_RECORDS_MAX: usize = 512;
+/// Records in a batch at most: what the collector takes, because its group commits cost by their
+/// number.
+const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes of records in a batch at most; a quarter of gRPC's usual message limit of 4 MiB.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Batches without an Ack at most: one on each way, one at the collector's disk, one ready.
-const IN_FLIGHT_MAX: usize = 4;
+/// Batches without an Ack at most, as many as the collector reads ahead: two each way, two at its
+/// disk, two ready.
+const IN_FLIGHT_MAX: usize = 8;
 /// How long the collector may take for an answer that it owes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How far a collector may be ahead of a spool that was set back: years of a busy node. Beyond it,

@@ -131,13 +131,13 @@ async fn a_collector_that_dies_between_storing_and_answering_gets_the_same_bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_than_four_batches_wait_for_an_answer() {
+async fn no_more_than_eight_batches_wait_for_an_answer() {
     let agent = Agent::new();
-    agent.record(6 * 512);
+    agent.record(10 * 1024);
     let collector = Collector::start(Scenario::WaitsForMore).await;
     let exporter = agent.export(&collector.url());
     exporter.drain(DEADLINE).await.unwrap();
-    assert_eq!(collector.most_in_flight(), 4);
+    assert_eq!(collector.most_in_flight(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,24 @@ fn drafts_become_records_in_order_and_are_counted_by_kind_and_verdict() {
 }
 
 #[test]
+fn many_small_messages_leave_no_room_before_one_of_them_is_lost() {
+    let Fixture { _dir, spool, recorder } = fixture();
+    let handle = recorder.handle();
+    let held = lock(&spool);
+    handle.record(vec![refused_connect()]).unwrap();
+    // The thread has taken it, and waits for the spool.
+    until(|| handle.room() == QUEUE_DRAFTS_MAX);
+    while handle.room() > 0 {
+        handle.record(vec![refused_connect()]).unwrap();
+    }
+    drop(held);
+    handle.flush().unwrap();
+    assert_eq!(handle.counters().lost, BTreeMap::new());
+    assert_eq!(handle.room(), QUEUE_DRAFTS_MAX);
+    recorder.stop().unwrap();
+}
+
+#[test]
 fn a_durable_record_is_on_disk_when_the_call_returns() {
     let Fixture { _dir, spool, recorder } = fixture();
     let handle = recorder.handle();

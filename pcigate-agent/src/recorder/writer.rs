@@ -148,7 +148,11 @@ impl Writer {
         let mut spool = lock(&spool);
         let mut entries = self.losses_to_tell(&spool, last);
         let own = entries.len();
-        entries.append(&mut self.group);
+        if own == 0 {
+            std::mem::swap(&mut entries, &mut self.group);
+        } else {
+            entries.append(&mut self.group);
+        }
         let mut failure = None;
         for at in 0..entries.len() {
             let (done, rest) = entries.split_at_mut(at);

@@ -6,10 +6,15 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 /// Files kept open at a time between writing and syncing them.
 const OPEN_FILES_MAX: usize = 128;
+/// Files synced at a time. One after the other, each new file waits for a journal commit of its
+/// own; together they share one.
+const SYNCS_AT_ONCE: usize = 8;
 
 /// A file or directory that the system refuses.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +77,36 @@ pub fn write_durably(root: &Path, files: &[pcigate_ledger::File]) -> Result<(), 
             let system_file = written.map_err(|error| FileError::new("write", &path, error))?;
             open.push((path, system_file));
         }
-        for (path, file) in open {
-            file.sync_data().map_err(|source| FileError::new("sync", &path, source))?;
-        }
+        sync_together(&open)?;
     }
-    dirs.iter().try_for_each(|dir| sync_dir(dir))
+    let opened = dirs.into_iter().map(|dir| match File::open(&dir) {
+        Ok(open) => Ok((dir, open)),
+        Err(source) => Err(FileError::new("sync", &dir, source)),
+    });
+    sync_together(&opened.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Syncs all, in any order, and returns when the last one is on disk. With metadata: fdatasync of
+/// a directory need not wait for a name that was added to it, and a new file is all metadata.
+fn sync_together(open: &[(PathBuf, File)]) -> Result<(), FileError> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        while let Some((path, file)) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
+            file.sync_all().map_err(|source| FileError::new("sync", path, source))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        // Where the system gives no further thread, those that run do all of it.
+        let helpers: Vec<_> = (1..open.len().min(SYNCS_AT_ONCE))
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, some).ok())
+            .collect();
+        let panicked =
+            |_| Err(FileError::new("sync", Path::new("tile"), io::ErrorKind::Other.into()));
+        helpers
+            .into_iter()
+            .fold(some(), |all, helper| all.and(helper.join().unwrap_or_else(panicked)))
+    })
 }
 
 /// Replaces a file as a whole: after a crash there is the old content or the new one.
@@ -112,4 +142,26 @@ fn note_dirs(root: &Path, path: &Path, dirs: &mut BTreeSet<PathBuf>) -> Result<(
 pub fn sync_dir(path: &Path) -> Result<(), FileError> {
     let synced = File::open(path).and_then(|dir| dir.sync_all());
     synced.map_err(|source| FileError::new("sync", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{File, PathBuf, SYNCS_AT_ONCE, sync_together};
+
+    #[test]
+    fn one_file_that_cannot_be_synced_fails_all_wherever_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        for at in 0..3 * SYNCS_AT_ONCE {
+            let open = |number: usize| {
+                let path = directory.path().join(number.to_string());
+                (path.clone(), File::create(path).unwrap())
+            };
+            let mut files: Vec<_> = (0..3 * SYNCS_AT_ONCE).map(open).collect();
+            sync_together(&files).unwrap();
+            // A device that has nothing to sync says so.
+            files[at] = (PathBuf::from("/dev/null"), File::open("/dev/null").unwrap());
+            let error = sync_together(&files).unwrap_err();
+            assert_eq!(error.to_string(), "cannot sync /dev/null");
+        }
+    }
 }

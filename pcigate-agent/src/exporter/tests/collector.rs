@@ -158,7 +158,7 @@ impl State {
         } else {
             assert!(batch.first_seq <= self.cursor + 1, "an unexplained hole");
         }
-        assert!(batch.records.len() <= 512);
+        assert!(batch.records.len() <= 1024);
         for (seq, record) in (batch.first_seq..).zip(&batch.records) {
             self.cursor = self.cursor.max(seq);
             if matches!(self.scenario, Scenario::Refuses { seq: refused } if refused == seq) {
