@@ -66,6 +66,9 @@ impl Failure {
             Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
                 Self::input(format!("the collector does not accept this: {}", status.message()))
             }
+            Code::ResourceExhausted | Code::DeadlineExceeded => {
+                Self::input(format!("the collector ended this: {}", status.message()))
+            }
             Code::PermissionDenied | Code::Unauthenticated => Self::Unreachable {
                 sentence: format!(
                     "the collector at {url} does not answer to this certificate: \
