@@ -84,7 +84,8 @@ struct Running {
     session: Session,
     snapshot: Arc<Snapshot>,
     size: u64,
-    parsed: datafusion::sql::parser::Statement,
+    /// Parsed on the engine's threads only: a deep statement needs their stacks.
+    text: String,
     deadline: Instant,
     time: Duration,
     /// Rows the engine makes at most: one more than is shown.
@@ -142,7 +143,6 @@ impl Index {
         limits: SqlLimits,
         size: u64,
     ) -> Result<Running, QueryError> {
-        let parsed = statement::parse(text)?;
         let snapshot = self.reached(size).await?;
         let turn = self.engine().turn().await?;
         let memory = limits.memory.min(self.settings().query_memory_bytes).max(MEMORY_MIN);
@@ -150,7 +150,7 @@ impl Index {
             session: self.engine().session(&snapshot.files, memory)?,
             snapshot,
             size,
-            parsed,
+            text: text.to_owned(),
             deadline: Instant::now() + limits.time,
             time: limits.time,
             rows: limits.rows.saturating_add(1),
@@ -203,6 +203,7 @@ impl Running {
 
     async fn frame(&self) -> Result<(Arc<Records>, DataFrame), QueryError> {
         let failed = |error: DataFusionError| self.failed(&error);
+        let parsed = statement::parse(&self.text)?;
         let context = &self.session.context;
         let records = records(&self.session, Arc::clone(&self.snapshot), self.size);
         let mut table = Arc::clone(&records) as _;
@@ -211,7 +212,7 @@ impl Running {
             table = all.filter(col("leaf").lt(lit(self.size))).map_err(failed)?.into_view();
         }
         context.register_table("records", table).map_err(failed)?;
-        let plan = statement::plan(&context.state(), self.parsed.clone()).await;
+        let plan = statement::plan(&context.state(), parsed).await;
         let plan = plan.map_err(|mistake| match mistake {
             Mistake::Refused(error) => error,
             Mistake::Engine(error) => self.failed(&error),
@@ -241,3 +242,6 @@ impl Running {
         self.session.error(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

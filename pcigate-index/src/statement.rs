@@ -51,6 +51,9 @@ pub fn parse(text: &str) -> Result<Statement, QueryError> {
         .and_then(|mut parser| parser.parse_statements());
     let mut statements = statements.map_err(|error| {
         let root = error.find_root().strip_backtrace();
+        if root.contains("RecursionLimitExceeded") {
+            return refused(format!("its brackets nest deeper than {NESTING_MAX} levels"));
+        }
         refused(
             root.lines().next().unwrap_or_default().trim_start_matches("SQL error: ").to_owned(),
         )
