@@ -28,8 +28,8 @@ Examples:
     pcigate sql --output csv \"SELECT date_trunc('hour', time) AS hour, address, port, count(*) AS n
                  FROM records WHERE kind = 'egress' GROUP BY ALL ORDER BY hour, n DESC\"
   Every command line with curl in it, each row provable:
-    pcigate sql \"SELECT leaf, time, pod, args FROM records
-                 WHERE kind = 'exec' AND args LIKE '%curl%' ORDER BY leaf\"
+    pcigate sql \"SELECT leaf, time, pod, command FROM records
+                 WHERE command LIKE '%curl%' ORDER BY leaf\"
 
 In CSV a text that begins with = + - or @ gets a ' in front, so that no spreadsheet takes it for \
 a formula. The collector records the statement and who asked; it ends a statement after 30 \

@@ -73,7 +73,7 @@ impl Evidence for Canned {
         let request = request.into_inner();
         let reply = |message| Ok(SqlReply { message: Some(message) });
         let replies = match request.statement.as_str() {
-            "typo" => return Err(Status::invalid_argument("statement: there is no column nam")),
+            "typo" => return Err(Status::invalid_argument("statement: no column nam\u{1b}[2J")),
             "huge" => vec![
                 reply(SqlMessage::Columns(SqlColumns::default())),
                 Err(Status::resource_exhausted("statement: it needs more than 256 MiB")),
@@ -288,7 +288,7 @@ fn a_statement_the_collector_does_not_take_or_finish_is_exit_2_with_its_sentence
     let collector = start(canned(5));
     let (code, out, error) = collector.ask(&["sql", "typo"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert!(error.contains("there is no column nam"), "{error}");
+    assert!(error.contains("no column nam\\u{1b}[2J"), "{error}");
     let (code, out, error) = collector.ask(&["sql", "huge"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(error.contains("more than 256 MiB"), "{error}");

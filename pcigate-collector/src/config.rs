@@ -8,6 +8,8 @@ use std::{
 
 use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 
+use crate::retention::Retention;
+
 /// A documented file with every key; the output of `serve --print-config`.
 pub const DOCUMENTED: &str = "\
 # pcigate-collector, all keys. Those not marked `required` show their default.
@@ -30,7 +32,15 @@ origin: ledger.example.com/pci
 # Where the ledger is kept. `local` is the disk below stateDir; `s3` is not available yet.
 store: {kind: local}
 
-# Not available yet, and refused when set: webListen, retention, oidc.
+# For how many days the records of a class (kind) can be queried; a class that is not named: for
+# ever. What is older leaves the index, hour by hour, and a deletion record says so; the ledger
+# keeps every leaf (`pcigate record N --proof` still shows it). PCI DSS 10.5.1 asks for 12 months
+# of audit log, three of them at hand: exec, egress, query, lost, gap, coverage and conflict need
+# 365d or more, the helpers fork, exit and received 90d or more, deletion is always kept.
+# Example: {fork: 90d, exit: 90d, exec: 400d}
+retention: {}
+
+# Not available yet, and refused when set: webListen, oidc.
 ";
 
 /// A checked configuration.
@@ -44,6 +54,8 @@ pub struct Config {
     pub tls_dir: PathBuf,
     /// `origin`: name of the log.
     pub origin: String,
+    /// `retention`.
+    pub retention: Retention,
 }
 
 /// Why a configuration is refused.
@@ -90,7 +102,8 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
     let tls_dir = top.parsed("tlsDir", directory);
     let origin = top.required_parsed("origin", log_name);
     store(&mut top);
-    for later in ["webListen", "retention", "oidc"] {
+    let retention = Retention::read(&mut top);
+    for later in ["webListen", "oidc"] {
         refuse(&mut top, later);
     }
     top.finish();
@@ -99,6 +112,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/pcigate")),
         tls_dir: tls_dir.unwrap_or_else(|| PathBuf::from("/etc/pcigate/tls")),
         origin: origin.unwrap_or_default(),
+        retention,
     })
 }
 
@@ -157,7 +171,7 @@ mod tests {
         for wanted in [
             "collector.yaml:1: listen: `here` is not ADDRESS:PORT",
             "collector.yaml:2: webListen: not available yet; remove it",
-            "collector.yaml:3: retention: not available yet; remove it",
+            "collector.yaml:3: retention.months: unknown field",
             "collector.yaml:4: oidc: not available yet; remove it",
             "collector.yaml:5: store.kind: `s3` is not available yet",
             "collector.yaml:6: origin: `a b` cannot name a log",

@@ -1,10 +1,10 @@
-//! The program `pcigate-collector`: `serve` and `issue`.
+//! The program `pcigate-collector`: `serve`, `issue` and `reindex`.
 
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use pcigate_collector::{
     config,
     issue::{self, Holder, Order},
-    server,
+    reindex, server,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -30,6 +30,8 @@ enum Command {
     Serve(Serve),
     /// Make the TLS directory of a server, a node or a person
     Issue(Issue),
+    /// Build the index anew from the ledger; the collector must be stopped
+    Reindex(Reindex),
 }
 
 #[derive(Args)]
@@ -40,6 +42,13 @@ struct Serve {
     /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Args)]
+struct Reindex {
+    /// The configuration file of the collector
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 #[derive(Args)]
@@ -91,6 +100,7 @@ fn main() -> ExitCode {
         }
         Command::Serve(Serve { config, .. }) => serve(&config.unwrap_or_default()),
         Command::Issue(args) => issue(args),
+        Command::Reindex(Reindex { config }) => reindex(&config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,6 +117,22 @@ fn issue(args: Issue) -> anyhow::Result<()> {
     let order = Order { ca_dir, out, holder: holder.into_holder(), trust_domain, days };
     issue::issue(&order)?;
     say(&format!("issued {}", order.out.display()))?;
+    Ok(())
+}
+
+/// Progress is for people who wait: at most a line a second, beside the answer.
+fn reindex(config: &std::path::Path) -> anyhow::Result<()> {
+    let config = config::load(config)?;
+    let mut said = Instant::now();
+    let size = reindex::run(&config, |done, all| {
+        if said.elapsed() >= Duration::from_secs(1) {
+            let percent = done * 100 / all.max(1);
+            // The work goes on when nobody watches.
+            drop(writeln!(std::io::stderr(), "reindex: {done} of {all} leaves ({percent} %)"));
+            said = Instant::now();
+        }
+    })?;
+    say(&format!("reindexed {size} leaves"))?;
     Ok(())
 }
 

@@ -12,9 +12,10 @@ use crate::{
     config::Config,
     evidence::Evidence,
     index::{Index, RebuildError},
+    indexer,
     ingest::Ingest,
     ledger::{Ledger, OpenError},
-    records,
+    records, retention,
     writer::{self, Job, WriteError, Writer},
 };
 
@@ -116,6 +117,7 @@ pub struct Running {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: Writer,
     writer_thread: thread::JoinHandle<()>,
+    indexing: JoinHandle<()>,
 }
 
 /// Starts a collector; it serves when this returns.
@@ -129,13 +131,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let opened = tokio::task::spawn_blocking(move || open(&state_dir, &origin)).await;
     let (ledger, index) = opened.map_err(|error| StartError::Thread { source: error.into() })??;
     let source = ledger.source();
-    let (writer, writer_thread) = writer::start(ledger, index, config.state_dir)
+    let (writer, writer_thread) = writer::start(ledger, index, config.state_dir.clone())
         .map_err(|source| StartError::Thread { source })?;
+    let (indexer, indexing) = indexer::start(&config.state_dir, source.clone(), writer.durable());
     let bound = |source| StartError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(bound)?;
     let address = listener.local_addr().map_err(bound)?;
     let ingest = Ingest::new(writer.clone(), source.clone(), stopping.clone());
-    let evidence = Evidence::new(writer.clone(), source, stopping.clone());
+    let evidence = Evidence::new(writer.clone(), source, indexer.clone(), stopping.clone());
+    retention::start(config.retention, writer.clone(), indexer, stopping.clone());
     let ingest = IngestServer::new(ingest).max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = Server::builder()
         .tls_config(tls)
@@ -151,7 +155,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         drop(end.wait_for(|stopping| *stopping).await);
     }));
     tracing::info!(%address, origin = config.origin, key = writer.verifier_key(), "ready");
-    Ok(Running { address, stop, serving, writer, writer_thread })
+    Ok(Running { address, stop, serving, writer, writer_thread, indexing })
 }
 
 impl Running {
@@ -196,6 +200,8 @@ impl Running {
         if !matches!(joined, Ok(Ok(()))) {
             return Err(StopError::Panicked { part: "writer" });
         }
+        // It ends with the writer, and is derived: what it could not do is in the log.
+        drop(self.indexing.await);
         recorded.and(ended.map(|_| ())).map_err(|source| StopError::Record { source })
     }
 }

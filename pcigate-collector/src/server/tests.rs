@@ -22,6 +22,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+mod answers;
+
 use super::*;
 use crate::issue::{Holder, Order, issue};
 
@@ -56,13 +58,17 @@ impl Site {
     }
 
     async fn start(dir: &TempDir) -> Running {
-        let config = Config {
+        start(Self::config(dir)).await.unwrap()
+    }
+
+    fn config(dir: &TempDir) -> Config {
+        Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: dir.path().join("state"),
             tls_dir: dir.path().join("server"),
             origin: "test/log".into(),
-        };
-        start(config).await.unwrap()
+            retention: <_>::default(),
+        }
     }
 
     async fn restart(self) -> Self {
