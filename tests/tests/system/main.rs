@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod evidence;
+mod index;
 mod outages;
 mod sandbox;
 mod serve;
