@@ -252,7 +252,7 @@ fn load(
     }
     let open = |entry: &manifest::Entry| DataFile::open(dir, entry.clone()).map(Arc::new);
     let files = manifest.files.iter().map(open).collect::<Result<_, _>>();
-    Ok((manifest.clone(), files.map_err(|error| error.to_string())?))
+    Ok((manifest, files.map_err(|error| error.to_string())?))
 }
 
 /// Removes what a stop in the middle of writing left: files the manifest does not name, and

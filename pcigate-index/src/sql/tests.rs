@@ -29,12 +29,16 @@ fn ask(index: &Index, statement: &str, limits: SqlLimits) -> Result<Vec<Vec<Valu
 
 fn some_log() -> Log {
     let mut all = Vec::new();
-    for n in 0..200_u64 {
+    for n in 0..200_u32 {
         let event = match n % 2 {
             0 => exec("/bin/sh"),
             _ => egress(if n % 4 == 1 { "10.0.0.1" } else { "2001:db8::1" }, 443),
         };
-        all.push(record(HOUR + n * 60_000_000_000, ["a", "bö"][n as usize / 2 % 2], event));
+        all.push(record(
+            HOUR + u64::from(n) * 60_000_000_000,
+            ["a", "bö"][usize::from(n / 2 % 2 == 1)],
+            event,
+        ));
     }
     all[0].time_unix_nano = u64::MAX;
     all[1].origin.as_mut().unwrap().seq = u64::MAX;
