@@ -136,10 +136,10 @@ impl Narrow {
         self.filtered(&BooleanArray::from(keep))
     }
 
-    /// The same rows by namespace, pod, then leaf: what compresses well and lets a question for a
-    /// pod skip pages.
+    /// The same rows by pod, namespace, node, then leaf: what compresses well and lets a question
+    /// for a pod skip pages.
     pub fn sorted(&self) -> Result<Self, ArrowError> {
-        let by = [C::Namespace, C::Pod, C::Node, C::Leaf];
+        let by = [C::Pod, C::Namespace, C::Node, C::Leaf];
         let options = Some(SortOptions { descending: false, nulls_first: true });
         let by = by.iter().filter_map(|column| self.column(*column as usize).cloned());
         let by: Vec<_> = by.map(|values| SortColumn { values, options }).collect();
