@@ -216,7 +216,8 @@ fn no_answer(error: &IndexTrouble) -> Status {
         }
         IndexTrouble::Query(error) => {
             tracing::error!(reason = records::masked(&error.to_string()), "a question failed");
-            let text = "the index cannot answer this, see the collector's log; the ledger is not                         touched, and `pcigate-collector reindex` builds the index anew";
+            let text = "the index cannot answer this, see the collector's log; the ledger is not \
+                        touched, and `pcigate-collector reindex` builds the index anew";
             Status::internal(text)
         }
     }
