@@ -94,7 +94,8 @@ impl Drop for DataFile {
         if self.replaced.load(Ordering::Acquire)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "a replaced file of the index stays");
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "a replaced file of the index stays");
         }
     }
 }

@@ -170,6 +170,8 @@ pub fn deletion(class: &str, before: u64) -> Record {
     }
 }
 
+/// The last time a timestamp holds.
+const LAST: u64 = i64::MAX as u64;
 const PATHS: [&str; 8] =
     ["/bin/sh", "/bin/bash", "/usr/bin/env", "/b%n/x_y", "/a\\b", "/bin/s\nh", "", "/ünï/бин"];
 const ADDRESSES: [&str; 9] = [
@@ -192,7 +194,7 @@ fn times() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => (0_u64..4, 0_u64..3).prop_map(|(hour, add)| HOUR + hour * 3_600_000_000_000 + add),
         1 => select(vec![
-            1_u64, 5, i64::MAX as u64 - 1, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX,
+            1_u64, 5, LAST - 1, LAST, LAST + 1, u64::MAX - 1, u64::MAX,
         ]),
         1 => any::<u64>(),
     ]
@@ -208,8 +210,16 @@ fn events() -> impl Strategy<Value = Event> {
         })),
         3 => (select(&ADDRESSES[..]), select(vec![0_u32, 53, 443, 65_535]))
             .prop_map(|(address, port)| egress(address, port)),
-        1 => (1_u32..9).prop_map(|child_pid| Event::Fork(Fork { child_pid, child_start_boottime_ns: u64::MAX })),
-        1 => select(vec!["n1", "n2"]).prop_map(|node| Event::Gap(Gap { node: node.into(), ..Gap::default() })),
+        1 => (1_u32..9)
+                .prop_map(|child_pid| {
+            let child_start_boottime_ns = u64::MAX;
+            Event::Fork(Fork { child_pid, child_start_boottime_ns })
+        }),
+        1 => select(vec!["n1", "n2"])
+                .prop_map(|node| {
+            let node = node.into();
+            Event::Gap(Gap { node, ..Gap::default() })
+        }),
         1 => select(vec!["n1", "n2"]).prop_map(|node| Event::Received(Received {
             node: node.into(),
             first_seq: u64::MAX,
