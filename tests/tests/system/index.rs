@@ -134,8 +134,8 @@ fn another_engine_over_the_same_files_gives_the_same_rows() {
     site.stop_collector(Signal::SIGTERM);
     site.start_collector();
     let files = format!(
-        "(SELECT * REPLACE (make_timestamp_ns(epoch_ns(time)) AS time) FROM read_parquet('{}/**/*.parquet', union_by_name = true, \
-         hive_partitioning = false)",
+        "(SELECT * REPLACE (make_timestamp_ns(epoch_ns(time)) AS time) \
+         FROM read_parquet('{}/**/*.parquet', union_by_name = true, hive_partitioning = false)",
         site.path("index/events").display()
     );
     let counted = duckdb(&[format!("SELECT max(leaf) + 1 AS size, count(*) AS n FROM {files})")]);
