@@ -6,6 +6,8 @@ use std::io::{self, Write};
 
 use tonic::Code;
 
+use crate::table::plain;
+
 /// What a verb found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -60,11 +62,15 @@ impl Failure {
         Self::Input { sentence: sentence.into(), cause: Some(cause.into()) }
     }
 
-    /// What the collector at `url` answered instead of an answer.
+    /// What the collector at `url` answered instead of an answer. Its words may quote a record.
     pub fn from_status(url: &str, status: tonic::Status) -> Self {
+        let said = plain(status.message());
         match status.code() {
             Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
-                Self::input(format!("the collector does not accept this: {}", status.message()))
+                Self::input(format!("the collector does not accept this: {said}"))
+            }
+            Code::ResourceExhausted | Code::DeadlineExceeded => {
+                Self::input(format!("the collector ended this: {said}"))
             }
             Code::PermissionDenied | Code::Unauthenticated => Self::Unreachable {
                 sentence: format!(

@@ -12,6 +12,7 @@ mod record;
 mod record_view;
 mod records;
 mod row;
+mod sql;
 mod table;
 mod time;
 mod verify;
@@ -43,6 +44,8 @@ struct Arguments {
 enum Verb {
     /// List records: who did what, when, and what was decided.
     Records(Box<records::Options>),
+    /// Ask one SELECT over the records.
+    Sql(sql::Options),
     /// Show one record in full, with --proof that it is in the ledger.
     Record(record::Options),
     /// Check a whole ledger: every leaf, the tree and the signed checkpoint.
@@ -78,6 +81,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let collector = &arguments.collector;
     match &arguments.verb {
         Verb::Records(options) => collector::wait_for(records::run(collector, options)),
+        Verb::Sql(options) => collector::wait_for(sql::run(collector, options)),
         Verb::Record(options) => collector::wait_for(record::run(collector, options)),
         Verb::Verify(options) => verify::run(collector, options),
         Verb::Policy(verb) => policy::run(verb),

@@ -37,10 +37,14 @@ pub fn json(index: u64, record: &Record) -> Value {
     Value::Object(object)
 }
 
-/// The JSON as one line that is safe on a terminal too: what a table escapes is escaped as
-/// JSON does it. Such letters stand in strings only.
+/// The JSON as one line that is safe on a terminal too.
 pub fn line(value: &Value) -> String {
-    let text = value.to_string();
+    safe(&value.to_string())
+}
+
+/// JSON in which what a table escapes is escaped as JSON does it. Such letters stand in strings
+/// only.
+pub fn safe(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_tricky(letter) {

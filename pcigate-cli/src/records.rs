@@ -11,7 +11,7 @@ use pcigate_proto::{Message, QueryReply, QueryRequest, Record, Row, Summary, Ver
 use crate::collector;
 use crate::failure::{Answer, Failure, remark};
 use crate::table::{Tone, coloured, lines, wants_colour};
-use crate::{Output, record_view, row, time};
+use crate::{Output, record_view, row, sql, time};
 
 /// The filters of a query. All that are given must match.
 #[derive(Args, Debug)]
@@ -52,6 +52,9 @@ pub struct Options {
     /// After the stored records print new ones as they become durable, until interrupted.
     #[arg(long, short)]
     follow: bool,
+    /// Show how the collector would answer, instead of the answer.
+    #[arg(long)]
+    explain: bool,
     /// How to write rows.
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
@@ -81,7 +84,11 @@ pub async fn run(collector: &collector::Options, options: &Options) -> Result<An
         match message {
             Some(Reply::Row(row)) => printer.row(&row)?,
             Some(Reply::Summary(summary)) => printer.summary(&summary)?,
-            Some(Reply::Plan(_)) | None => {}
+            Some(Reply::Plan(plan)) => {
+                sql::print_plan(&plan)?;
+                return Ok(Answer::Yes);
+            }
+            None => {}
         }
     }
     printer.finish()?;
@@ -97,6 +104,9 @@ fn request(options: &Options, now: u64) -> Result<QueryRequest, Failure> {
             time::rfc3339(until, 3),
             time::rfc3339(since, 3)
         )));
+    }
+    if options.explain && options.follow {
+        return Err(Failure::input("--explain shows the plan of one answer: leave out --follow"));
     }
     if options.follow && until != 0 {
         return Err(Failure::input("--follow has no end: leave out --until"));
@@ -114,7 +124,7 @@ fn request(options: &Options, now: u64) -> Result<QueryRequest, Failure> {
         node: options.node.clone(),
         limit: options.limit,
         follow: options.follow,
-        explain: false,
+        explain: options.explain,
     })
 }
 
@@ -252,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_period_that_cannot_match_is_refused() {
-        for arguments in ["--since 1h --until 2h", "--follow --until 1h"] {
+        for arguments in ["--since 1h --until 2h", "--follow --until 1h", "--follow --explain"] {
             let refused = request(&parsed(arguments), 1_000_000_000_000_000);
             assert!(refused.is_err_and(|failure| failure.exit_code() == 2), "{arguments}");
         }

@@ -67,6 +67,18 @@ pub fn rfc3339(unix_nano: u64, digits: usize) -> String {
         .map_or_else(|_| format!("{unix_nano} ns"), |time| format!("{time:.digits$}"))
 }
 
+/// RFC 3339 in UTC with nine decimals of a second; `unix_nano` may lie before 1970.
+pub fn exact(unix_nano: i64) -> String {
+    Timestamp::from_nanosecond(i128::from(unix_nano))
+        .map_or_else(|_| format!("{unix_nano} ns"), |time| format!("{time:.9}"))
+}
+
+/// RFC 3339 in UTC with as many decimals as it needs.
+pub fn shortest(unix_nano: i64) -> String {
+    Timestamp::from_nanosecond(i128::from(unix_nano))
+        .map_or_else(|_| format!("{unix_nano} ns"), |time| time.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,9 @@ use pcigate_proto::query_reply::Message as Reply;
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
     Exit, LedgerFile, Message, Origin, Outcome, Process, Proof, ProveRequest, QueryReply,
-    QueryRequest, ReadLedgerRequest, Record, Result as Success, Row, Summary, Verdict, Workload,
+    QueryRequest, ReadLedgerRequest, Record, Result as Success, Row, SqlColumn, SqlColumns,
+    SqlReply, SqlRequest, SqlRow, SqlSummary, SqlValue, Summary, Verdict, Workload,
+    sql_reply::Message as SqlMessage, sql_value::Value as SqlCase,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
@@ -34,6 +36,7 @@ struct Canned {
     asked: Arc<Mutex<Option<QueryRequest>>>,
 }
 
+type SqlReplies = Pin<Box<dyn tokio_stream::Stream<Item = Result<SqlReply, Status>> + Send>>;
 type Replies = Pin<Box<dyn tokio_stream::Stream<Item = Result<QueryReply, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -46,6 +49,10 @@ impl Evidence for Canned {
             return Err(Status::permission_denied("only people may ask"));
         }
         let follow = request.follow;
+        if request.explain {
+            let plan = QueryReply { message: Some(Reply::Plan("scan of pod".into())) };
+            return Ok(Response::new(Box::pin(tokio_stream::iter([Ok(plan)]))));
+        }
         *self.asked.lock().unwrap() = Some(request);
         let row = |index: u64| {
             let record = self.records[usize::try_from(index).unwrap()].clone();
@@ -60,13 +67,38 @@ impl Evidence for Canned {
         Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
     }
 
-    type SqlStream = tokio_stream::Empty<Result<pcigate_proto::SqlReply, Status>>;
+    type SqlStream = SqlReplies;
 
-    async fn sql(
-        &self,
-        _: Request<pcigate_proto::SqlRequest>,
-    ) -> Result<Response<Self::SqlStream>, Status> {
-        Err(Status::unimplemented("sql: not in these tests"))
+    async fn sql(&self, request: Request<SqlRequest>) -> Result<Response<SqlReplies>, Status> {
+        let request = request.into_inner();
+        let reply = |message| Ok(SqlReply { message: Some(message) });
+        let replies = match request.statement.as_str() {
+            "typo" => return Err(Status::invalid_argument("statement: no column nam\u{1b}[2J")),
+            "huge" => vec![
+                reply(SqlMessage::Columns(SqlColumns::default())),
+                Err(Status::resource_exhausted("statement: it needs more than 256 MiB")),
+            ],
+            _ if request.explain => vec![reply(SqlMessage::Plan("scan\n  \u{1b}[2J".into()))],
+            _ => {
+                let names = [("leaf", "UInt64"), ("pod", "Utf8")];
+                let columns = names
+                    .map(|(name, r#type)| SqlColumn { name: name.into(), r#type: r#type.into() });
+                let row = |leaf, pod: Option<&str>| {
+                    let pod = pod.map(|pod| SqlCase::Text(pod.to_owned()));
+                    let values = [Some(SqlCase::Unsigned(leaf)), pod];
+                    let values = values.map(|value| SqlValue { value }).into();
+                    reply(SqlMessage::Row(SqlRow { values }))
+                };
+                let summary = SqlSummary { rows: 2, cut: request.limit == 2, tree_size: 300 };
+                vec![
+                    reply(SqlMessage::Columns(SqlColumns { columns: columns.into() })),
+                    row(257, Some("bil\u{1b}ling")),
+                    row(3, None),
+                    reply(SqlMessage::Summary(summary)),
+                ]
+            }
+        };
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
     }
 
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Proof>, Status> {
@@ -224,6 +256,42 @@ fn json_records_are_one_object_per_line() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["index"].clone())
         .collect();
     assert_eq!(indexes, [1, 2, 3]);
+}
+
+#[test]
+fn the_rows_of_a_statement_are_a_table_json_or_csv() {
+    let collector = start(canned(5));
+    for (format, expected) in [
+        ("table", "leaf  pod\n257   bil\\u{1b}ling\n3     NULL\n"),
+        ("json", "{\"leaf\":257,\"pod\":\"bil\\u001bling\"}\n{\"leaf\":3,\"pod\":null}\n"),
+        ("csv", "leaf,pod\n257,bil\\u{1b}ling\n3,\n"),
+    ] {
+        let (code, out, error) = collector.ask(&["sql", "SELECT leaf, pod", "--output", format]);
+        assert_eq!((code, out.as_str(), error.as_str()), (Some(0), expected, ""));
+    }
+    let (code, out, error) = collector.ask(&["sql", "SELECT leaf, pod", "--limit", "2"]);
+    assert!(code == Some(0) && out.lines().count() == 3, "{out}");
+    assert!(error.contains("the first 2 rows") && error.contains("--limit"), "{error}");
+}
+
+#[test]
+fn a_plan_is_shown_instead_of_rows() {
+    let collector = start(canned(5));
+    let (code, out, _) = collector.ask(&["sql", "SELECT 1", "--explain"]);
+    assert_eq!((code, out.as_str()), (Some(0), "scan\n  \\u{1b}[2J\n"));
+    let (code, out, _) = collector.ask(&["records", "--explain", "--pod", "p"]);
+    assert_eq!((code, out.as_str()), (Some(0), "scan of pod\n"));
+}
+
+#[test]
+fn a_statement_the_collector_does_not_take_or_finish_is_exit_2_with_its_sentence() {
+    let collector = start(canned(5));
+    let (code, out, error) = collector.ask(&["sql", "typo"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(error.contains("no column nam\\u{1b}[2J"), "{error}");
+    let (code, out, error) = collector.ask(&["sql", "huge"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(error.contains("more than 256 MiB"), "{error}");
 }
 
 #[test]

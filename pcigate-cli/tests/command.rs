@@ -48,6 +48,7 @@ fn wrong_usage_is_exit_2_with_a_remedy() {
         ["records", "--since", "yesterday"],
         ["records", "--kind", "dance"],
         ["record", "7", "--key=x"],
+        ["sql", "", "--limit=1"],
         ["--collector", "http://127.0.0.1:1", "records"],
         ["verify", "/nowhere/at/all", "-o=table"],
     ] {

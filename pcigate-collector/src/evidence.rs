@@ -1,23 +1,27 @@
 //! The Evidence service: people ask, and every question is itself a durable record first.
 
 mod filter;
+mod outlet;
+mod rows;
 mod scan;
+mod sql;
 
-use std::{ops::Range, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
+use pcigate_index::QueryError;
 use pcigate_ledger::{
     Directory, ProveError, TileKind, TilePath, TileSource, entry, prove_inclusion,
 };
 use pcigate_proto::{
-    LedgerFile, Proof, ProveRequest, QueryReply, QueryRequest, ReadLedgerRequest, Row, SqlReply,
-    SqlRequest, Summary, evidence_server, query_reply::Message as Reply,
+    LedgerFile, Proof, ProveRequest, QueryReply, QueryRequest, ReadLedgerRequest, SqlReply,
+    SqlRequest, evidence_server,
 };
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
 use crate::{
     identity,
+    indexer::{IndexTrouble, Indexer},
     ingest::write_status,
     ledger::Durable,
     metrics::Held,
@@ -26,26 +30,35 @@ use crate::{
 };
 pub use filter::{Filter, FilterError, LIMIT_DEFAULT, LIMIT_MAX};
 
-/// Rows on their way to a client; a slow client makes its own scan wait.
-const ROWS_IN_FLIGHT: usize = 64;
-/// Scans of the ledger at a time; one more waits.
-const SCANS_MAX: usize = 8;
+use outlet::{Outflow, PATIENCE, outlet};
+pub use sql::{ROWS_DEFAULT, ROWS_MAX};
+
+/// Readings of the ledger at a time; one more waits. None lasts longer than a disk needs: nobody
+/// waits for a client while it reads.
+const READINGS_MAX: usize = 8;
 
 /// The service.
 #[derive(Clone)]
 pub struct Evidence {
     writer: Writer,
     source: Directory,
+    indexer: Indexer,
     stopping: watch::Receiver<bool>,
-    scans: Arc<Semaphore>,
+    readings: Arc<Semaphore>,
 }
 
 impl Evidence {
-    /// A service that reads `source`, records every question through `writer`, and ends its
-    /// streams when `stopping` turns true.
+    /// A service that answers from the index and `source`, records every question through
+    /// `writer`, and ends its streams when `stopping` turns true.
     #[must_use]
-    pub fn new(writer: Writer, source: Directory, stopping: watch::Receiver<bool>) -> Self {
-        Self { writer, source, stopping, scans: Arc::new(Semaphore::new(SCANS_MAX)) }
+    pub fn new(
+        writer: Writer,
+        source: Directory,
+        indexer: Indexer,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let readings = Arc::new(Semaphore::new(READINGS_MAX));
+        Self { writer, source, indexer, stopping, readings }
     }
 
     /// Makes the question durable, and with it a tree to answer from.
@@ -67,7 +80,7 @@ impl Evidence {
         read: impl FnOnce(&Directory) -> T + Send + 'static,
     ) -> Result<T, Status> {
         let stopped = || write_status(&WriteError::Stopped);
-        let permit = Arc::clone(&self.scans).acquire_owned().await.map_err(|_| stopped())?;
+        let permit = Arc::clone(&self.readings).acquire_owned().await.map_err(|_| stopped())?;
         let source = self.source.clone();
         let running = Held::new(&self.writer.metrics().queries_running);
         let work = tokio::task::spawn_blocking(move || {
@@ -76,32 +89,57 @@ impl Evidence {
         });
         work.await.map_err(|_| stopped())
     }
-}
 
-type Replies = Pin<Box<dyn Stream<Item = Result<QueryReply, Status>> + Send>>;
-type Rows = mpsc::Sender<Result<QueryReply, Status>>;
+    /// Answers in the background until done, the client has gone, or the collector stops.
+    async fn answering<T>(
+        self,
+        outlet: outlet::Outlet<T>,
+        answer: impl AsyncFnOnce(&Self, &outlet::Outlet<T>) -> Result<(), Status>,
+    ) {
+        let mut stopping = self.stopping.clone();
+        let answered = tokio::select! {
+            answered = answer(&self, &outlet) => answered,
+            () = outlet.gone() => Ok(()),
+            _ = stopping.wait_for(|stopping| *stopping) => Err(write_status(&WriteError::Stopped)),
+        };
+        outlet.close(answered);
+    }
+}
 
 #[tonic::async_trait]
 impl evidence_server::Evidence for Evidence {
-    type QueryStream = Replies;
+    type QueryStream = Outflow<QueryReply>;
 
-    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Replies>, Status> {
+    async fn query(
+        &self,
+        request: Request<QueryRequest>,
+    ) -> Result<Response<Self::QueryStream>, Status> {
         let person = identity::person(&request)?;
         let request = request.into_inner();
         let filter =
             Filter::new(&request).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let text = filter::text(&request);
-        let durable = self.asked(&person, "records", &text).await?;
-        let (rows, outward) = mpsc::channel(ROWS_IN_FLIGHT);
-        let answer = Answer { service: self.clone(), filter: Arc::new(filter), rows };
-        tokio::spawn(answer.run(durable.size, request.follow));
-        Ok(Response::new(Box::pin(ReceiverStream::new(outward))))
+        let durable = self.asked(&person, "records", &filter::text(&request)).await?;
+        let (outlet, outflow) = outlet(PATIENCE);
+        let question = rows::Question {
+            filter: Arc::new(filter),
+            size: durable.size,
+            explain: request.explain,
+            follow: request.follow,
+        };
+        tokio::spawn(rows::answer(self.clone(), outlet, question));
+        Ok(Response::new(outflow))
     }
 
-    type SqlStream = ReceiverStream<Result<SqlReply, Status>>;
+    type SqlStream = Outflow<SqlReply>;
 
-    async fn sql(&self, _: Request<SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
-        Err(Status::unimplemented("sql: not available yet"))
+    async fn sql(&self, request: Request<SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
+        let person = identity::person(&request)?;
+        let request = request.into_inner();
+        let limits = sql::limits(&request).map_err(Status::invalid_argument)?;
+        let durable = self.asked(&person, "sql", &request.statement).await?;
+        let (outlet, outflow) = outlet(PATIENCE);
+        tokio::spawn(sql::answer(self.clone(), outlet, request, limits, durable.size));
+        Ok(Response::new(outflow))
     }
 
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Proof>, Status> {
@@ -166,79 +204,24 @@ fn unreadable(error: &dyn std::error::Error) -> Status {
     Status::internal("the ledger cannot be read; see the collector's log")
 }
 
-/// The answer to one query, made in the background.
-struct Answer {
-    service: Evidence,
-    filter: Arc<Filter>,
-    rows: Rows,
-}
-
-impl Answer {
-    async fn run(self, size: u64, follow: bool) {
-        let mut stopping = self.service.stopping.clone();
-        let answered = tokio::select! {
-            answered = self.answer(size, follow) => answered,
-            _ = stopping.wait_for(|stopping| *stopping) => {
-                Err(write_status(&WriteError::Stopped))
-            }
-        };
-        if let Err(status) = answered {
-            // The client may be gone.
-            drop(self.rows.send(Err(status)).await);
+/// What a person is told when the index gives no answer. The engine's words may quote the
+/// statement or a record: they are masked wherever they go.
+fn no_answer(error: &IndexTrouble) -> Status {
+    match error {
+        IndexTrouble::Query(QueryError::Statement { text }) => {
+            Status::invalid_argument(records::masked(text))
+        }
+        IndexTrouble::Query(QueryError::Limit { text }) => {
+            Status::resource_exhausted(records::masked(text))
+        }
+        IndexTrouble::NotOpen | IndexTrouble::Query(QueryError::Behind { .. }) => {
+            Status::unavailable(error.to_string())
+        }
+        IndexTrouble::Query(error) => {
+            tracing::error!(reason = records::masked(&error.to_string()), "a question failed");
+            let text = "the index cannot answer this, see the collector's log; the ledger is not \
+                        touched, and `pcigate-collector reindex` builds the index anew";
+            Status::internal(text)
         }
     }
-
-    async fn answer(&self, size: u64, follow: bool) -> Result<(), Status> {
-        let (filter, rows) = (Arc::clone(&self.filter), self.rows.clone());
-        let stopping = self.service.stopping.clone();
-        let gone = move || rows.is_closed() || *stopping.borrow();
-        let newest = move |source: &Directory| scan::newest(source, size, &filter, &gone);
-        let found = self.service.reading(newest).await?.map_err(|error| unreadable(&error))?;
-        let rows = self.rows.clone();
-        let send = move |source: &Directory| {
-            scan::read(source, size, &found.rows, |index, record| send_row(&rows, index, record))
-        };
-        self.service.reading(send).await?.map_err(|error| unreadable(&error))?;
-        let summary = Summary { matched: found.matched, scanned: size, tree_size: size };
-        if self.rows.send(Ok(reply(Reply::Summary(summary)))).await.is_err() || !follow {
-            return Ok(());
-        }
-        self.follow(size).await
-    }
-
-    async fn follow(&self, from: u64) -> Result<(), Status> {
-        let (mut from, mut durable) = (from, self.service.writer.durable());
-        loop {
-            let size = tokio::select! {
-                () = self.rows.closed() => return Ok(()),
-                grown = durable.wait_for(|durable| durable.size > from) => match grown {
-                    Ok(durable) => durable.size,
-                    Err(_) => return Err(write_status(&WriteError::Stopped)),
-                },
-            };
-            self.send_matching(from..size).await?;
-            from = size;
-        }
-    }
-
-    async fn send_matching(&self, range: Range<u64>) -> Result<(), Status> {
-        let (filter, rows, size) = (Arc::clone(&self.filter), self.rows.clone(), range.end);
-        let work = move |source: &Directory| {
-            let gone = || rows.is_closed();
-            scan::matching(source, size, range, &filter, &gone, |index, record| {
-                send_row(&rows, index, record)
-            })
-        };
-        self.service.reading(work).await?.map_err(|error| unreadable(&error))
-    }
-}
-
-/// Sends a row from a thread that may block; `false` when the client is gone.
-fn send_row(rows: &Rows, index: u64, record: &[u8]) -> bool {
-    let row = Row { index, record: record.to_vec() };
-    rows.blocking_send(Ok(reply(Reply::Row(row)))).is_ok()
-}
-
-fn reply(message: Reply) -> QueryReply {
-    QueryReply { message: Some(message) }
 }

@@ -1,15 +1,20 @@
-//! The program `pcigate-collector`: `serve`, `issue`, `backup`, `restore`, `fsck`.
+//! The program `pcigate-collector`: `serve`, `issue`, `backup`, `restore`, `fsck`, `reindex`.
 
 mod maintenance;
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use pcigate_collector::{
     config::{self, Config},
     issue::{self, Holder, Order},
-    logging, server,
+    logging, reindex, server,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -35,6 +40,8 @@ enum Command {
     Restore(maintenance::Restore),
     /// Check a ledger, its records and its cursors; also while serving
     Fsck(maintenance::Fsck),
+    /// Build the index anew from the ledger; the collector must be stopped
+    Reindex(Reindex),
 }
 
 #[derive(Args)]
@@ -45,6 +52,13 @@ struct Serve {
     /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_config: bool,
+}
+
+#[derive(Args)]
+struct Reindex {
+    /// The configuration file of the collector
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 #[derive(Args)]
@@ -101,6 +115,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => maintenance::backup(&args).map(|()| ExitCode::SUCCESS),
         Command::Restore(args) => maintenance::restore(&args).map(|()| ExitCode::SUCCESS),
         Command::Fsck(args) => Ok(maintenance::fsck(&args)),
+        Command::Reindex(Reindex { config }) => reindex(&config).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         complain(&error);
@@ -118,6 +133,22 @@ fn issue(args: Issue) -> anyhow::Result<()> {
     let order = Order { ca_dir, out, holder: holder.into_holder(), trust_domain, days };
     issue::issue(&order)?;
     say(&format!("issued {}", order.out.display()))?;
+    Ok(())
+}
+
+/// Progress is for people who wait: at most a line a second, beside the answer.
+fn reindex(config: &std::path::Path) -> anyhow::Result<()> {
+    let config = config::load(config)?;
+    let mut said = Instant::now();
+    let size = reindex::run(&config, |done, all| {
+        if said.elapsed() >= Duration::from_secs(1) {
+            let percent = done * 100 / all.max(1);
+            // The work goes on when nobody watches.
+            drop(writeln!(std::io::stderr(), "reindex: {done} of {all} leaves ({percent} %)"));
+            said = Instant::now();
+        }
+    })?;
+    say(&format!("reindexed {size} leaves"))?;
     Ok(())
 }
 

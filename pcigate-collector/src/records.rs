@@ -12,6 +12,9 @@ use pcigate_proto::{
 /// Longest filter or reason text kept in a record, bytes.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Longest SQL statement taken, bytes: its record holds all of it.
+pub const STATEMENT_BYTES_MAX: usize = 16 * 1024;
+
 /// Nanoseconds since 1970, from the system clock.
 #[must_use]
 pub fn now_unix_nano() -> u64 {
@@ -22,8 +25,18 @@ pub fn now_unix_nano() -> u64 {
 /// Text from outside, fit for a record: masked, and at most [`TEXT_BYTES_MAX`] bytes.
 #[must_use]
 pub fn masked(text: &str) -> String {
-    let mut text = Masked::new(text.as_bytes(), Cut::Whole).into_string();
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    masked_to(text, TEXT_BYTES_MAX)
+}
+
+/// Text that may quote something from outside, without card data.
+#[must_use]
+pub fn masked_whole(text: &str) -> String {
+    Masked::new(text.as_bytes(), Cut::Whole).into_string()
+}
+
+fn masked_to(text: &str, bytes: usize) -> String {
+    let mut text = masked_whole(text);
+    text.truncate(text.floor_char_boundary(bytes));
     text
 }
 
@@ -40,11 +53,14 @@ pub fn own(origin: &str, event: Event) -> Record {
     record(origin, Subject::Component(component), result, event)
 }
 
-/// A record of a person asking for evidence (PCI DSS 10.2.1.3). `filter` is masked here.
+/// A record of a person asking for evidence (PCI DSS 10.2.1.3). `filter` is masked here; a
+/// statement is kept whole, because what stands at its end decides as much as what stands first.
 #[must_use]
 pub fn query(origin: &str, person: &str, operation: &str, filter: &str) -> Record {
     let subject = Subject::Person(Person { identity: person.to_owned() });
-    let event = Event::Query(Query { operation: operation.to_owned(), filter: masked(filter) });
+    let most = if operation == "sql" { STATEMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
+    let filter = masked_to(filter, most);
+    let event = Event::Query(Query { operation: operation.to_owned(), filter });
     record(origin, subject, Success::Success, event)
 }
 
@@ -96,8 +112,13 @@ mod tests {
     #[test]
     fn filter_text_is_masked_and_short() {
         let asked = query("log", "p", "records", "executable=*4111111111111111*");
-        let Some(Event::Query(query)) = asked.event else { panic!("not a query") };
-        assert!(!query.filter.contains("4111111111111111"), "{}", query.filter);
+        let Some(Event::Query(short)) = asked.event else { panic!("not a query") };
+        assert!(!short.filter.contains("4111111111111111"), "{}", short.filter);
         assert_eq!(masked(&"ä".repeat(2_000)).len(), TEXT_BYTES_MAX);
+        let statement = "x".repeat(STATEMENT_BYTES_MAX);
+        let Some(Event::Query(whole)) = query("log", "p", "sql", &statement).event else {
+            panic!("not a query")
+        };
+        assert_eq!(whole.filter, statement);
     }
 }

@@ -15,10 +15,11 @@ use crate::{
     config::Config,
     evidence::Evidence,
     index::Index,
+    indexer,
     ingest::Ingest,
     ledger::Ledger,
     listener::{self, Accept},
-    records, restore,
+    records, restore, retention,
     web::{self, Web},
     writer::{self, Job, WriteError, Writer},
 };
@@ -43,6 +44,7 @@ pub struct Running {
     certificates: Arc<Certificates>,
     writer: Writer,
     writer_thread: thread::JoinHandle<()>,
+    indexing: JoinHandle<()>,
 }
 
 /// Starts a collector; it serves when this returns.
@@ -61,6 +63,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let source = ledger.source();
     let (writer, writer_thread) = writer::start(ledger, index, config.state_dir.clone())
         .map_err(|source| StartError::Thread { source })?;
+    let (indexer, indexing) = indexer::start(&config.state_dir, source.clone(), writer.durable());
     let metrics = Arc::clone(writer.metrics());
     let certificates = Certificates::load(&config.tls_dir, Arc::clone(&metrics));
     let certificates = Arc::new(certificates.map_err(tls_dir)?);
@@ -69,7 +72,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     record(&writer, State::Start).await.map_err(|source| StartError::Record { source })?;
     note_restored(&writer, &config.state_dir).await?;
     let ingest = Ingest::new(writer.clone(), source.clone(), stopping.clone());
-    let evidence = Evidence::new(writer.clone(), source, stopping.clone());
+    let evidence = Evidence::new(writer.clone(), source, indexer.clone(), stopping.clone());
+    retention::start(config.retention, writer.clone(), indexer, stopping.clone());
     let ingest = IngestServer::new(ingest).max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -91,7 +95,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let serving = tokio::spawn(serving);
     tokio::spawn(Arc::clone(&certificates).watch(stopping));
     tracing::info!(%address, origin = config.origin, key = writer.verifier_key(), "ready");
-    Ok(Running { address, web, stop, serving, certificates, writer, writer_thread })
+    Ok(Running { address, web, stop, serving, certificates, writer, writer_thread, indexing })
 }
 
 /// The web port while it is open.
@@ -161,6 +165,8 @@ impl Running {
         if !matches!(joined, Ok(Ok(()))) {
             return Err(StopError::Panicked { part: "writer" });
         }
+        // It ends with the writer, and is derived: what it could not do is in the log.
+        drop(self.indexing.await);
         recorded.and(ended.map(|_| ())).map_err(|source| StopError::Record { source })
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: makes this machine able to build and test, or says exactly how to.
 
 mod bpf;
+mod duckdb;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools, never to the user's own programs.
+/// rust-src). bpf-linker goes to target/tools and DuckDB to target/duckdb, never to the user's own
+/// programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -25,7 +27,8 @@ pub enum Scope {
     Host,
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
-    /// Both of these, Go for the independent verifier, and QEMU with kernels for other kernels.
+    /// Both of these, QEMU with kernels for other kernels, and what is not ours to check ours with:
+    /// Go and DuckDB.
     All,
 }
 
@@ -74,6 +77,12 @@ const NEEDS: &[Need] = &[
         present: || verifier::on_path(vm::QEMU),
         packages: &["qemu-system-x86"],
     },
+    Need {
+        what: "pip for Python (it brings DuckDB, to check the index with another engine)",
+        scope: Scope::All,
+        present: duckdb::possible,
+        packages: &["python3-pip"],
+    },
 ];
 
 /// Sets everything up and says so.
@@ -101,6 +110,9 @@ pub fn ensure(scope: Scope) -> Result<()> {
         if !bpf::linker_works() {
             bail!("bpf-linker was installed but does not run; {}", bpf::LINKER_REMEDY);
         }
+    }
+    if scope == Scope::All && !duckdb::present() {
+        duckdb::install()?;
     }
     Ok(())
 }

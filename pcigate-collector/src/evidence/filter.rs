@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use pcigate_index::{Destination, Question};
 use pcigate_policy::yaml::shown;
 use pcigate_proto::{
     QueryRequest, Record, Verdict, Workload,
@@ -77,7 +78,7 @@ impl Filter {
         let wrong = || FilterError::Destination { destination: shown(&request.destination) };
         let destination = match request.destination.as_str() {
             "" => None,
-            text => Some(Destination::parse(text).ok_or_else(wrong)?),
+            text => Some(self::destination(text).ok_or_else(wrong)?),
         };
         let limit = match usize::try_from(request.limit).unwrap_or(usize::MAX) {
             0 => LIMIT_DEFAULT,
@@ -89,7 +90,26 @@ impl Filter {
         Ok(Self { request: request.clone(), destination, limit })
     }
 
-    /// Whether a record is asked for.
+    /// The same question to the index.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        let asked = &self.request;
+        Question {
+            since_unix_nano: asked.since_unix_nano,
+            until_unix_nano: asked.until_unix_nano,
+            kinds: asked.kinds.clone(),
+            verdict: Some(asked.verdict()).filter(|verdict| *verdict != Verdict::Unspecified),
+            namespace: asked.namespace.clone(),
+            pod: asked.pod.clone(),
+            service_account: asked.service_account.clone(),
+            executable: asked.executable.clone(),
+            destination: self.destination.clone(),
+            node: asked.node.clone(),
+            limit: self.limit,
+        }
+    }
+
+    /// Whether a record is asked for. The index must come to the same answers.
     #[must_use]
     pub fn matches(&self, record: &Record) -> bool {
         let asked = &self.request;
@@ -103,7 +123,7 @@ impl Filter {
             && self.matches_workload(record)
             && (asked.node.is_empty() || is_about_node(record, event, &asked.node))
             && (asked.executable.is_empty() || runs(record, event, &asked.executable))
-            && self.destination.as_ref().is_none_or(|destination| destination.matches(event))
+            && self.destination.as_ref().is_none_or(|destination| goes_to(event, destination))
     }
 
     fn matches_workload(&self, record: &Record) -> bool {
@@ -127,6 +147,7 @@ impl Filter {
 /// The conditions of a request in words, for the Query record.
 #[must_use]
 pub fn text(request: &QueryRequest) -> String {
+    let set = |flag: bool| if flag { "true".to_owned() } else { String::new() };
     let number = |number: u64| if number == 0 { String::new() } else { number.to_string() };
     let verdict = Verdict::try_from(request.verdict).ok().filter(|v| *v != Verdict::Unspecified);
     let words = [
@@ -141,10 +162,11 @@ pub fn text(request: &QueryRequest) -> String {
         ("destination", request.destination.clone()),
         ("node", request.node.clone()),
         ("limit", number(request.limit.into())),
-        ("follow", if request.follow { "true".to_owned() } else { String::new() }),
+        ("follow", set(request.follow)),
+        ("explain", set(request.explain)),
     ];
-    let set = words.iter().filter(|(_, value)| !value.is_empty());
-    set.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    let given = words.iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Made by the node, or made by the collector about it.
@@ -187,43 +209,34 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     pattern.get(p..).is_none_or(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
-/// Where a connection went.
-#[derive(Debug, PartialEq, Eq)]
-struct Destination {
-    /// Network address and prefix length.
-    network: Option<(IpAddr, u32)>,
-    port: Option<u32>,
+fn destination(text: &str) -> Option<Destination> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|_| !text.starts_with('+'));
+    if let Some(text) = text.strip_prefix(':')
+        && let Some(port) = port(text)
+    {
+        return Some(Destination { network: None, port: Some(port.into()) });
+    }
+    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+        let network = Some((address.ip().to_canonical(), 128));
+        return Some(Destination { network, port: Some(address.port().into()) });
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(Destination { network: Some((address.to_canonical(), 128)), port: None });
+    }
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits) = (address.parse::<IpAddr>().ok()?, port(bits)?);
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = u32::from(bits);
+    (bits <= width).then_some(Destination { network: Some((address, bits)), port: None })
 }
 
-impl Destination {
-    fn parse(text: &str) -> Option<Self> {
-        let port = |text: &str| text.parse::<u16>().ok().filter(|_| !text.starts_with('+'));
-        if let Some(text) = text.strip_prefix(':')
-            && let Some(port) = port(text)
-        {
-            return Some(Self { network: None, port: Some(port.into()) });
-        }
-        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-            let network = Some((address.ip().to_canonical(), 128));
-            return Some(Self { network, port: Some(address.port().into()) });
-        }
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Some(Self { network: Some((address.to_canonical(), 128)), port: None });
-        }
-        let (address, bits) = text.split_once('/')?;
-        let (address, bits) = (address.parse::<IpAddr>().ok()?, port(bits)?);
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let bits = u32::from(bits);
-        (bits <= width).then_some(Self { network: Some((address, bits)), port: None })
-    }
-
-    fn matches(&self, event: &Event) -> bool {
-        let Event::Egress(egress) = event else { return false };
-        let within = |(network, bits): (IpAddr, u32)| {
-            egress.address.parse().is_ok_and(|address| contains(network, bits, address))
-        };
-        self.port.is_none_or(|port| port == egress.port) && self.network.is_none_or(within)
-    }
+fn goes_to(event: &Event, destination: &Destination) -> bool {
+    let Event::Egress(egress) = event else { return false };
+    let within = |(network, bits): (IpAddr, u32)| {
+        egress.address.parse().is_ok_and(|address| contains(network, bits, address))
+    };
+    destination.port.is_none_or(|port| port == egress.port)
+        && destination.network.is_none_or(within)
 }
 
 fn contains(network: IpAddr, bits: u32, address: IpAddr) -> bool {

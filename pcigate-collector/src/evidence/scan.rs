@@ -1,82 +1,50 @@
-//! Reads the ledger in order and keeps what matches a filter.
+//! Reads leaves of the ledger: those the index names, or what matches in a fresh range.
 
-use std::{collections::VecDeque, ops::Range};
+use std::ops::Range;
 
 use pcigate_ledger::{ReadError, TILE_WIDTH, TileSource, read_bundle};
-use pcigate_proto::{Message, Record};
+use pcigate_proto::{Message, Record, Row};
 
 use super::filter::Filter;
 
-/// What a scan found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// The newest matching leaves, in ledger order.
-    pub rows: VecDeque<u64>,
-    /// All that match.
-    pub matched: u64,
-}
+/// Bytes of records after which a reading ends early.
+const READ_BYTES: usize = 1024 * 1024;
 
-/// The newest leaves that match, out of the first `size`. Ends early when `gone`.
-pub fn newest<S: TileSource>(
-    source: &S,
-    size: u64,
-    filter: &Filter,
-    gone: &dyn Fn() -> bool,
-) -> Result<Found, ReadError> {
-    let mut found = Found::default();
-    matching(source, size, 0..size, filter, gone, |index, _| {
-        found.matched += 1;
-        if found.rows.len() == filter.limit {
-            found.rows.pop_front();
+/// The first of the leaves `wanted` (rising, below `size`): all, or as many as are a mouthful.
+pub fn read<S: TileSource>(source: &S, size: u64, wanted: &[u64]) -> Result<Vec<Row>, ReadError> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut wanted = wanted.iter().copied().peekable();
+    while let Some(first) = wanted.peek() {
+        for entry in read_bundle(source, size, first / TILE_WIDTH)?.entries() {
+            let (index, record) = entry?;
+            if wanted.next_if_eq(&index).is_none() {
+                continue;
+            }
+            bytes += record.len();
+            rows.push(Row { index, record: record.to_vec() });
+            if bytes >= READ_BYTES {
+                return Ok(rows);
+            }
         }
-        found.rows.push_back(index);
-        true
-    })?;
-    Ok(found)
+    }
+    Ok(rows)
 }
 
-/// Hands over the matching leaves of a range until `take` says no or nobody wants them: `gone`.
+/// The leaves of a range within one bundle that match a filter.
 pub fn matching<S: TileSource>(
     source: &S,
     size: u64,
     range: Range<u64>,
     filter: &Filter,
-    gone: &dyn Fn() -> bool,
-    mut take: impl FnMut(u64, &[u8]) -> bool,
-) -> Result<(), ReadError> {
-    for bundle in range.start / TILE_WIDTH..range.end.div_ceil(TILE_WIDTH) {
-        if gone() {
-            return Ok(());
-        }
-        for entry in read_bundle(source, size, bundle)?.entries() {
-            let (index, bytes) = entry?;
-            if !range.contains(&index) {
-                continue;
-            }
-            let matches = Record::decode(bytes).is_ok_and(|record| filter.matches(&record));
-            if matches && !take(index, bytes) {
-                return Ok(());
-            }
+) -> Result<Vec<Row>, ReadError> {
+    let mut rows = Vec::new();
+    for entry in read_bundle(source, size, range.start / TILE_WIDTH)?.entries() {
+        let (index, record) = entry?;
+        let asked = range.contains(&index)
+            && Record::decode(record).is_ok_and(|record| filter.matches(&record));
+        if asked {
+            rows.push(Row { index, record: record.to_vec() });
         }
     }
-    Ok(())
-}
-
-/// Hands over the leaves `rows` (rising) until `take` says no.
-pub fn read<S: TileSource>(
-    source: &S,
-    size: u64,
-    rows: &VecDeque<u64>,
-    mut take: impl FnMut(u64, &[u8]) -> bool,
-) -> Result<(), ReadError> {
-    let mut wanted = rows.iter().copied().peekable();
-    while let Some(first) = wanted.peek() {
-        for entry in read_bundle(source, size, first / TILE_WIDTH)?.entries() {
-            let (index, bytes) = entry?;
-            if wanted.next_if_eq(&index).is_some() && !take(index, bytes) {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
+    Ok(rows)
 }

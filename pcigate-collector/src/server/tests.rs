@@ -23,6 +23,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+mod answers;
+
 use super::*;
 use crate::issue::{Holder, Order, issue};
 
@@ -59,15 +61,19 @@ impl Site {
     }
 
     async fn start(dir: &TempDir) -> Running {
-        let config = Config {
+        start(Self::config(dir)).await.unwrap()
+    }
+
+    fn config(dir: &TempDir) -> Config {
+        Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             state_dir: dir.path().join("state"),
             tls_dir: dir.path().join("server"),
             origin: "test/log".into(),
             web_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             log: crate::logging::Log::default(),
-        };
-        start(config).await.unwrap()
+            retention: <_>::default(),
+        }
     }
 
     async fn restart(self) -> Self {

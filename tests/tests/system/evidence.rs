@@ -15,7 +15,7 @@ fn probe() -> String {
 }
 
 /// A collector with the evidence of one governed command.
-fn site_with_evidence() -> Site {
+pub fn site_with_evidence() -> Site {
     let mut site = Site::new();
     site.start_collector();
     let card = format!("exec:/usr/bin/env true --card={CARD} --track=;{CARD}=29121011234567?");
