@@ -23,13 +23,14 @@ struct Bench {
     needs_root: bool,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench { name: "exec", needs_root: true },
     Bench { name: "connect", needs_root: true },
     Bench { name: "ring", needs_root: true },
     Bench { name: "ingest", needs_root: false },
     Bench { name: "verify", needs_root: false },
     Bench { name: "memory", needs_root: true },
+    Bench { name: "query", needs_root: false },
 ];
 
 /// The benches, and the programs that they start.
@@ -49,7 +50,7 @@ A quiet machine: whatever else runs is in the figures. docs/performance/NAME.jso
 run that was kept, docs/performance.md is made from those."
 )]
 pub struct Options {
-    /// What to measure: exec, connect, ring, ingest, verify, memory; or all of it.
+    /// What to measure: exec, connect, ring, ingest, verify, memory, query; or all of it.
     #[arg(value_name = "NAME", default_value = "all")]
     names: Vec<String>,
     /// Print one JSON object a bench instead of a table.
