@@ -123,7 +123,7 @@ impl Collector {
         let root = directory.display();
         let config = format!(
             "listen: 127.0.0.1:0\nstateDir: {root}/state\ntlsDir: {root}/server\n\
-             origin: example.com/bench\n"
+             origin: example.com/bench\nwebListen: off\n"
         );
         std::fs::write(directory.join("collector.yaml"), config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_pcigate-collector"))
@@ -169,6 +169,7 @@ impl Agent {
             epoch: records::EPOCH.to_vec(),
             tree_size: 0,
             agent_version: "bench".to_owned(),
+            place: Vec::new(),
         };
         requests.send(SendRequest { message: Some(Sent::Hello(hello)) }).await.unwrap();
         let mut client = IngestClient::new(channel);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use pcigate_index::{AdvanceError, Index, QueryError, Settings};
+use pcigate_index::{AdvanceError, Index, QueryError, Settings, Status};
 use pcigate_ledger::Directory;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -65,6 +65,12 @@ impl Indexer {
         let open = tokio::time::timeout(OPENING_MAX, opened.wait_for(Option::is_some)).await;
         let index = open.ok().and_then(Result::ok).and_then(|index| index.clone());
         index.ok_or(IndexTrouble::NotOpen)
+    }
+
+    /// How far it is, once it is open.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.opened.borrow().as_ref().map(Index::status)
     }
 
     /// How many records of a class before a time (ns since 1970) can be queried in the first

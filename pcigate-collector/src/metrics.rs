@@ -59,6 +59,12 @@ pub struct Metrics {
     pub nodes: Arc<Nodes>,
     /// Leaves in the durable ledger.
     pub ledger_leaves: Gauge,
+    /// Leaves that can be queried.
+    pub index_leaves: Gauge,
+    /// Parquet files of the index.
+    pub index_files: Gauge,
+    /// Bytes of these files.
+    pub index_bytes: Gauge,
     /// Bytes of leaves committed.
     pub ledger_leaf_bytes: Counter,
     /// Failed attempts to write the ledger.
@@ -122,6 +128,9 @@ impl Metrics {
         Self {
             nodes,
             ledger_leaves: add(r, "ledger_leaves", "Leaves in the durable ledger"),
+            index_leaves: add(r, "index_leaves", "Leaves that can be queried"),
+            index_files: add(r, "index_files", "Parquet files of the index"),
+            index_bytes: add(r, "index_bytes", "Bytes of these files"),
             ledger_leaf_bytes: add(r, "ledger_leaf_bytes", "Bytes of leaves committed"),
             ledger_write_failures: add(
                 r,

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     evidence::Evidence,
     index::Index,
-    indexer,
+    indexer::{self, Indexer},
     ingest::Ingest,
     ledger::Ledger,
     listener::{self, Accept},
@@ -68,7 +68,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates = Certificates::load(&config.tls_dir, Arc::clone(&metrics));
     let certificates = Arc::new(certificates.map_err(tls_dir)?);
     let (listener, address) = bind("listen", config.listen).await?;
-    let web = start_web(config.web_listen, &writer, &stopping).await?;
+    let web = start_web(config.web_listen, &writer, &indexer, &stopping).await?;
     record(&writer, State::Start).await.map_err(|source| StartError::Record { source })?;
     note_restored(&writer, &config.state_dir).await?;
     let ingest = Ingest::new(writer.clone(), source.clone(), stopping.clone());
@@ -192,11 +192,12 @@ async fn bind(
 async fn start_web(
     address: Option<SocketAddr>,
     writer: &Writer,
+    indexer: &Indexer,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Option<WebPort>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let (listener, address) = bind("webListen", address).await?;
-    let web = Web { writer: writer.clone(), stopping: stopping.clone() };
+    let web = Web { writer: writer.clone(), indexer: indexer.clone(), stopping: stopping.clone() };
     Ok(Some(WebPort { address, serving: tokio::spawn(web::serve(listener, web)) }))
 }
 

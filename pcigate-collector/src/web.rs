@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     guarded::Guarded,
+    indexer::Indexer,
     metrics::{Metrics, gauge},
     writer::{QUEUE_REQUESTS, Writer},
 };
@@ -30,6 +31,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub struct Web {
     /// The writer, and through it the ledger and its disk.
     pub writer: Writer,
+    /// The index, which may be behind.
+    pub indexer: Indexer,
     /// Turns true when the collector stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -66,6 +69,7 @@ async fn healthz(State(web): State<Web>) -> (StatusCode, String) {
 
 /// Whether it takes records now, one line per part.
 async fn readyz(State(web): State<Web>) -> (StatusCode, String) {
+    let index = web.index();
     let parts = tokio::task::spawn_blocking(move || web.readiness()).await.unwrap_or_default();
     let ready = !parts.is_empty() && parts.iter().all(|(_, state)| state.is_ok());
     let line = |(part, state): &(&str, Result<(), String>)| match state {
@@ -73,7 +77,8 @@ async fn readyz(State(web): State<Web>) -> (StatusCode, String) {
         Err(why) => format!("{part}: {why}\n"),
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, parts.iter().map(line).collect())
+    let text: String = parts.iter().map(line).collect();
+    (status, text + &index)
 }
 
 impl Web {
@@ -82,8 +87,17 @@ impl Web {
             true => Err("the collector is stopping".to_owned()),
             false => Ok(()),
         };
-        // The index has its line here once queries need it: behind by more than so many leaves.
         vec![("serving", serving), ("ledger", self.writer.storage().ready())]
+    }
+
+    /// How far the index is. For information: records are taken however far behind it is.
+    fn index(&self) -> String {
+        let size = self.writer.durable().borrow().size;
+        match self.indexer.status() {
+            Some(status) if status.indexed >= size => "index: ok\n".to_owned(),
+            Some(status) => format!("index: {} of {size} leaves\n", status.indexed),
+            None => "index: not open\n".to_owned(),
+        }
     }
 
     fn text(&self) -> Result<String, std::fmt::Error> {
@@ -91,6 +105,10 @@ impl Web {
         metrics.ledger_leaves.set(gauge(self.writer.durable().borrow().size));
         metrics.queue_requests.set(gauge(self.writer.queued() as u64));
         metrics.queue_limit.set(gauge(QUEUE_REQUESTS as u64));
+        let index = self.indexer.status().unwrap_or_default();
+        metrics.index_leaves.set(gauge(index.indexed));
+        metrics.index_files.set(gauge(index.files));
+        metrics.index_bytes.set(gauge(index.bytes));
         self.writer.storage().measure();
         metrics.text()
     }

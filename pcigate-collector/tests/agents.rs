@@ -156,7 +156,7 @@ impl Agent {
         let acks = client.send(ReceiverStream::new(stream)).await.unwrap().into_inner();
         let mut agent = Self { node, requests, acks };
         let epoch = epoch(node).to_vec();
-        let hello = Hello { epoch, tree_size: 0, agent_version: "test".into() };
+        let hello = Hello { epoch, tree_size: 0, agent_version: "test".into(), place: vec![] };
         let ack = agent.ask(Sent::Hello(hello)).await;
         (agent, ack)
     }

@@ -10,7 +10,10 @@ use datafusion::{
     prelude::{col, lit},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, Permit, error::TrySendError},
+    },
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -32,11 +35,14 @@ const BATCHES_IN_FLIGHT: usize = 2;
 /// Least memory of a statement, bytes.
 const MEMORY_MIN: usize = 1 << 20;
 
+/// Rows on their way to the reader, or why there are no more.
+type Rows = Result<Vec<Vec<Value>>, QueryError>;
+
 /// The answer to a statement, row by row. Dropping it ends the work.
 #[derive(Debug)]
 pub struct Answer {
     columns: Vec<Column>,
-    batches: mpsc::Receiver<Result<Vec<Vec<Value>>, QueryError>>,
+    batches: mpsc::Receiver<Rows>,
     rows: std::vec::IntoIter<Vec<Value>>,
     left: usize,
     cut: bool,
@@ -81,16 +87,19 @@ impl Answer {
 
 /// A statement that has its turn.
 struct Running {
+    index: Index,
     session: Session,
     snapshot: Arc<Snapshot>,
     size: u64,
     /// Parsed on the engine's threads only: a deep statement needs their stacks.
     text: String,
+    /// When the work must be done; what the reader lets it wait is not counted.
     deadline: Instant,
     time: Duration,
     /// Rows the engine makes at most: one more than is shown.
     rows: usize,
-    _turn: OwnedSemaphorePermit,
+    /// Given back while the reader is waited for.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Index {
@@ -147,6 +156,7 @@ impl Index {
         let turn = self.engine().turn().await?;
         let memory = limits.memory.min(self.settings().query_memory_bytes).max(MEMORY_MIN);
         Ok(Running {
+            index: self.clone(),
             session: self.engine().session(&snapshot.files, memory)?,
             snapshot,
             size,
@@ -154,16 +164,16 @@ impl Index {
             deadline: Instant::now() + limits.time,
             time: limits.time,
             rows: limits.rows.saturating_add(1),
-            _turn: turn,
+            turn: Some(turn),
         })
     }
 }
 
 impl Running {
     async fn answer(
-        self,
+        mut self,
         head: mpsc::Sender<Result<Vec<Column>, QueryError>>,
-        batches: mpsc::Sender<Result<Vec<Vec<Value>>, QueryError>>,
+        batches: mpsc::Sender<Rows>,
     ) {
         // Nobody listens any more where sending fails.
         let mut stream = match self.begin().await {
@@ -180,8 +190,33 @@ impl Running {
                 Err(error) => Err(error),
             };
             let last = rows.is_err();
-            if batches.send(rows).await.is_err() || last {
+            let Some(place) = self.place(&batches).await else { return };
+            place.send(rows);
+            if last {
                 return;
+            }
+            if self.turn.is_none() {
+                match self.index.engine().turn().await {
+                    Ok(turn) => self.turn = Some(turn),
+                    // Whoever reads so slowly waits once more for its reason.
+                    Err(error) => return drop(batches.send(Err(error)).await),
+                }
+            }
+        }
+    }
+
+    /// Room for one batch; `None` when nobody reads any more. Whoever makes it wait lets the
+    /// others have its turn.
+    async fn place<'a>(&mut self, batches: &'a mpsc::Sender<Rows>) -> Option<Permit<'a, Rows>> {
+        match batches.try_reserve() {
+            Ok(place) => Some(place),
+            Err(TrySendError::Closed(())) => None,
+            Err(TrySendError::Full(())) => {
+                self.turn = None;
+                let began = Instant::now();
+                let place = batches.reserve().await.ok()?;
+                self.deadline += began.elapsed();
+                Some(place)
             }
         }
     }

@@ -254,7 +254,7 @@ pub fn start(
     listen: &str,
 ) -> Result<Option<(Program, String)>, String> {
     let config = format!(
-        "listen: {listen}\nstateDir: {}\ntlsDir: {}\norigin: example.com/crash\n",
+        "listen: {listen}\nstateDir: {}\ntlsDir: {}\norigin: example.com/crash\nwebListen: off\n",
         state(disk).display(),
         site.path("collector").display()
     );

@@ -60,7 +60,7 @@ impl Plan {
         // One selection and one profile for build and tests, so that nothing is compiled twice.
         plan.needed(
             "build",
-            Work::Commands(vec![tool(&["build", "--workspace", "--all-targets"])]),
+            Work::Commands(vec![tool(&["build", "--workspace", "--lib", "--bins", "--tests"])]),
         );
         plan.unit_tests();
         for name in integration_tests(&root().join("tests")) {

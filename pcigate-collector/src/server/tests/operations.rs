@@ -259,14 +259,7 @@ async fn changed_certificates_are_noticed_by_themselves() {
 #[tokio::test]
 async fn a_second_collector_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let site = Site::new().await;
-    let config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        state_dir: site.dir.path().join("state"),
-        tls_dir: site.dir.path().join("server"),
-        origin: "test/log".into(),
-        web_listen: None,
-        log: crate::logging::Log::default(),
-    };
+    let config = Config { web_listen: None, ..Site::config(&site.dir) };
     let error = start(config).await.err().unwrap();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("another collector uses the state directory"), "{cause}");
