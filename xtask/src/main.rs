@@ -1,6 +1,7 @@
 //! Every chore of the project: `cargo xtask CHORE`. One file per chore; nothing here is shipped.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its terminal")]
 
+mod corpus;
 mod demo;
 mod run;
 mod setup;
@@ -29,6 +30,7 @@ enum Chore {
     Ci(test::CiOptions),
     Tidy(tidy::Options),
     Verifier(verifier::Options),
+    Corpus(corpus::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +48,6 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
         Chore::Ci(options) => test::ci(options),
         Chore::Tidy(options) => tidy::main(options),
         Chore::Verifier(options) => verifier::main(options),
+        Chore::Corpus(options) => corpus::main(options),
     }
 }

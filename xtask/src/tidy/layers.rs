@@ -9,7 +9,7 @@ pub const EXPLANATIONS: &str = "docs/dependencies.md";
 const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-common", Some(&[])),
     ("pcigate-ebpf", Some(&["pcigate-common"])),
-    ("pcigate-policy", Some(&["pcigate-common"])),
+    ("pcigate-policy", Some(&["pcigate-common", "pcigate-corpus"])),
     ("pcigate-proto", Some(&[])),
     ("pcigate-ledger", Some(&[])),
     (
@@ -23,6 +23,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ),
     ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
     ("xtask", Some(&[])),
+    ("tests/corpus", Some(&[])),
     ("tests/fuzz", None),
     ("tests", None),
 ];
