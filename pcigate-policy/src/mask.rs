@@ -1,20 +1,39 @@
 //! Masked text: the only text that may enter a record, and what was found in it.
 //!
 //! Card numbers keep their first six and last four digits (PCI DSS 3.5.1 truncation, allowed for
-//! every brand); whole tracks are sensitive authentication data (PCI DSS 3.3.1) and are replaced by
-//! a fixed word that does not tell their length. Detection works on bytes, so text that is not
-//! UTF-8 hides nothing. What is *not* here: numbers in other encodings (base64, `\u` escapes,
-//! full-width digits), verification codes, PIN blocks and expiry dates.
+//! every brand); sensitive authentication data (tracks, verification codes, PIN blocks; PCI DSS
+//! 3.3.1) and expiry dates are replaced by words that do not tell their length. Detection works on
+//! bytes, so text that is not UTF-8 hides nothing. Time is linear in the text and memory beyond
+//! the text bounded, whatever it holds.
+//!
+//! How: a prefilter looks at 64 bytes at once and names candidates (`prefilter`, `classes`,
+//! `avx2`); a candidate is compared with the layouts and brands of card numbers (`pan`, `brands`),
+//! tracks (`track`) and keys (`keyed`), and with what else it may be (`context`); candidates in
+//! other spellings are decoded and looked at again (`spelling`). What is not here: compressed
+//! data, encryption, more than two spellings inside each other.
 
+mod avx2;
 mod brands;
+mod classes;
+mod context;
+mod find;
+mod keyed;
 mod pan;
+mod prefilter;
+mod render;
+mod scan;
+mod settings;
+mod spelling;
 mod track;
+mod unfinished;
 
 use std::fmt;
 
 pub use brands::VERSION as BRANDS_VERSION;
+use settings::Rules;
+pub use settings::{Masker, Rendering, Settings};
 
-/// Text without card data. It can only be made by [`Masked::new`].
+/// Text without card data. It can only be made by [`Masked::new`] and [`Masked::with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
     text: String,
@@ -40,7 +59,14 @@ pub struct Finding {
     pub end: usize,
     /// What it was.
     pub kind: Kind,
+    /// Of a card number, where the settings have a key for it.
+    pub fingerprint: Option<Fingerprint>,
 }
+
+/// The first 16 bytes of HMAC-SHA-256 over a card number's digits: equal for equal numbers, and
+/// worthless without the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 16]);
 
 /// What was taken out. Displayed as records and reports spell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,17 +77,51 @@ pub enum Kind {
     Track1,
     /// `track2`: track 2 of a magnetic stripe or its chip equivalent (EMV tag 57).
     Track2,
+    /// `cvv`: a card verification code.
+    Cvv,
+    /// `expiry`: the expiry date of a card.
+    Expiry,
+    /// `pin`: a PIN or PIN block.
+    PinBlock,
+    /// `secret`: a password, token or key, where the settings ask for it.
+    Secret,
+    /// `custom`: what a detector of the settings found, and which (from 0).
+    Custom(u16),
+}
+
+impl Kind {
+    /// What stands in its place, unless stars do.
+    const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Pan => None,
+            Self::Track1 => Some("[SAD:track1]"),
+            Self::Track2 => Some("[SAD:track2]"),
+            Self::Cvv => Some("[SAD:cvv]"),
+            Self::Expiry => Some("[EXP]"),
+            Self::PinBlock => Some("[SAD:pin]"),
+            Self::Secret => Some("[SECRET]"),
+            Self::Custom(_) => Some("[MASKED]"),
+        }
+    }
 }
 
 impl Masked {
-    /// Masks `input`. Bytes that are not UTF-8 become U+FFFD after detection. Masks keep the length
-    /// of a card number and its separators; tracks become `[SAD:track1]` or `[SAD:track2]`.
-    /// Masking the result again changes nothing and finds nothing.
+    /// Masks `input` with the standard settings. Bytes that are not UTF-8 become U+FFFD after
+    /// detection. Masks keep the length of a card number and its separators; other finds become
+    /// words such as `[SAD:track1]`. Masking the result again changes nothing and finds nothing.
     #[must_use]
     pub fn new(input: &[u8], cut: Cut) -> Self {
-        let (bytes, findings) = mask_bytes(input, cut);
-        let text = String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Self::with(Masker::standard(), input, cut)
+    }
+
+    /// Masks `input` as the masker is set.
+    #[must_use]
+    pub fn with(masker: &Masker, input: &[u8], cut: Cut) -> Self {
+        let (bytes, findings) = masker.mask(input, cut);
+        let text = match String::from_utf8_lossy(&bytes) {
+            std::borrow::Cow::Owned(text) => text,
+            std::borrow::Cow::Borrowed(text) => text.to_owned(),
+        };
         Self { text, findings }
     }
 
@@ -95,6 +155,11 @@ impl fmt::Display for Kind {
             Self::Pan => "pan",
             Self::Track1 => "track1",
             Self::Track2 => "track2",
+            Self::Cvv => "cvv",
+            Self::Expiry => "expiry",
+            Self::PinBlock => "pin",
+            Self::Secret => "secret",
+            Self::Custom(_) => "custom",
         })
     }
 }
@@ -103,44 +168,8 @@ impl fmt::Display for Kind {
 /// through; a record takes only [`Masked`].
 #[must_use]
 pub fn mask_bytes(input: &[u8], cut: Cut) -> (Vec<u8>, Vec<Finding>) {
-    let tracks = track::find(input, cut);
-    let mut working = input.to_vec();
-    let mut findings = pan::mask(input, &mut working);
-    if cut == Cut::End {
-        findings.extend(pan::mask_unfinished(input, &mut working));
-    }
-    if findings.is_empty() && tracks.is_empty() {
-        return (working, findings);
-    }
-    track::fill(&mut working, &tracks);
-    findings.extend(tracks);
-    findings.extend(pan::settle(&mut working));
-    let findings = disjoint(findings);
-    (track::replace(&working, &findings), findings)
-}
-
-/// Orders the findings and resolves overlaps: tracks stay whole, card numbers that overlap each
-/// other become one, and a card number keeps only what lies outside a track.
-fn disjoint(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| (finding.start, finding.kind == Kind::Pan, finding.end));
-    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
-    for mut finding in findings {
-        if let Some(last) = kept.last_mut()
-            && finding.start < last.end
-        {
-            match (last.kind, finding.kind) {
-                (Kind::Pan, Kind::Pan) => {
-                    last.end = last.end.max(finding.end);
-                    continue;
-                }
-                (Kind::Pan, _) => last.end = finding.start,
-                (_, _) if finding.end <= last.end => continue,
-                (_, _) => finding.start = last.end,
-            }
-        }
-        kept.push(finding);
-    }
-    kept
+    let (bytes, findings) = Masker::standard().mask(input, cut);
+    (bytes.into_owned(), findings)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub const VERSION: &str = "2026-06-30";
 pub(super) const PREFIX_DIGITS: usize = 6;
 
 /// One range of six-digit prefixes, both ends included.
+#[derive(Clone, Copy)]
 struct Range {
     first: u32,
     last: u32,
@@ -92,8 +93,29 @@ const RANGES: [Range; 29] = [
     range(979_200, 979_299, SIXTEEN),
 ];
 
+/// The lengths allowed for any number that begins with these two digits: rules most numbers out.
+const OF_TWO: [Lengths; 100] = {
+    let mut table = [Lengths(0); 100];
+    let mut rest: &[Range] = &RANGES;
+    while let [range, tail @ ..] = rest {
+        let mut two = range.first / 10_000;
+        while two <= range.last / 10_000 {
+            table[two as usize].0 |= range.lengths.0;
+            two += 1;
+        }
+        rest = tail;
+    }
+    table
+};
+
 /// The lengths a number that begins with these six digits may have.
 pub(super) fn lengths(prefix: u32) -> Lengths {
     let covering = |range: &&Range| (range.first..=range.last).contains(&prefix);
     Lengths(RANGES.iter().filter(covering).fold(0, |bits, range| bits | range.lengths.0))
+}
+
+/// Whether some number of so many digits begins with these two.
+#[inline]
+pub(super) fn possible(two: usize, digits: usize) -> bool {
+    OF_TWO.get(two).is_some_and(|lengths| lengths.allow(digits))
 }
