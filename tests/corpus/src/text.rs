@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// `pan`, `track1`, `track2`, `cvv`, `exp` or `pin`.
+    /// `pan`, `track1`, `track2`, `cvv`, `expiry` or `pin`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Kind {
             Self::Track1 => "track1",
             Self::Track2 => "track2",
             Self::Cvv => "cvv",
-            Self::Expiry => "exp",
+            Self::Expiry => "expiry",
             Self::Pin => "pin",
         }
     }
