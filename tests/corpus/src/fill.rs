@@ -94,6 +94,7 @@ pub fn filler(rng: &mut Rng, name: &str) -> Vec<u8> {
         "n" => rng.within(1, 99_999).to_string(),
         "port" => rng.within(1024, 65_535).to_string(),
         "hex" => rng.hex(14),
+        "trace" => rng.hex(32),
         "ip" => {
             let mut part = || rng.below(256);
             format!("10.{}.{}.{}", part(), part(), part())

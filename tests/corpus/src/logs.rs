@@ -8,7 +8,7 @@ use crate::spelling::{SPELLINGS, spell};
 use crate::text::Text;
 
 const REQUEST: &str = "{\"time\":\"«time»\",\"level\":\"info\",\"component\":\"gateway\",\
-    \"pod\":\"payments/«word»-«hex»\",\"peer\":\"«ip»:«port»\",\"trace\":\"«uuid»\",\
+    \"pod\":\"payments/«word»-«hex»\",\"peer\":\"«ip»:«port»\",\"trace\":\"«trace»\",\
     \"method\":\"GET\",\"path\":\"/v1/«word»/orders?page=«n»&city=«city»\",\"status\":200,\
     \"bytes\":«cents»,\"took_ms\":«amount»,\"rule\":\"allow-«word»\"}\n";
 
