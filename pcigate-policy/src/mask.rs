@@ -24,6 +24,7 @@ mod render;
 mod scan;
 mod settings;
 mod spelling;
+mod stream;
 mod track;
 mod unfinished;
 
@@ -32,6 +33,7 @@ use std::fmt;
 pub use brands::VERSION as BRANDS_VERSION;
 use settings::Rules;
 pub use settings::{Masker, Rendering, Settings};
+pub use stream::Stream;
 
 /// Text without card data. It can only be made by [`Masked::new`] and [`Masked::with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,10 @@ pub struct Finding {
     pub end: usize,
     /// What it was.
     pub kind: Kind,
+    /// Bytes that stand for it in the output.
+    pub masked_len: usize,
+    /// The brand of a card number, where its prefix belongs to one alone.
+    pub brand: Option<&'static str>,
     /// Of a card number, where the settings have a key for it.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -91,16 +97,16 @@ pub enum Kind {
 
 impl Kind {
     /// What stands in its place, unless stars do.
-    const fn word(self) -> Option<&'static str> {
+    const fn word(self) -> &'static str {
         match self {
-            Self::Pan => None,
-            Self::Track1 => Some("[SAD:track1]"),
-            Self::Track2 => Some("[SAD:track2]"),
-            Self::Cvv => Some("[SAD:cvv]"),
-            Self::Expiry => Some("[EXP]"),
-            Self::PinBlock => Some("[SAD:pin]"),
-            Self::Secret => Some("[SECRET]"),
-            Self::Custom(_) => Some("[MASKED]"),
+            Self::Pan => "[PAN]",
+            Self::Track1 => "[SAD:track1]",
+            Self::Track2 => "[SAD:track2]",
+            Self::Cvv => "[SAD:cvv]",
+            Self::Expiry => "[EXP]",
+            Self::PinBlock => "[SAD:pin]",
+            Self::Secret => "[SECRET]",
+            Self::Custom(_) => "[MASKED]",
         }
     }
 }

@@ -271,8 +271,8 @@ fn iban(text: &[u8], start: usize, end: usize) -> bool {
         let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
         match country {
             Some((_, length)) if begins => {
-                // Two letters right before sixteen digits may be just two letters.
-                let glued = from + at + 2 == start && matches!(end - start, 13 | 15 | 16);
+                // Two letters right before a number may be just two letters.
+                let glued = from + at + 2 == start && end - start <= 16;
                 iban_end(window, at, *length)
                     .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
             }
@@ -290,7 +290,7 @@ fn iban_end(window: &[u8], at: usize, length: usize) -> Option<(usize, bool)> {
             b'0'..=b'9' => u32::from(byte - b'0'),
             b'A'..=b'Z' => u32::from(byte - b'A') + 10,
             b'a'..=b'z' => u32::from(byte - b'a') + 10,
-            b' ' | b'-' => continue,
+            b' ' | b'-' if count % 4 == 0 => continue,
             _ => return None,
         };
         let shift = if value > 9 { 100 } else { 10 };

@@ -17,8 +17,8 @@ pub(super) const AHEAD: usize = spelling::SOURCE_MAX + 256;
 #[derive(Default)]
 pub(super) struct Looked {
     pub hit: Option<Hit>,
-    /// Up to where no other spelling needs to be looked for: a piece reached there.
-    pub quiet: usize,
+    /// Up to where pieces reached, by spelling.
+    pub quiet: Quiet,
     /// Where to look on inside a digit run that may be hexadecimal.
     pub again: Option<usize>,
 }
@@ -30,9 +30,40 @@ impl Looked {
 
     /// Takes what another look has given; whether that was a hit.
     fn add(&mut self, looked: Self) -> bool {
-        self.quiet = self.quiet.max(looked.quiet);
+        self.quiet.add(looked.quiet);
         self.hit = looked.hit;
         self.hit.is_some()
+    }
+}
+
+/// Up to where each spelling has been looked for, so that no piece is decoded twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quiet([usize; 4]);
+
+const ESCAPES: usize = 0;
+const PAIRS: usize = 1;
+const GROUPS: usize = 2;
+const WIDE: usize = 3;
+
+impl Quiet {
+    /// Nothing has been looked for from `at` on.
+    pub(super) const fn from(at: usize) -> Self {
+        Self([at; 4])
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = (*mine).max(theirs);
+        }
+    }
+
+    /// The same in a text whose first `by` bytes are gone.
+    pub(super) fn shifted(self, by: usize) -> Self {
+        Self(self.0.map(|at| at.saturating_sub(by)))
+    }
+
+    fn at(self, spelling: usize) -> usize {
+        self.0.get(spelling).copied().unwrap_or(0)
     }
 }
 
@@ -48,7 +79,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// Looks at one candidate. Before `quiet`, other spellings have been looked for.
     #[inline]
-    pub(super) fn look(&self, place: usize, why: u32, quiet: usize) -> Looked {
+    pub(super) fn look(&self, place: usize, why: u32, quiet: Quiet) -> Looked {
         if why & KEY != 0
             && let Some(hit) = self.keyed(place)
         {
@@ -59,10 +90,10 @@ impl View<'_> {
         {
             return Looked::from(hit);
         }
-        if why == KEY || place < quiet || self.depth == 0 {
+        if why == KEY || self.depth == 0 {
             return Looked::default();
         }
-        self.spelt(place, why)
+        self.spelt(place, why, quiet)
     }
 
     fn keyed(&self, place: usize) -> Option<Hit> {
@@ -148,35 +179,39 @@ impl View<'_> {
     }
 
     /// A candidate in another spelling.
-    fn spelt(&self, place: usize, why: u32) -> Looked {
+    fn spelt(&self, place: usize, why: u32, quiet: Quiet) -> Looked {
         let text = self.text;
-        let is = |reason| why & reason != 0;
+        let is = |reason, spelling| why & reason != 0 && place >= quiet.at(spelling);
         let mut all = Looked::default();
-        for start in self.escapes_at(place, why).into_iter().flatten() {
-            if all.add(self.marked(start)) {
-                return all;
+        if is(MARKED | UNICODE | PLAIN, ESCAPES) {
+            for start in self.escapes_at(place, why).into_iter().flatten() {
+                if all.add(self.search(&spelling::marked(text, start), ESCAPES)) {
+                    return all;
+                }
             }
         }
-        if is(PLAIN) && text.get(place..place + 8).is_some_and(|run| run.contains(&b'3')) {
+        if is(PLAIN, PAIRS) && pan::run_length(text, place, 8) == 8 {
             let looked = self.hex(place);
             all.again = looked.again;
             if all.add(looked) {
                 return all;
             }
         }
-        if is(BASE64)
+        if is(BASE64, GROUPS)
             && spelling::looks_like_base64(text, place)
-            && all.add(self.packed(spelling::base64(text, place)))
+            && all.add(self.search(&spelling::base64(text, place), GROUPS))
         {
             return all;
         }
-        if is(UTF16) && all.add(self.packed(spelling::utf16(text, place))) {
+        if is(UTF16, WIDE) && all.add(self.search(&spelling::utf16(text, place), WIDE)) {
             return all;
         }
-        if is(TOKEN) {
+        if why & TOKEN != 0 {
             let looked = match spelling::token(text, place) {
-                Some(spelling::Token::Hex(at)) => self.packed(spelling::hex(text, at)),
-                Some(spelling::Token::Base64(at)) => self.packed(spelling::base64(text, at)),
+                Some(spelling::Token::Hex(at)) => self.search(&spelling::hex(text, at), PAIRS),
+                Some(spelling::Token::Base64(at)) => {
+                    self.search(&spelling::base64(text, at), GROUPS)
+                }
                 None => Looked::default(),
             };
             all.add(looked);
@@ -198,13 +233,21 @@ impl View<'_> {
     /// The same for a run of digits that ends before an escape or begins inside one.
     fn escape_near(&self, place: usize) -> Option<usize> {
         let text = self.text;
+        if !text.get(place.saturating_sub(6)..place)?.iter().any(|b| matches!(b, b'%' | b'\\')) {
+            return self.escape_behind(place);
+        }
         let over = self.escape_over(place);
         match (text.get(..place)?, over) {
             ([.., b'\\', b'\\', b'u'], _) if self.is_digit(place - 2) => return Some(place - 3),
             (_, Some((start, _, byte))) if byte.is_ascii_digit() => return Some(start),
             _ => {}
         }
-        let start = over.map_or(place, |(_, end, _)| end);
+        self.escape_behind(over.map_or(place, |(_, end, _)| end))
+    }
+
+    /// `start`, if the run of digits there ends before an escape.
+    fn escape_behind(&self, start: usize) -> Option<usize> {
+        let text = self.text;
         let run = pan::run_length(text, start, pan::DIGITS_MAX);
         let next = text.get(start + run)?;
         let escaped = run < pan::DIGITS_MAX && matches!(next, b'%' | b'\\' | b'&' | b'=' | 0xc2..);
@@ -226,14 +269,6 @@ impl View<'_> {
         (first.form != Form::Itself && (nests || next.form != Form::Itself)).then_some(start)
     }
 
-    fn marked(&self, start: usize) -> Looked {
-        self.search(&spelling::marked(self.text, start), false)
-    }
-
-    fn packed(&self, piece: Piece) -> Looked {
-        self.search(&piece, true)
-    }
-
     /// Pairs of hexadecimal digits in the digit run at or around `start`.
     pub(super) fn hex(&self, start: usize) -> Looked {
         const STEP: usize = 64;
@@ -242,17 +277,19 @@ impl View<'_> {
             return Looked { again: long.then_some(start + STEP), ..Looked::default() };
         };
         let piece = spelling::hex(self.text, at);
-        let mut looked = self.packed(piece);
+        let mut looked = self.search(&piece, PAIRS);
+        let reached = looked.quiet.at(PAIRS);
         // The run may go on behind the piece.
-        if looked.hit.is_none() && looked.quiet > start {
-            let run = pan::run_length(self.text, start, looked.quiet - start + 1);
-            looked.again = (run > looked.quiet - start).then_some(looked.quiet);
+        if looked.hit.is_none() && reached > start {
+            let run = pan::run_length(self.text, start, reached - start + 1);
+            looked.again = (run > reached - start).then_some(reached);
         }
         looked
     }
 
     /// The first hit in a decoded piece, brought back to this text.
-    fn search(&self, piece: &Piece, packed: bool) -> Looked {
+    fn search(&self, piece: &Piece, spelling: usize) -> Looked {
+        let packed = spelling != ESCAPES;
         let view = View { text: &piece.chars, cut: Cut::Whole, depth: self.depth - 1, ..*self };
         let length = piece.chars.len();
         let searched = if length > piece.first + MARGIN { length - MARGIN } else { length };
@@ -263,20 +300,26 @@ impl View<'_> {
                 hit: Some(hit.brought_back(piece, packed, self.rules)),
                 ..Looked::default()
             },
-            None => Looked { quiet: piece.start_of(searched), ..Looked::default() },
+            None => {
+                let mut quiet = Quiet::default();
+                if let Some(at) = quiet.0.get_mut(spelling) {
+                    *at = piece.start_of(searched);
+                }
+                Looked { quiet, ..Looked::default() }
+            }
         }
     }
 
     /// The first hit at or behind `from` that is accepted.
     fn first(&self, from: usize, accept: impl Fn(&Hit) -> bool) -> Option<Hit> {
         let mut batch = Batch::new();
-        let (mut at, mut quiet) = (from, 0);
+        let (mut at, mut quiet) = (from, Quiet::default());
         while at < self.text.len() {
             let done = collect(self.text, at, self.text.len(), &mut batch);
             for (place, why) in batch.iter() {
                 let mut looked = self.look(place, why, quiet);
                 loop {
-                    quiet = quiet.max(looked.quiet);
+                    quiet.add(looked.quiet);
                     match (looked.hit, looked.again) {
                         (Some(hit), _) if accept(&hit) => return Some(hit),
                         (None, Some(again)) => looked = self.hex(again),
@@ -292,7 +335,7 @@ impl View<'_> {
 
 impl Hit {
     /// A value found by its key, or a track.
-    fn word((start, end, kind): (usize, usize, Kind)) -> Self {
+    pub(super) fn word((start, end, kind): (usize, usize, Kind)) -> Self {
         Self { start, end, kind, edit: Edit::Word, number: None, more: [None; 3] }
     }
 }

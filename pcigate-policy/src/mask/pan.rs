@@ -85,6 +85,13 @@ impl Number {
         if strong { Some(Tier::Strong) } else { weak().then_some(Tier::Weak) }
     }
 
+    /// The brand, where the prefix belongs to one alone.
+    pub(super) fn brand(&self) -> Option<&'static str> {
+        let prefix = self.as_slice().get(..brands::PREFIX_DIGITS)?;
+        let value = prefix.iter().fold(0, |value, digit| value * 10 + u32::from(digit & 15));
+        brands::name(value, self.count)
+    }
+
     /// ISO/IEC 7812-1 check digit, eight digits at a time.
     fn luhn(&self) -> bool {
         /// Every second digit from the right but one; the first byte of a word is its lowest.
@@ -229,7 +236,7 @@ fn chained(text: &[u8], start: usize, end: usize, sizes: &[usize], kind: Option<
         Some(Joint::Other(mark)) => mark,
         _ => b' ',
     };
-    let fours = matches!(sizes, [4, 4, 4, ..] | [4, 6, 4..=5]);
+    let fours = matches!(sizes, [4, 4, 4, ..] | [4, 6, 4..=5] | [6, 13]);
     let digit = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_digit);
     let is_mark = |at: Option<usize>| at.and_then(|at| text.get(at)) == Some(&mark);
     let before = is_mark(start.checked_sub(1)) && digit(start.checked_sub(2));

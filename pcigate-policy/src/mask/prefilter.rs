@@ -21,6 +21,24 @@ const WINDOW_DIGITS: u32 = 12;
 /// Escaped digits among 64 bytes from which on they may be a number.
 const MARKED_DIGITS: u32 = 6;
 
+/// Digits that may be a number, or hexadecimal pairs, whatever follows.
+const LONG: u32 = 8;
+/// What may stand between the groups of a number, or begin it.
+const GOES_ON: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b"-._/+ \0\t\r\n%\\&=";
+    while let [byte, tail @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = tail;
+    }
+    let mut byte = 0xc2;
+    while byte < 256 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table
+};
+
 /// Candidates after which a batch is full; one block may add 64 more.
 const FULL: usize = 8;
 /// Bytes one batch looks at. A change of the text makes the rest of a batch worthless.
@@ -105,7 +123,8 @@ pub(super) fn collect_with(
         let left = to - at;
         let within = if left >= BLOCK { u64::MAX } else { (1 << left) - 1 };
         let before = [digit_before, mark_before, token_before];
-        block(&now, &next, before, within, (at - from) as u32, batch);
+        let rest = text.get(at..).unwrap_or_default();
+        block(&now, &next, before, within, rest, (at - from) as u32, batch);
         digit_before = now.digits >> 63;
         mark_before = now.marks >> 63;
         token_before = (now.digits | now.letters) >> 63;
@@ -128,18 +147,21 @@ fn block(
     next: &Masks,
     [digit_before, mark_before, token_before]: [u64; 3],
     within: u64,
+    rest: &[u8],
     offset: u32,
     batch: &mut Batch,
 ) {
-    let ahead = |now: u64, next: u64, by: u32| now >> by | next << (64 - by);
     let digits = |by| ahead(now.digits, next.digits, by);
     let fours = now.digits & digits(1) & digits(2) & digits(3);
-    let plain = fours & !(now.digits << 1 | digit_before);
-    let mut marked = now.digits & (now.marks << 1 | mark_before);
+    let starts = fours & !(now.digits << 1 | digit_before);
+    let plain = numbers(starts, now.digits, next.digits, rest);
+    let marked = now.digits & (now.marks << 1 | mark_before);
     let marked_next = next.digits & (next.marks << 1 | now.marks >> 63);
-    if marked.count_ones() + marked_next.count_ones() < MARKED_DIGITS {
-        marked = 0;
-    }
+    let marked = if marked.count_ones() + marked_next.count_ones() < MARKED_DIGITS {
+        0
+    } else {
+        crowded(marked, marked_next)
+    };
     let base64 = now.base64 & ahead(now.base64, next.base64, 4) & ahead(now.base64, next.base64, 8);
     let mut wide = 0;
     if now.nuls != 0 {
@@ -153,33 +175,89 @@ fn block(
     while any != 0 {
         let bit = any.trailing_zeros();
         any &= any - 1;
-        let window = |now: u64, next: u64| now >> bit | next << 1 << (63 - bit);
         let is = |mask: u64, why: u32| if mask >> bit & 1 == 1 { why } else { 0 };
-        let mut why = is(base64, BASE64) | is(now.leads, UNICODE) | is(wide, UTF16);
-        why |= is(now.keys, KEY) | is(tokens, TOKEN);
-        if plain >> bit & 1 == 1 {
-            let digits = window(now.digits, next.digits) & WINDOW;
-            why |= if digits.count_ones() >= WINDOW_DIGITS { PLAIN } else { 0 };
-        }
-        if marked >> bit & 1 == 1 {
-            let marked = window(marked, marked_next);
-            why |= if marked.count_ones() >= MARKED_DIGITS { MARKED } else { 0 };
-        }
-        if why != 0
-            && let Some(place) = batch.found.get_mut(batch.count)
-        {
+        let why = is(plain, PLAIN)
+            | is(marked, MARKED)
+            | is(base64, BASE64)
+            | is(now.leads, UNICODE)
+            | is(wide, UTF16)
+            | is(now.keys, KEY)
+            | is(tokens, TOKEN);
+        if let Some(place) = batch.found.get_mut(batch.count) {
             *place = why | (offset + bit);
             batch.count += 1;
         }
     }
 }
 
+/// The mask `by` places on, filled up from the next one; `by` is 1–63.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled once for AVX2 and once without")]
+const fn ahead(now: u64, next: u64, by: u32) -> u64 {
+    now >> by | next << (64 - by)
+}
+
+/// Those digit runs behind whose start there are enough digits for a number, and which are no date.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled once for AVX2 and once without")]
+fn numbers(mut starts: u64, now: u64, next: u64, rest: &[u8]) -> u64 {
+    let mut kept = 0;
+    while starts != 0 {
+        let bit = starts.trailing_zeros();
+        let start = starts & starts.wrapping_neg();
+        starts ^= start;
+        let digits = now >> bit | next << 1 << (63 - bit);
+        if (digits & WINDOW).count_ones() < WINDOW_DIGITS {
+            continue;
+        }
+        // A short run must go on behind a separator or an escape.
+        let run = (!digits).trailing_zeros();
+        let behind = rest.get((bit + run) as usize).copied().unwrap_or(b' ');
+        if run < LONG && !GOES_ON[usize::from(behind)] {
+            continue;
+        }
+        // `2026-11-22`: a short run, one byte, and two or three digits.
+        let behind = digits >> (run & 63) >> 1;
+        let second = (!behind).trailing_zeros();
+        let one_apart = behind & 1 == 1;
+        if !(run <= LONG && one_apart && (second == 2 || second == 3)) {
+            kept |= start;
+        }
+    }
+    kept
+}
+
+/// Those places behind which, in 64 bytes, there are enough of them.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled once for AVX2 and once without")]
+fn crowded(now: u64, next: u64) -> u64 {
+    let (mut kept, mut rest) = (0, now);
+    while rest != 0 {
+        let bit = rest.trailing_zeros();
+        let window = now >> bit | next << 1 << (63 - bit);
+        if window.count_ones() >= MARKED_DIGITS {
+            kept |= 1 << bit;
+        }
+        rest &= rest - 1;
+    }
+    kept
+}
+
 /// Where runs of at least 24 letters and digits begin.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled once for AVX2 and once without")]
 fn tokens(now: &Masks, next: &Masks, before: u64) -> u64 {
-    let both = |masks: &Masks| u128::from(masks.digits | masks.letters);
-    let all = both(now) | both(next) << 64;
+    const LOWEST: u64 = 0x1ff;
+    let (first, second) = (now.digits | now.letters, next.digits | next.letters);
+    // Most blocks have no run of 16, and none that goes on far enough.
+    let two = first & first >> 1;
+    let four = two & two >> 2;
+    let eight = four & four >> 4;
+    let goes_on = first >> 63 == 1 && second & LOWEST == LOWEST;
+    if eight & eight >> 8 == 0 && !goes_on {
+        return 0;
+    }
+    let all = u128::from(first) | u128::from(second) << 64;
     let two = all & all >> 1;
     let four = two & two >> 2;
     let eight = four & four >> 4;

@@ -127,16 +127,13 @@ fn star(number: &mut [u8], rendering: Rendering) {
     }
 }
 
-/// The text with words in place of their filler.
-pub(super) fn words(text: &[u8], taken: &[Taken]) -> Vec<u8> {
-    let mut written = Vec::with_capacity(text.len());
+/// Appends the text with words in place of their filler.
+pub(super) fn words(text: &[u8], taken: &[Taken], out: &mut Vec<u8>) {
     let mut done = 0;
     for Taken { finding, .. } in taken.iter().filter(|one| one.word) {
-        let word = finding.kind.word().unwrap_or("[MASKED]");
-        written.extend_from_slice(text.get(done..finding.start).unwrap_or_default());
-        written.extend_from_slice(word.as_bytes());
+        out.extend_from_slice(text.get(done..finding.start).unwrap_or_default());
+        out.extend_from_slice(finding.kind.word().as_bytes());
         done = finding.end;
     }
-    written.extend_from_slice(text.get(done..).unwrap_or_default());
-    written
+    out.extend_from_slice(text.get(done..).unwrap_or_default());
 }

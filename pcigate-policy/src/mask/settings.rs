@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::scan::{Scan, disjoint};
+use super::scan::{Scan, Taken, disjoint};
 use super::{Cut, Finding, Fingerprint, render};
 
 /// How a card number is shown. Its length and separators stay.
@@ -62,14 +62,16 @@ impl Masker {
     pub fn mask<'a>(&self, input: &'a [u8], cut: Cut) -> (Cow<'a, [u8]>, Vec<Finding>) {
         let mut text = Cow::Borrowed(input);
         let mut taken = Vec::new();
-        Scan::default().whole(&mut text, cut, &self.rules, &mut taken);
+        Scan::default().finish(&mut text, cut, &self.rules, &mut taken);
         if taken.is_empty() {
             return (text, Vec::new());
         }
         disjoint(&mut taken);
-        let findings = taken.iter().map(|one| one.finding).collect();
+        let findings = taken.iter().map(Taken::finding).collect();
         if taken.iter().any(|one| one.word) {
-            text = Cow::Owned(render::words(&text, &taken));
+            let mut written = Vec::with_capacity(text.len());
+            render::words(&text, &taken, &mut written);
+            text = Cow::Owned(written);
         }
         (text, findings)
     }

@@ -16,7 +16,7 @@ pub(super) fn mask(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
     plain(text).or_else(|| marked(text)).or_else(|| packed(text))
 }
 
-const fn is_separator(byte: u8) -> bool {
+pub(super) const fn is_separator(byte: u8) -> bool {
     matches!(byte, b'-' | b' ' | 0 | b'\t' | b'.' | b'_' | b'/' | b'+')
 }
 
