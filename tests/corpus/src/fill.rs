@@ -45,6 +45,11 @@ pub const PROSE: &[(&str, &str)] = &[
     ("prose", "Please charge «card», thank you. «name», «city»"),
     ("prose", "Paid on «date» with «card»."),
     ("log", "[«card»]"),
+    ("numbers around", "«year» «card» «year»"),
+    ("numbers around", "«n» «card»"),
+    ("numbers around", "«n», «card», «n»"),
+    ("two numbers", "«card» «card»"),
+    ("two numbers", "«card»,«card»"),
     ("broken UTF-8", "«junk» «card» «junk»"),
 ];
 
@@ -91,6 +96,7 @@ pub fn filler(rng: &mut Rng, name: &str) -> Vec<u8> {
         "word" => (*rng.pick(WORDS)).to_owned(),
         "amount" => format!("{}.{}", rng.within(1, 9_999), rng.digits(2)),
         "cents" => rng.within(100, 999_999).to_string(),
+        "year" => rng.within(2020, 2034).to_string(),
         "n" => rng.within(1, 99_999).to_string(),
         "port" => rng.within(1024, 65_535).to_string(),
         "hex" => rng.hex(14),

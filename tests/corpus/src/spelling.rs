@@ -99,6 +99,7 @@ pub const SPELLINGS: &[Spelling] = &[
     s("HTML space", Place::Field, Make::AnyOf(&["&nbsp;", "&#32;", "&#160;", "&#xA0;"])),
     s("base64", Place::Token, Make::Body(&[encode::base64])),
     s("base64url", Place::Token, Make::Body(&[encode::base64_url])),
+    s("JWT", Place::Token, Make::Own(jwt)),
     s("base64 in lines", Place::Prose, Make::Own(base64_lines)),
     s("hex", Place::Token, Make::Body(&[encode::hex_lower])),
     s("HEX", Place::Token, Make::Body(&[encode::hex_upper])),
@@ -155,7 +156,8 @@ pub fn spell(rng: &mut Rng, spelling: &Spelling, number: &Number) -> Text {
             text
         }
         Make::Body(encoders) => {
-            let plain = written(number.digits.clone().into_bytes());
+            let joint = *rng.pick(&["", "", "", " ", "-"]);
+            let plain = written(number.groups(rng).join(joint).into_bytes());
             let template = *rng.pick(BODIES);
             // Every alignment of base64 is met: bodies begin at any offset.
             let shift = usize::try_from(rng.below(3)).unwrap_or_default();
@@ -214,6 +216,19 @@ fn base64_lines(rng: &mut Rng, number: &Number) -> Vec<u8> {
     let body =
         format!("{} {} {}", rng.string(letters, before), number.digits, rng.string(letters, after));
     encode::base64_mime(body.as_bytes()).bytes
+}
+
+/// A signed token with the number among its claims.
+fn jwt(rng: &mut Rng, number: &Number) -> Vec<u8> {
+    let claims = format!(
+        "{{\"iss\":\"pay\",\"iat\":{},\"card\":\"{}\",\"jti\":\"{}\"}}",
+        rng.within(1_600_000_000, 1_899_999_999),
+        number.digits,
+        rng.hex(8)
+    );
+    let header = encode::base64_url(b"{\"alg\":\"ES256\"}").bytes;
+    let signature = encode::base64_url(&rng.bytes(64)).bytes;
+    [header, encode::base64_url(claims.as_bytes()).bytes, signature].join(&b'.')
 }
 
 fn bytea(_: &mut Rng, number: &Number) -> Vec<u8> {
