@@ -1,5 +1,5 @@
-//! The detector: how fast it is beside what only reads memory, and how much it finds, on the corpora
-//! that its peers are measured with in the same run (`--peers`).
+//! The detector: how fast it is beside what only reads memory, and how much it finds, on the
+//! corpora that its peers are measured with in the same run (`--peers`).
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that fails says where")]
 #![allow(clippy::print_stderr, reason = "progress goes to people")]

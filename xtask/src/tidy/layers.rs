@@ -21,7 +21,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
         "pcigate-collector",
         Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger", "pcigate-index"]),
     ),
-    ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
+    ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger", "pcigate-corpus"])),
     ("xtask", Some(&[])),
     ("tests/corpus", Some(&[])),
     ("tests/fuzz", None),
