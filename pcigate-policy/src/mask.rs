@@ -16,6 +16,7 @@ mod avx2;
 mod brands;
 mod classes;
 mod context;
+mod custom;
 mod find;
 mod keyed;
 mod pan;
@@ -31,11 +32,41 @@ mod unfinished;
 use std::fmt;
 
 pub use brands::VERSION as BRANDS_VERSION;
+pub use custom::DetectorError;
 use settings::Rules;
-pub use settings::{Masker, Rendering, Settings};
+pub use settings::{Detector, FingerprintKey, Masker, Rendering, Settings, SettingsError};
 pub use stream::Stream;
 
-/// Text without card data. It can only be made by [`Masked::new`] and [`Masked::with`].
+/// Text without card data. It can only be made by [`Masked::new`] and [`Masked::with`]:
+///
+/// ```
+/// use pcigate_policy::mask::{Cut, Masked};
+/// let text = Masked::new(b"--card=4111111111111111", Cut::Whole);
+/// assert_eq!(text.as_str(), "--card=411111******1111");
+/// ```
+///
+/// Not from its parts, nor out of other text, nor changed once it is made:
+///
+/// ```compile_fail,E0451
+/// use pcigate_policy::mask::Masked;
+/// let text = Masked { text: "4111111111111111".to_owned(), findings: Vec::new() };
+/// ```
+///
+/// ```compile_fail,E0277
+/// use pcigate_policy::mask::Masked;
+/// let text: Masked = "4111111111111111".to_owned().into();
+/// ```
+///
+/// ```compile_fail,E0277
+/// use pcigate_policy::mask::Masked;
+/// let text: Masked = "4111111111111111".parse().unwrap();
+/// ```
+///
+/// ```compile_fail,E0616
+/// use pcigate_policy::mask::{Cut, Masked};
+/// let mut text = Masked::new(b"", Cut::Whole);
+/// text.text.push_str("4111111111111111");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
     text: String,
@@ -155,9 +186,10 @@ impl Masked {
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Kind {
+    /// As records and reports spell it.
+    const fn name(self) -> &'static str {
+        match self {
             Self::Pan => "pan",
             Self::Track1 => "track1",
             Self::Track2 => "track2",
@@ -166,7 +198,13 @@ impl fmt::Display for Kind {
             Self::PinBlock => "pin",
             Self::Secret => "secret",
             Self::Custom(_) => "custom",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -138,7 +138,7 @@ fn amount(text: &[u8], start: usize, end: usize) -> bool {
 /// A UUID, or a hash: hexadecimal digits in a length nobody gives a card number.
 fn hash_or_uuid(text: &[u8], start: usize, end: usize) -> bool {
     const UUID: usize = 36;
-    const HASH_MIN: usize = 24;
+    const HASH_MIN: usize = 32;
     const HASH_MAX: usize = 128;
     let head = text.get(..start).unwrap_or_default();
     let tail = text.get(end..).unwrap_or_default();

@@ -220,14 +220,17 @@ impl View<'_> {
     }
 
     /// Where to begin to decode escapes for the candidate at `place`, if at all.
-    fn escapes_at(&self, place: usize, why: u32) -> [Option<usize>; 2] {
+    fn escapes_at(&self, place: usize, why: u32) -> [Option<usize>; 3] {
         let marked = match why {
             _ if why & UNICODE != 0 && self.is_digit(place) => Some(place),
             _ if why & MARKED != 0 => self.escape_around(place),
             _ => None,
         };
         let plain = if why & PLAIN == 0 { None } else { self.escape_near(place) };
-        [marked, plain.filter(|start| Some(*start) != marked)]
+        // What looks like an escape may be a letter before a number.
+        let direct = if why & PLAIN == 0 { None } else { self.escape_behind(place) };
+        let direct = direct.filter(|start| Some(*start) != marked && Some(*start) != plain);
+        [marked, plain.filter(|start| Some(*start) != marked), direct]
     }
 
     /// The same for a run of digits that ends before an escape or begins inside one.

@@ -259,6 +259,10 @@ pub(super) fn followers(text: &[u8], end: usize) -> [Option<Value>; 3] {
         let (month, year) = ((at, at + 2, Kind::Expiry), (at + 3, behind, Kind::Expiry));
         return [Some(month), Some(year), code_behind(behind)];
     }
+    // The next number of a list is not a date.
+    if super::pan::at(text, at, digits(text, at)).is_some() {
+        return [None; 3];
+    }
     match expiry(text, at, true).map(|behind| (behind, code_behind(behind))) {
         Some((behind, Some(code))) => [Some((at, behind, Kind::Expiry)), Some(code), None],
         _ => [None; 3],

@@ -92,6 +92,11 @@ impl Number {
         brands::name(value, self.count)
     }
 
+    /// Whether there are at least two digits and the last checks the others.
+    pub(super) fn checks(&self) -> bool {
+        self.count > 1 && self.luhn()
+    }
+
     /// ISO/IEC 7812-1 check digit, eight digits at a time.
     fn luhn(&self) -> bool {
         /// Every second digit from the right but one; the first byte of a word is its lowest.

@@ -155,14 +155,16 @@ fn block(
     let fours = now.digits & digits(1) & digits(2) & digits(3);
     let starts = fours & !(now.digits << 1 | digit_before);
     let plain = numbers(starts, now.digits, next.digits, rest);
-    let marked = now.digits & (now.marks << 1 | mark_before);
-    let marked_next = next.digits & (next.marks << 1 | now.marks >> 63);
-    let marked = if marked.count_ones() + marked_next.count_ones() < MARKED_DIGITS {
-        0
-    } else {
-        crowded(marked, marked_next)
-    };
-    let base64 = now.base64 & ahead(now.base64, next.base64, 4) & ahead(now.base64, next.base64, 8);
+    let mut marked = now.digits & (now.marks << 1 | mark_before);
+    if marked != 0 {
+        let behind = next.digits & (next.marks << 1 | now.marks >> 63);
+        let enough = marked.count_ones() + behind.count_ones() >= MARKED_DIGITS;
+        marked = if enough { crowded(marked, behind) } else { 0 };
+    }
+    let mut base64 = now.base64;
+    if base64 != 0 {
+        base64 &= ahead(now.base64, next.base64, 4) & ahead(now.base64, next.base64, 8);
+    }
     let mut wide = 0;
     if now.nuls != 0 {
         let beside = now.digits & ahead(now.nuls, next.nuls, 1);

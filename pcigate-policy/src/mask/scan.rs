@@ -106,7 +106,7 @@ impl Scan {
             let stars = text.get(start..end).unwrap_or_default();
             let digits = stars.iter().filter(|byte| **byte == b'*').count();
             open = open.max(owed(digits));
-            self.far = text.len();
+            (self.far, self.at) = (text.len(), text.len());
             self.go_back(start.saturating_sub(BEHIND));
             let end = text.len();
             self.run(text, end, cut, rules, taken);
@@ -116,7 +116,8 @@ impl Scan {
 
     /// Looks again from `back` on, but not from before what may be given out by now.
     fn go_back(&mut self, back: usize) {
-        self.at = back.max(self.far.saturating_sub(BEHIND));
+        // A piece may show something far behind the place where it begins.
+        self.at = back.min(self.at).max(self.far.saturating_sub(BEHIND));
         (self.quiet, self.hex) = (Quiet::from(self.at), None);
     }
 
@@ -140,8 +141,6 @@ impl Scan {
                     return Some(hit);
                 }
                 if self.hex.is_some() {
-                    // The rest of the run is not there yet.
-                    self.at = place + 1;
                     return None;
                 }
             }
@@ -161,12 +160,13 @@ impl Scan {
         loop {
             self.quiet.add(looked.quiet);
             if looked.hit.is_some() {
-                self.far = self.far.max(place);
+                (self.far, self.at) = (self.far.max(place), place);
                 return looked.hit;
             }
             place = looked.again?;
             if place >= until {
-                self.hex = Some(place);
+                // The rest of the run is not there yet; it is digits up to here.
+                (self.at, self.hex) = (place, Some(place));
                 return None;
             }
             looked = view.hex(place);

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use std::mem;
 
 use super::pan::DIGITS_MAX;
-use super::render;
 use super::scan::{Scan, Taken, disjoint};
 use super::{Cut, Finding, Kind, Masker};
+use super::{custom, render};
 
 /// Bytes taken in at a time, so that a huge piece is not copied as a whole.
 const PART: usize = 64 * 1024;
@@ -24,6 +24,8 @@ pub struct Stream<'m> {
     /// Offset of the first byte held back.
     base: usize,
     scan: Scan,
+    /// How far the detectors of the settings have looked.
+    custom_at: usize,
     taken: Vec<Taken>,
     findings: Vec<Finding>,
     /// Digits that may go on behind a flush.
@@ -39,6 +41,7 @@ impl<'m> Stream<'m> {
             held: Vec::new(),
             base: 0,
             scan: Scan::default(),
+            custom_at: 0,
             taken: Vec::new(),
             findings: Vec::new(),
             owed: 0,
@@ -58,8 +61,14 @@ impl<'m> Stream<'m> {
                 let mut text = Cow::Owned(mem::take(&mut self.held));
                 let rules = &self.masker.rules;
                 self.scan.run(&mut text, until, Cut::Whole, rules, &mut self.taken);
+                let mut settled = self.scan.settled();
+                if let Some(custom) = &self.masker.custom {
+                    let until = settled.saturating_sub(custom::AHEAD);
+                    custom.mask(&mut text, &mut self.custom_at, until, &mut self.taken);
+                    settled = self.custom_at.min(until).saturating_sub(custom::BEHIND);
+                }
                 self.held = text.into_owned();
-                self.release(self.scan.settled(), out);
+                self.release(settled, out);
             }
         }
     }
@@ -86,9 +95,13 @@ impl<'m> Stream<'m> {
     fn end(&mut self, cut: Cut, out: &mut Vec<u8>) -> usize {
         let mut text = Cow::Owned(mem::take(&mut self.held));
         let open = self.scan.finish(&mut text, cut, &self.masker.rules, &mut self.taken);
+        if let Some(custom) = &self.masker.custom {
+            let end = text.len();
+            custom.mask(&mut text, &mut self.custom_at, end, &mut self.taken);
+        }
         self.held = text.into_owned();
         self.release(self.held.len(), out);
-        self.scan = Scan::default();
+        (self.scan, self.custom_at) = (Scan::default(), 0);
         open
     }
 
@@ -109,6 +122,7 @@ impl<'m> Stream<'m> {
         self.held.drain(..to);
         self.base += to;
         self.scan = self.scan.shifted(to);
+        self.custom_at = self.custom_at.saturating_sub(to);
     }
 
     /// Stars the digits at `from` that go on behind a flush, with single separators between.

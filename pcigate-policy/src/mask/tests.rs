@@ -344,6 +344,124 @@ proptest! {
     }
 }
 
+fn with(settings: Settings, text: &str) -> String {
+    Masked::with(&Masker::new(settings).unwrap(), text.as_bytes(), Cut::Whole).into_string()
+}
+
+#[test]
+fn numbers_are_shown_as_the_settings_say() {
+    let shown =
+        |rendering| with(Settings { rendering, ..Settings::default() }, "4111 1111 1111 1111");
+    assert_eq!(shown(Rendering::Truncate), "4111 11** **** 1111");
+    assert_eq!(shown(Rendering::Last4), "**** **** **** 1111");
+    assert_eq!(shown(Rendering::Full), "**** **** **** ****");
+}
+
+#[test]
+fn a_right_check_digit_alone_counts_beside_a_card_s_name_and_in_card_data() {
+    let unknown = "9999999999999995";
+    assert_eq!(whole(unknown), unknown);
+    assert_eq!(whole(&format!("card {unknown}")), "card 999999******9995");
+    let settings = Settings { card_data: true, ..Settings::default() };
+    assert_eq!(with(settings, unknown), "999999******9995");
+}
+
+#[test]
+fn fingerprints_are_equal_for_equal_numbers_under_one_key_and_absent_without() {
+    let prints = |key: Option<u8>, text: &str| -> Vec<Option<Fingerprint>> {
+        let fingerprint = key.map(|byte| FingerprintKey { id: "k1".to_owned(), key: [byte; 32] });
+        let masker = Masker::new(Settings { fingerprint, ..Settings::default() }).unwrap();
+        let (_, findings) = masker.mask(text.as_bytes(), Cut::Whole);
+        findings.iter().map(|finding| finding.fingerprint).collect()
+    };
+    let text = "4111111111111111, %34111111111111111, 4111-1111-1111-1111, 5555555555554444";
+    let found = prints(Some(1), text);
+    let [Some(plain), Some(escaped), Some(grouped), Some(other)] = found[..] else {
+        panic!("{found:?}")
+    };
+    assert!(plain == escaped && plain == grouped && plain != other);
+    assert_ne!(prints(Some(2), text)[0], Some(plain));
+    assert_eq!(prints(None, text), [None; 4]);
+    let key = FingerprintKey { id: "k1".to_owned(), key: [7; 32] };
+    assert_eq!(format!("{key:?}"), "FingerprintKey { id: \"k1\", .. }");
+}
+
+fn detector(pattern: &str, luhn: bool) -> Settings {
+    let (name, pattern) = ("mine".to_owned(), pattern.to_owned());
+    Settings { detectors: vec![Detector { name, pattern, luhn }], ..Settings::default() }
+}
+
+#[test]
+fn patterns_fields_and_secrets_are_taken_out_where_the_settings_ask() {
+    assert_eq!(with(detector("ACC-[0-9]{6}", false), "x ACC-123456 y"), "x [MASKED] y");
+    assert_eq!(with(detector("L[0-9]{4}", true), "L1230 L1231"), "[MASKED] L1231");
+    let fields = Settings { fields: vec!["iban".into(), "holder".into()], ..Settings::default() };
+    assert_eq!(
+        with(fields, r#"{"iban": "DE89 3704", "x": 1} holder=Ana&y"#),
+        r#"{"iban": "[MASKED]", "x": 1} holder=[MASKED]&y"#
+    );
+    let secrets = |text: &str| with(Settings { secrets: true, ..Settings::default() }, text);
+    assert_eq!(
+        secrets("curl -H Authorization: Bearer abcdefghijklmnop123"),
+        "curl -H Authorization: Bearer [SECRET]"
+    );
+    assert_eq!(secrets("mysql --password=hunter22 -u x"), "mysql --password=[SECRET] -u x");
+    assert_eq!(secrets("postgres://app:hunter22@db/x"), "postgres://app:[SECRET]@db/x");
+    let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA1234567890abcdef\n-----END RSA PRIVATE KEY-----";
+    assert!(!secrets(pem).contains("MIIE"));
+    for text in ["mysql --password=[SECRET] -u x", "Bearer [SECRET]"] {
+        assert_eq!(secrets(text), text);
+    }
+}
+
+#[test]
+fn patterns_that_cannot_be_used_are_refused_with_a_sentence() {
+    let refused = |pattern: &str| Masker::new(detector(pattern, false)).unwrap_err().to_string();
+    let wrong = ["(", "a*", "(((a{1000}){1000}){1000})", "\\p{Greek}", &"a".repeat(1025)];
+    for pattern in wrong {
+        let message = refused(pattern);
+        assert!(message.starts_with("detector \"mine\" cannot be used: "), "{message}");
+    }
+    let odd = Settings { fields: vec!["a b".into()], ..Settings::default() };
+    assert!(Masker::new(odd).unwrap_err().to_string().contains("\"a b\""));
+}
+
+#[test]
+fn detectors_give_the_same_for_any_split() {
+    let settings = Settings { secrets: true, ..detector("x[0-9]+y|a.*b", false) };
+    let masker = Masker::new(settings).unwrap();
+    let text =
+        format!("{} x123y --password=abcdefgh a{}b x9y\n", "z".repeat(3000), "-".repeat(5000))
+            .repeat(5);
+    let (whole, findings) = masker.mask(text.as_bytes(), Cut::Whole);
+    for size in [1, 7, 1000, 4097] {
+        let mut stream = Stream::new(&masker);
+        let mut out = Vec::new();
+        text.as_bytes().chunks(size).for_each(|piece| stream.push(piece, &mut out));
+        stream.finish(&mut out);
+        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&whole));
+        assert_eq!(stream.take_findings(), findings);
+    }
+}
+
+#[test]
+fn a_flushed_number_shows_no_more_than_its_end_and_a_stream_holds_little_back() {
+    let masker = Masker::standard();
+    let mut stream = Stream::new(masker);
+    let mut out = Vec::new();
+    stream.push(b"pay 4111 1111", &mut out);
+    stream.flush(&mut out);
+    assert_eq!(out, b"pay **** ****");
+    stream.push(b" 1111 1111\nport 8080\n", &mut out);
+    stream.finish(&mut out);
+    assert_eq!(String::from_utf8_lossy(&out), "pay **** **** **** ****\nport 8080\n");
+    let (mut stream, mut seen) = (Stream::new(masker), Vec::new());
+    for given in 1..40 {
+        stream.push(&[b'7'; 1000], &mut seen);
+        assert!(given * 1000 - seen.len() < 4096, "{} of {given} KB are out", seen.len());
+    }
+}
+
 /// The text in pieces of these sizes, over and over.
 fn streamed(text: &[u8], sizes: &[usize]) -> (Vec<u8>, Vec<Finding>) {
     let mut stream = Stream::new(Masker::standard());

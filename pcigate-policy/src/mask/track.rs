@@ -109,6 +109,11 @@ fn track1(text: &[u8], start: usize) -> Option<Track> {
     let mut end = stop.map_or(limit, |stop| at + 1 + stop);
     if text.get(end) == Some(&b'?') {
         end += 1;
+    } else if let Some(name) = body.iter().position(|byte| *byte == b'^') {
+        // Without its end, a track is what may follow the name: date, service code and more.
+        let rest = body.get(name + 1..).unwrap_or_default();
+        let more = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        end = end.min(at + 1 + name + 1 + more);
     }
     // The rest of a digit run that was cut here must not look like a number of its own.
     if stop.is_none() {

@@ -96,39 +96,51 @@ pub(in crate::mask) enum Token {
 
 /// Whether the token that begins at `start` is text in hexadecimal pairs or base64.
 pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
+    /// Letters a token must go on with, and those that are looked at.
     const LETTERS: usize = 24;
+    const LOOKED_AT: usize = 20;
     const AFTER_MARK: usize = 32;
+    let at_mark = |at: usize| {
+        let mut hex = true;
+        for letter in text.get(at..at + LETTERS)? {
+            hex &= letter.is_ascii_hexdigit();
+        }
+        (at..at + 4).find_map(|at| {
+            let letters = text.get(at..at + LOOKED_AT)?;
+            match hex {
+                true => is_text_in_pairs(letters).then_some(Token::Hex(at)),
+                false => is_text_in_groups(letters).then_some(Token::Base64(at)),
+            }
+        })
+    };
+    let token = at_mark(start);
+    if token.is_some() {
+        return token;
+    }
     // A name may stand before it: `scan_`.
-    let run = text.get(start..text.len().min(start + AFTER_MARK)).unwrap_or_default();
-    let letter = |byte: &u8| byte.is_ascii_alphanumeric();
-    let marks = run.iter().enumerate().filter(|(_, byte)| !letter(byte)).map(|(at, _)| at + 1);
-    [0].into_iter().chain(marks).find_map(|at| begins(text, start + at, LETTERS))
+    let run = text.get(start..start + AFTER_MARK)?;
+    let mark = run.iter().rposition(|byte| !byte.is_ascii_alphanumeric())?;
+    let first = run.iter().position(|byte| !byte.is_ascii_alphanumeric())?;
+    at_mark(start + first + 1).or_else(|| at_mark(start + mark + 1))
 }
 
-fn begins(text: &[u8], start: usize, least: usize) -> Option<Token> {
-    let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0);
-    for shift in 0..4 {
-        let at = start + shift;
-        let letters = text.get(at..at + least - 4)?;
-        let first = letters.chunks_exact(2).all(|two| match two {
-            [high, low] => pair(*high, *low).is_some_and(|byte| printable(&byte) && byte != 0),
-            _ => false,
-        });
-        if first {
-            return Some(Token::Hex(at));
-        }
-    }
-    (0..4).map(|shift| start + shift).find_map(|at| {
-        let groups = text.get(at..at + least - 4)?;
-        let text = groups.chunks_exact(4).all(|group| match group {
-            [a, b, c, d] => {
-                matches!(a, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f')
-                    && decode([*a, *b, *c, *d]).is_some_and(|bytes| bytes.iter().all(printable))
-            }
-            _ => false,
-        });
-        text.then_some(Token::Base64(at))
-    })
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
+}
+
+fn is_text_in_pairs(letters: &[u8]) -> bool {
+    let (pairs, _) = letters.as_chunks::<2>();
+    pairs.iter().all(|[high, low]| pair(*high, *low).is_some_and(is_printable))
+}
+
+fn is_text_in_groups(letters: &[u8]) -> bool {
+    let (groups, _) = letters.as_chunks::<4>();
+    let begins = |letter: u8| matches!(letter, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f');
+    groups.iter().all(|[first, ..]| begins(*first))
+        && groups.iter().all(|group| {
+            decode(*group)
+                .is_some_and(|bytes| bytes.iter().all(|byte| is_printable(*byte) || *byte == 0))
+        })
 }
 
 /// The base64 around `start`, where a group begins. Line ends inside are skipped.
