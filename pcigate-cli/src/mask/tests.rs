@@ -88,13 +88,15 @@ fn card_data_goes_and_every_other_byte_stays() {
 
 #[test]
 fn findings_say_where_what_whose_and_how_it_looks_now() {
-    let input = b"x 4111 1111 1111 1111 and 378282246310005\n%B4111111111111111^A/B^29122010000?";
+    let input = b"x 4111 1111 1111 1111 and 378282246310005\n%B4111111111111111^A/B^29122010000?\n\
+        5555555555554444";
     let text = masked(input, &[7], Output::Findings);
     assert_eq!(
         String::from_utf8_lossy(&text),
         "2\tpan\tvisa\t4111 11** **** 1111\n\
          26\tpan\tamex\t378282*****0005\n\
-         42\ttrack1\t-\t[SAD:track1]\n"
+         42\ttrack1\t-\t[SAD:track1]\n\
+         78\tpan\tmastercard\t555555******4444\n"
     );
     let text = String::from_utf8(masked(input, &[7], Output::Json)).unwrap();
     let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
