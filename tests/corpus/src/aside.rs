@@ -151,6 +151,9 @@ const TRACKS: &[&str] = &[
     "track 2, URL",
     "track 1, URL",
     "track 2, base64",
+    "track 1, base64",
+    "track 2, hex",
+    "track 2, JSON \\u",
     "track 2, JSON",
 ];
 
@@ -171,7 +174,9 @@ fn track_two(rng: &mut Rng, number: &Number, separator: char) -> String {
 fn track(rng: &mut Rng, form: &'static str) -> Line {
     let number = Number::any(rng);
     let (kind, bytes) = match form {
-        "track 1" | "track 1, URL" => (Kind::Track1, format!("%{}?", track_one(rng, &number))),
+        "track 1" | "track 1, URL" | "track 1, base64" => {
+            (Kind::Track1, format!("%{}?", track_one(rng, &number)))
+        }
         "track 1, no sentinels" => (Kind::Track1, track_one(rng, &number)),
         "track 2, D" | "track 2, tag 57" | "track 2, BCD" => {
             let mut nibbles = track_two(rng, &number, 'D');
@@ -217,7 +222,9 @@ fn track(rng: &mut Rng, form: &'static str) -> Line {
         "track 2, URL" | "track 1, URL" => {
             place(rng, TOKENS, &track.encoded(encode::percent_needed))
         }
-        "track 2, base64" => place(rng, TOKENS, &track.encoded(encode::base64)),
+        "track 2, base64" | "track 1, base64" => place(rng, TOKENS, &track.encoded(encode::base64)),
+        "track 2, hex" => place(rng, TOKENS, &track.encoded(encode::hex_lower)),
+        "track 2, JSON \\u" => place(rng, FIELDS, &track.encoded(encode::json_unicode)),
         "track 2, JSON" => {
             let values = [("value", &track)];
             let template = "{\"event\":\"swipe\",\"track2\":\"«value»\",\"terminal\":«n»}";

@@ -14,6 +14,7 @@ struct Class(&'static str, &'static [&'static str], Make);
 /// Classes in which nothing at all may be found.
 pub const NEVER: &[&str] = &[
     "uuid",
+    "UUID",
     "uuid7",
     "uuid bare",
     "epoch s",
@@ -34,6 +35,7 @@ pub const NEVER: &[&str] = &[
 
 const CLASSES: &[Class] = &[
     Class("uuid", &["request_id", "id", "trace"], |rng| uuid(rng, '4')),
+    Class("UUID", &["GUID", "id"], |rng| uuid(rng, '4').to_uppercase()),
     Class("uuid7", &["event_id", "id"], uuid7),
     Class("uuid bare", &["id", "key", "uid"], |rng| uuid(rng, '4').replace('-', "")),
     Class("ulid", &["id", "ulid"], |rng| format!("01{}", rng.string(CROCKFORD, 24))),
@@ -46,7 +48,7 @@ const CLASSES: &[Class] = &[
     Class("ean 13", &["ean", "gtin", "barcode"], |rng| ean(rng, "")),
     Class("gtin 14", &["gtin", "sku"], |rng| format!("1{}", ean(rng, ""))),
     Class("mac", &["mac", "hw"], mac),
-    Class("decimal", &["ratio", "score", "value", "p"], |rng| format!("0.{}", rng.digits(16))),
+    Class("decimal", &["ratio", "score", "value", "p"], decimal),
     Class("float list", &["embedding", "weights"], floats),
     Class("coordinates", &["pos", "geo"], coordinates),
     Class("amount", &["total", "amount"], |rng| {
@@ -197,6 +199,19 @@ fn mac(rng: &mut Rng) -> String {
     (0..6).map(|_| rng.hex(2)).collect::<Vec<_>>().join(separator)
 }
 
+fn decimal(rng: &mut Rng) -> String {
+    let length = *rng.pick(&[12, 13, 15, 16, 16, 17, 19]);
+    let digits = rng.digits(length);
+    match rng.below(6) {
+        0 => format!("-0.{digits}"),
+        1 => format!("{}.{digits}", rng.below(10_000)),
+        2 => format!("{}.{digits}e-{}", rng.below(10), rng.within(1, 20)),
+        3 => format!("{}{digits}.{}", rng.within(1, 9), rng.below(100)),
+        4 => format!("{}.{} %", rng.below(100), rng.digits(14)),
+        _ => format!("0.{digits}"),
+    }
+}
+
 fn floats(rng: &mut Rng) -> String {
     let mut float = || {
         let sign = if rng.chance(50) { "-" } else { "" };
@@ -216,10 +231,18 @@ fn epoch(rng: &mut Rng, fraction: usize) -> String {
 }
 
 fn time_digits(rng: &mut Rng) -> String {
-    let day = date(rng).replace('-', "");
-    let clock = format!("{:02}{:02}{:02}", rng.below(24), rng.below(60), rng.below(60));
-    let fraction = *rng.pick(&[0, 3, 6]);
-    format!("{day}{clock}{}", rng.digits(fraction))
+    let day = date(rng);
+    let (hour, minute, second) = (rng.below(24), rng.below(60), rng.below(60));
+    let compact = format!("{}{hour:02}{minute:02}{second:02}", day.replace('-', ""));
+    match rng.below(7) {
+        0 => compact + &rng.digits(3),
+        1 => compact + &rng.digits(6),
+        2 => format!("{}T{hour:02}{minute:02}{second:02}Z", day.replace('-', "")),
+        3 => format!("{day} {hour:02}:{minute:02}:{second:02},{}", rng.digits(3)),
+        4 => format!("{} {hour:02}{minute:02}{second:02}", day.replace('-', "")),
+        5 => format!("{}.{}", rng.within(1_600_000_000, 1_899_999_999), rng.digits(6)),
+        _ => compact,
+    }
 }
 
 fn sixteen(rng: &mut Rng) -> String {
@@ -241,14 +264,25 @@ fn snowflake(rng: &mut Rng) -> String {
 }
 
 fn iban(rng: &mut Rng) -> String {
-    let check = rng.digits(2);
-    match rng.below(5) {
-        0 => format!("DE{check}{}", rng.digits(18)),
-        1 => format!("ES{check}{}", rng.digits(20)),
-        2 => format!("PT{check}{}", rng.digits(21)),
-        3 => format!("GB{check}NWBK{}", rng.digits(14)),
-        _ => format!("NL{check}ABNA{}", rng.digits(10)),
-    }
+    // Country, bank in letters, digits.
+    let (country, bank, digits) = *rng.pick(&[
+        ("DE", "", 18),
+        ("ES", "", 20),
+        ("PT", "", 21),
+        ("GB", "NWBK", 14),
+        ("NL", "ABNA", 10),
+        ("BE", "", 12),
+        ("AT", "", 16),
+        ("DK", "", 14),
+        ("FI", "", 14),
+        ("SE", "", 20),
+        ("CZ", "", 20),
+        ("PL", "", 24),
+        ("EE", "", 16),
+        ("CH", "", 17),
+        ("IE", "AIBK", 14),
+    ]);
+    format!("{country}{}{bank}{}", rng.digits(2), rng.digits(digits))
 }
 
 fn fours(text: &str) -> String {
