@@ -29,6 +29,7 @@ mod stream;
 mod track;
 mod unfinished;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use brands::VERSION as BRANDS_VERSION;
@@ -155,9 +156,13 @@ impl Masked {
     #[must_use]
     pub fn with(masker: &Masker, input: &[u8], cut: Cut) -> Self {
         let (bytes, findings) = masker.mask(input, cut);
-        let text = match String::from_utf8_lossy(&bytes) {
-            std::borrow::Cow::Owned(text) => text,
-            std::borrow::Cow::Borrowed(text) => text.to_owned(),
+        let text = match bytes {
+            Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_owned(),
+                Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+            },
+            Cow::Owned(bytes) => String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
         };
         Self { text, findings }
     }

@@ -1,4 +1,4 @@
-//! What each byte of a block may be part of, as bit masks: the tables and the plain way to use them.
+//! What each byte of a block may be part of, as bit masks: tables, and the plain way to use them.
 //!
 //! The tables are those of a nibble lookup: a byte has a class when the table of its low half and
 //! that of its high half both say so. [`super::avx2`] looks up 32 bytes at once in the same tables;

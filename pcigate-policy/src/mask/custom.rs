@@ -37,14 +37,18 @@ const NEST_MAX: u32 = 32;
 
 /// Secrets that stand in command lines, URLs and files (PCI DSS 8.6.2). Group `v` is the secret.
 const SECRETS: [&str; 8] = [
-    r"(?i)\bbearer[\s\x00]+(?P<v>[a-z0-9._~+/=-]{16,})",
-    r"(?i)\bbasic[\s\x00]+(?P<v>[a-z0-9+/]{12,}={0,2})",
-    r"-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----(?P<v>[A-Za-z0-9+/=\s\\]{16,})",
-    r"(?i)--?(?:password|passwd|pwd|token|secret|api-?key|access-?key|client-secret)[=\s\x00]+(?P<v>[^\s\x00\[\x22'-][^\s\x00]{3,})",
-    r"(?i)\b[a-z0-9_]{0,40}(?:password|passwd|_pwd|_token|secret|api_?key)[\x22']{0,1}[=:][ \x22']{0,2}(?P<v>[^\s\x00\[\x22',;&][^\s\x00\x22',;&]{3,})",
-    r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@\x00]{1,64}:(?P<v>[^/\s@\x00\[][^/\s@\x00]{0,})@",
-    r"\b(?P<v>(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[abprs]-[A-Za-z0-9-]{10,80}|sk_live_[A-Za-z0-9]{16,64})\b",
-    r"\b(?P<v>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+    r"(?ix) \b bearer [\s\x00]+ (?P<v> [a-z0-9._~+/=-]{16,} )",
+    r"(?ix) \b basic [\s\x00]+ (?P<v> [a-z0-9+/]{12,} ={0,2} )",
+    r"(?x) -----BEGIN\x20 [A-Z\x20]{0,24} PRIVATE\x20KEY----- (?P<v> [A-Za-z0-9+/=\s\\]{16,} )",
+    r"(?ix) --? (?: password | passwd | pwd | token | secret | api-?key | access-?key |
+        client-secret ) [=\s\x00]+ (?P<v> [^\s\x00\[\x22'-] [^\s\x00]{3,} )",
+    r"(?ix) \b [a-z0-9_]{0,40} (?: password | passwd | _pwd | _token | secret | api_?key )
+        [\x22']? [=:] [\x20\x22']{0,2} (?P<v> [^\s\x00\[\x22',;&] [^\s\x00\x22',;&]{3,} )",
+    r"(?ix) \b [a-z][a-z0-9+.-]{1,20} :// [^/\s:@\x00]{1,64} :
+        (?P<v> [^/\s@\x00\[] [^/\s@\x00]{0,200} ) @",
+    r"(?x) \b (?P<v> (?: AKIA | ASIA ) [0-9A-Z]{16} | gh[pousr]_[A-Za-z0-9]{36} |
+        xox[abprs]-[A-Za-z0-9-]{10,80} | sk_live_[A-Za-z0-9]{16,64} ) \b",
+    r"(?x) \b (?P<v> eyJ[A-Za-z0-9_-]{8,} \. [A-Za-z0-9_-]{8,} \. [A-Za-z0-9_-]{8,} )",
 ];
 
 /// A pattern that cannot be used.
@@ -210,8 +214,8 @@ fn fields(names: &[String]) -> Result<String, SettingsError> {
     // Longer names first: `card` must not end the search for `card_holder`.
     let mut names: Vec<String> = names.iter().map(|name| name.replace('.', "\\.")).collect();
     names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-    Ok(format!(
-        r"(?i)\b(?:{})[\x22'\\]{{0,2}}\s{{0,4}}[:=>]\s{{0,4}}(?:\\?[\x22'](?P<v>[^\x22'\\<>\[\]][^\x22'\\<>]*)|(?P<w>[^\x22'\\,;&<>\s\x00\[\]][^\x22'\\,;&<>\s\x00]*))",
-        names.join("|")
-    ))
+    let quoted = r#"\\?["'] (?P<v> [^"'\\<>\[\]] [^"'\\<>]* )"#;
+    let bare = r#"(?P<w> [^"'\\,;&<>\s\x00\[\]] [^"'\\,;&<>\s\x00]* )"#;
+    let between = r#"["'\\]{0,2} \s{0,4} [:=>] \s{0,4}"#;
+    Ok(format!(r"(?ix) \b (?: {} ) {between} (?: {quoted} | {bare} )", names.join("|")))
 }

@@ -1,8 +1,8 @@
 //! What only a key beside it makes sensitive: verification codes, PIN blocks, expiry dates.
 //!
-//! A key is a whole word (`cvv`, `cardCvc2`, `"security code"`, `exp_month`, `pinblock`), followed by
-//! `:`, `=`, quotes or space and the value. Behind a card number an expiry date, and a code behind
-//! that, need no key.
+//! A key is a whole word (`cvv`, `cardCvc2`, `"security code"`, `exp_month`, `pinblock`), followed
+//! by `:`, `=`, quotes or space and the value. Behind a card number an expiry date, and a code
+//! behind that, need no key.
 
 use super::{Kind, context};
 

@@ -124,13 +124,18 @@ pub(super) fn collect_with(
         let within = if left >= BLOCK { u64::MAX } else { (1 << left) - 1 };
         let before = [digit_before, mark_before, token_before];
         let rest = text.get(at..).unwrap_or_default();
-        block(&now, &next, before, within, rest, (at - from) as u32, batch);
+        block(&now, &next, before, within, rest, offset(at - from), batch);
         digit_before = now.digits >> 63;
         mark_before = now.marks >> 63;
         token_before = (now.digits | now.letters) >> 63;
         at += BLOCK;
     }
     at.min(to)
+}
+
+/// The offset of a block, of which a batch has few.
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 const fn is_mark(byte: u8) -> bool {
@@ -264,5 +269,6 @@ fn tokens(now: &Masks, next: &Masks, before: u64) -> u64 {
     let four = two & two >> 2;
     let eight = four & four >> 4;
     let run = eight & eight >> 8 & eight >> 16;
-    (run & !(all << 1 | u128::from(before))) as u64
+    let starts = run & !(all << 1 | u128::from(before));
+    u64::try_from(starts & u128::from(u64::MAX)).unwrap_or(0)
 }

@@ -407,7 +407,7 @@ fn patterns_fields_and_secrets_are_taken_out_where_the_settings_ask() {
     );
     assert_eq!(secrets("mysql --password=hunter22 -u x"), "mysql --password=[SECRET] -u x");
     assert_eq!(secrets("postgres://app:hunter22@db/x"), "postgres://app:[SECRET]@db/x");
-    let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA1234567890abcdef\n-----END RSA PRIVATE KEY-----";
+    let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA1234567890abcdef\n-----END RSA";
     assert!(!secrets(pem).contains("MIIE"));
     for text in ["mysql --password=[SECRET] -u x", "Bearer [SECRET]"] {
         assert_eq!(secrets(text), text);
@@ -504,7 +504,8 @@ fn long_text() -> impl Strategy<Value = Vec<u8>> {
         ]
     };
     let piece = prop_oneof![
-        4 => prop::sample::select(NUMBERS.to_vec()).prop_flat_map(move |n| prop::sample::select(spelt(n))),
+        4 => prop::sample::select(NUMBERS.to_vec())
+            .prop_flat_map(move |number| prop::sample::select(spelt(number))),
         2 => dense_numbers(),
         2 => any_digits_and_marks(),
         1 => "[a-zA-Z0-9 +/]{0,120}".prop_map(String::into_bytes),
@@ -540,7 +541,9 @@ proptest! {
     }
 
     #[test]
-    fn both_ways_to_classify_agree(bytes in prop::collection::vec(any::<u8>(), 0..700), from in 0_usize..80) {
+    fn both_ways_to_classify_agree(
+        bytes in prop::collection::vec(any::<u8>(), 0..700), from in 0_usize..80
+    ) {
         let from = from.min(bytes.len());
         let (mut one, mut other) = (prefilter::Batch::new(), prefilter::Batch::new());
         let done = prefilter::collect(&bytes, from, bytes.len(), &mut one);

@@ -71,9 +71,8 @@ fn behind_digits(text: &[u8], separator: usize) -> Option<Track> {
         return None;
     };
     let digits = pan::run_length(text, follows, TRACK2_BYTES_MAX);
-    if digits < EXPIRY_AND_SERVICE_DIGITS
-        || !matches!(month, [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2'])
-    {
+    let valid = matches!(month, [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2']);
+    if digits < EXPIRY_AND_SERVICE_DIGITS || !valid {
         return None;
     }
     let number = (pan::DIGITS_MIN..=pan::DIGITS_MAX).rev().find_map(|digits| {
@@ -85,8 +84,9 @@ fn behind_digits(text: &[u8], separator: usize) -> Option<Track> {
     Some((number, follows + digits + usize::from(padded), Kind::Track2))
 }
 
-/// A track 1 that begins at `start`, with `%` or, without it, with `B`. Its end is the `?` where there is one in reach,
-/// otherwise the end of the line or of the longest possible track.
+/// A track 1 that begins at `start`, with `%` or, without it, with `B`. Its end is the `?` where
+/// there is one in reach, otherwise the end of what may follow the name, of the line, or of the
+/// longest possible track.
 fn track1(text: &[u8], start: usize) -> Option<Track> {
     let mut digits = 0;
     let mut at = start + 1 + usize::from(text.get(start) == Some(&b'%'));

@@ -101,15 +101,16 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     const LOOKED_AT: usize = 20;
     const AFTER_MARK: usize = 32;
     let at_mark = |at: usize| {
-        let mut hex = true;
-        for letter in text.get(at..at + LETTERS)? {
-            hex &= letter.is_ascii_hexdigit();
-        }
-        (at..at + 4).find_map(|at| {
+        // Hashes and ids are ruled out first: there are many of them.
+        let run = text.get(at..at + LETTERS)?;
+        let hex = run.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)]);
+        let places = at..at + if hex { 2 } else { 4 };
+        places.into_iter().find_map(|at| {
             let letters = text.get(at..at + LOOKED_AT)?;
-            match hex {
-                true => is_text_in_pairs(letters).then_some(Token::Hex(at)),
-                false => is_text_in_groups(letters).then_some(Token::Base64(at)),
+            if hex {
+                is_text_in_pairs(letters).then_some(Token::Hex(at))
+            } else {
+                is_text_in_groups(letters).then_some(Token::Base64(at))
             }
         })
     };
@@ -123,6 +124,16 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     let first = run.iter().position(|byte| !byte.is_ascii_alphanumeric())?;
     at_mark(start + first + 1).or_else(|| at_mark(start + mark + 1))
 }
+
+const IS_HEX: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b"0123456789abcdefABCDEF";
+    while let [byte, tail @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = tail;
+    }
+    table
+};
 
 const fn is_printable(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')

@@ -170,7 +170,7 @@ fn meaning(code: u32) -> Option<u8> {
 fn digit(code: u32) -> Option<u8> {
     let first = ZEROS.partition_point(|zero| *zero <= code).checked_sub(1)?;
     let value = code - ZEROS.get(first)?;
-    let values = if code >= 0x1d7ce && code <= 0x1d7ff { 50 } else { 10 };
+    let values = if (0x1d7ce..=0x1d7ff).contains(&code) { 50 } else { 10 };
     (value < values).then(|| b'0' + u8::try_from(value % 10).unwrap_or(0))
 }
 
