@@ -78,6 +78,10 @@ fn speeds(masker: &Masker, pattern: &Regex, rounds: u64, quick: bool) {
     let memory = vec![1_u8; if quick { MEMORY_BYTES / 8 } else { MEMORY_BYTES }];
     let row: [&[u8]; 5] =
         [b"48213", b"Ana Silva", b"4f7d2c11-9b1e-4b8e-a9f3-0c6d2f1e8b7a", b"129.90", b"2026-11-23"];
+    // What finds and false starts cost: published test numbers.
+    let cards = b"time=12:00 card=4111111111111111 ok\n".repeat(1 << 14);
+    let tracks = b";4111111111111111=".repeat(1 << 12);
+    let binary = vec![0xe4; 1 << 20];
     let mut contests = [
         contest("read", Budget::None, || sum(&memory)),
         contest("memchr, clean log", Budget::None, || {
@@ -95,6 +99,15 @@ fn speeds(masker: &Masker, pattern: &Regex, rounds: u64, quick: bool) {
         }),
         contest("pcigate: dense digits, record by record", Budget::None, || {
             pieces(masker, dense.split_inclusive(|byte| *byte == b'\n'))
+        }),
+        contest("pcigate: a card number on every line", Budget::None, || {
+            pieces(masker, cards.chunks(CHUNK_BYTES))
+        }),
+        contest("pcigate: tracks without an end", Budget::None, || {
+            pieces(masker, tracks.chunks(CHUNK_BYTES))
+        }),
+        contest("pcigate: no byte of ASCII", Budget::None, || {
+            pieces(masker, binary.chunks(CHUNK_BYTES))
         }),
         contest("regex crate: clean log, pieces of 64 KiB", Budget::None, || {
             matches(pattern, clean.chunks(CHUNK_BYTES))
