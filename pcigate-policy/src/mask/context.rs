@@ -147,8 +147,11 @@ fn hash_or_uuid(text: &[u8], start: usize, end: usize) -> bool {
     let right = tail.iter().take(HASH_MAX).take_while(hex).count();
     let token = text.get(start - left..end + right).unwrap_or_default();
     let letters = token.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    // Letters alone around a number are no hash.
+    let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let mixed = digits >= end - start + 2;
     // Pairs 30–39 are digits as hex, not a hash.
-    if token.len() >= HASH_MIN && letters > 0 && !token.contains(&b'-') {
+    if token.len() >= HASH_MIN && letters > 0 && mixed && !token.contains(&b'-') {
         return true;
     }
     let dashed = |byte: &&u8| byte.is_ascii_hexdigit() || **byte == b'-';
@@ -271,8 +274,8 @@ fn iban(text: &[u8], start: usize, end: usize) -> bool {
         let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
         match country {
             Some((_, length)) if begins => {
-                // Two letters right before a number may be just two letters.
-                let glued = from + at + 2 == start && end - start <= 16;
+                // Two letters right before what is called a card number are just two letters.
+                let glued = from + at + 2 == start && names_card(text, start);
                 iban_end(window, at, *length)
                     .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
             }

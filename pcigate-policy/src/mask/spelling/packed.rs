@@ -141,13 +141,16 @@ const fn is_printable(byte: u8) -> bool {
 
 fn is_text_in_pairs(letters: &[u8]) -> bool {
     let (pairs, _) = letters.as_chunks::<2>();
-    pairs.iter().all(|[high, low]| pair(*high, *low).is_some_and(is_printable))
+    let high = pairs.iter().fold(true, |all, [high, _]| all & matches!(high, b'0' | b'2'..=b'7'));
+    high && pairs.iter().all(|[high, low]| pair(*high, *low).is_some_and(is_printable))
 }
 
 fn is_text_in_groups(letters: &[u8]) -> bool {
     let (groups, _) = letters.as_chunks::<4>();
-    let begins = |letter: u8| matches!(letter, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f');
-    groups.iter().all(|[first, ..]| begins(*first))
+    let first = groups.iter().fold(true, |all, [first, ..]| {
+        all & matches!(first, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f')
+    });
+    first
         && groups.iter().all(|group| {
             decode(*group)
                 .is_some_and(|bytes| bytes.iter().all(|byte| is_printable(*byte) || *byte == 0))
