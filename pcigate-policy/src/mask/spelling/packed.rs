@@ -118,8 +118,12 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     if token.is_some() {
         return token;
     }
-    // A name may stand before it: `scan_`.
+    // A name may stand before it: `scan_`. A hash has none, and there are many.
     let run = text.get(start..start + AFTER_MARK)?;
+    let head = run.get(..LETTERS)?;
+    if head.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)]) {
+        return None;
+    }
     let mark = run.iter().rposition(|byte| !byte.is_ascii_alphanumeric())?;
     let first = run.iter().position(|byte| !byte.is_ascii_alphanumeric())?;
     at_mark(start + first + 1).or_else(|| at_mark(start + mark + 1))
