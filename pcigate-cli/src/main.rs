@@ -53,7 +53,7 @@ enum Verb {
     /// Check policies, or ask them what would happen.
     #[command(subcommand)]
     Policy(policy::Verb),
-    /// Take card data out of text: stdin to stdout, line by line.
+    /// Take card data out of files or stdin, or tell where it is in them.
     Mask(mask::Options),
 }
 

@@ -1,113 +1,153 @@
-//! `pcigate mask`: stdin to stdout without card data, line by line.
+//! `pcigate mask`: files or stdin to stdout without card data, or a list of what is in them.
 //!
-//! A card number or track that is broken by a line end is not seen as one. Bytes other than what
-//! is masked pass unchanged, whether UTF-8 or not; a last line without a line end stays without
-//! one. Lines up to 1 MiB are read through a buffer of that size; a longer line is held in memory
-//! as a whole (about three times its length) and masked in one go, never in parts.
+//! Bytes other than what is masked pass unchanged, whether UTF-8 or not. Memory is bounded,
+//! whatever comes: two read buffers, one for the output, and what the scanner holds back. It never
+//! writes to its input.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+mod progress;
+mod read;
+mod report;
+mod scan;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use pcigate_policy::mask::{Cut, Finding, mask_bytes};
-use serde_json::json;
 
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure, remark};
+use progress::Progress;
+use read::{Piece, Pieces};
+use report::{Sink, Totals};
+use scan::Scan;
 
-const BUFFER_BYTES: usize = 1024 * 1024;
+const EXAMPLES: &str = "\
+A card number keeps its first six and last four digits; tracks, codes and PIN blocks become a word
+that does not tell their length, expiry dates [EXP]. docs/masking.md says what is found.
+
+Examples:
+  kubectl logs -f billing-0 | pcigate mask          follow a log without card data
+  pcigate mask app.log > clean.log                  a copy without card data
+  pcigate mask --output findings dump.sql           OFFSET, KIND, BRAND, MASKED of each find
+  pcigate mask --fail-on-find --stats logs/*.log > /dev/null   a check for CI: exit 1 where found
+  pcigate mask --output json core.4711 | jq .kind   the same for programs; any bytes will do
+
+Input that pauses: what came is written 0.2 s after its last line end, and digits at that end are
+then masked, because they may begin a number. Exit codes: 0 ok, 1 found something (--fail-on-find),
+2 usage or bad input.";
 
 /// What `pcigate mask` is told.
 #[derive(Args, Debug)]
-#[command(after_help = "Reads stdin. A card number keeps its first six and last four digits; a \
-    track becomes [SAD:track1] or [SAD:track2]. Works line by line, lines of any length.")]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
-    /// The masked text, or what was found: one JSON array [[start, end, "kind"], …] per line with
-    /// byte offsets in that line.
-    #[arg(long, value_enum, default_value = "text")]
+    /// Files to read, one after the other; `-` or nothing is stdin.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The masked text, or what was found: a line each, for people or for programs.
+    #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
+    /// Say at the end, on stderr, how much was read and what was found in it.
+    #[arg(long)]
+    stats: bool,
+    /// Exit with 1 when anything was found. All input is read, also when nobody reads the output.
+    #[arg(long)]
+    fail_on_find: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
+    /// The input without card data.
     Text,
+    /// One JSON object per find: file, offset, length, kind, brand, masked.
+    Json,
+    /// One line per find: offset (behind the file's name), kind, brand and masked form, between
+    /// tabs.
     Findings,
 }
 
-/// Filters stdin.
+/// Masks all files.
 pub fn run(options: &Options) -> Result<Answer, Failure> {
-    filter(io::stdin().lock(), io::stdout().lock(), options.output)?;
-    Ok(Answer::Yes)
+    let began = Instant::now();
+    let mut sink = Sink::new(io::stdout().lock(), options.output, options.fail_on_find);
+    let mut totals = Totals::default();
+    let stdin = [PathBuf::from("-")];
+    let files = if options.files.is_empty() { &stdin[..] } else { &options.files };
+    for path in files {
+        mask(path, &mut sink, &mut totals)?;
+    }
+    if options.stats {
+        remark(&totals.sentence(began.elapsed()));
+    }
+    let found = options.fail_on_find && totals.found() > 0;
+    Ok(if found { Answer::No } else { Answer::Yes })
 }
 
-fn filter(input: impl Read, output: impl Write, what: Output) -> Result<(), Failure> {
-    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-    let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
-    let mut line = Vec::new();
+/// Masks one file, or stdin for `-`.
+fn mask(path: &Path, sink: &mut Sink<impl Write>, totals: &mut Totals) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        if io::stdin().is_terminal() {
+            remark("reading what you type; Ctrl-D ends it (`pcigate mask --help` for files)");
+        }
+        let pieces = Pieces::start(io::stdin(), true);
+        return drain("stdin", None, pieces, sink, totals, &mut Progress::none());
+    }
+    let name = path.display().to_string();
+    let cannot = |error| {
+        Failure::because(format!("cannot read {name}: give files that exist and are yours"), error)
+    };
+    let file = File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    let mut progress = Progress::of(&name, size, io::stderr().is_terminal());
+    let pieces = Pieces::start(file, false);
+    drain(&name, Some(&name), pieces, sink, totals, &mut progress)
+}
+
+fn drain(
+    name: &str,
+    shown: Option<&str>,
+    mut pieces: Pieces,
+    sink: &mut Sink<impl Write>,
+    totals: &mut Totals,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut scan = Scan::new();
     loop {
-        line.clear();
-        let read = input.read_until(b'\n', &mut line).map_err(|error| {
-            Failure::because("cannot read stdin: give the text to mask through a pipe", error)
-        })?;
-        if read == 0 {
-            break;
-        }
-        let (text, end) = match line.strip_suffix(b"\n") {
-            Some(text) => (text, b"\n".as_slice()),
-            None => (line.as_slice(), b"".as_slice()),
-        };
-        let (masked, findings) = mask_bytes(text, Cut::Whole);
-        match what {
-            Output::Text => {
-                output.write_all(&masked)?;
-                output.write_all(end)?;
+        let piece = match pieces.ready() {
+            Some(piece) => piece,
+            // A filter in a live pipe must not sit on text while no more input is there.
+            None => {
+                sink.flush()?;
+                pieces.wait()
             }
-            Output::Findings => writeln!(output, "{}", as_json(&findings))?,
+        };
+        match &piece {
+            Piece::Bytes(bytes) => scan.push(bytes),
+            Piece::Pause => scan.flush(),
+            Piece::End => scan.finish(),
+            Piece::Failed(error) => {
+                let sentence = format!("cannot read {name}: give a file or a pipe to read from");
+                return Err(Failure::because(sentence, error.to_string()));
+            }
         }
-        // A filter in a live pipe must not sit on lines while no more input is there.
-        if input.buffer().is_empty() {
-            output.flush()?;
+        let hits = scan.take_hits();
+        totals.count(&hits);
+        sink.write(shown, scan.text(), &hits)?;
+        scan.clear();
+        match piece {
+            Piece::Bytes(bytes) => {
+                totals.bytes += bytes.len() as u64;
+                progress.add(bytes.len() as u64);
+                pieces.give_back(bytes);
+            }
+            Piece::Pause => {}
+            _ => break,
         }
     }
-    output.flush()?;
+    progress.end();
+    sink.flush()?;
     Ok(())
 }
 
-fn as_json(findings: &[Finding]) -> serde_json::Value {
-    findings
-        .iter()
-        .map(|finding| json!([finding.start, finding.end, finding.kind.to_string()]))
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filtered(input: &[u8], what: Output) -> Vec<u8> {
-        let mut output = Vec::new();
-        filter(input, &mut output, what).expect("a vector takes every byte");
-        output
-    }
-
-    #[test]
-    fn card_data_goes_and_every_other_byte_stays() {
-        let input = b"a 4111111111111111\r\n\n\xff\xfe;4111111111111111=2912201?\x80\nlast 12";
-        let expected = b"a 411111******1111\r\n\n\xff\xfe[SAD:track2]\x80\nlast 12";
-        assert_eq!(filtered(input, Output::Text), expected);
-    }
-
-    #[test]
-    fn a_line_longer_than_the_buffer_is_masked_as_one() {
-        let mut input = vec![b'x'; BUFFER_BYTES - 8];
-        input.extend_from_slice(b"4111111111111111");
-        let masked = filtered(&input, Output::Text);
-        assert!(masked.ends_with(b"x411111******1111"));
-        assert_eq!(masked.len(), input.len());
-    }
-
-    #[test]
-    fn findings_are_one_array_per_line() {
-        let input = b"x\n4111111111111111 and 378282246310005\n%B4111111111111111^A/B^2912?";
-        let expected = "[]\n[[0,16,\"pan\"],[21,36,\"pan\"]]\n[[0,28,\"track1\"]]\n";
-        assert_eq!(String::from_utf8_lossy(&filtered(input, Output::Findings)), expected);
-    }
-}
+mod tests;

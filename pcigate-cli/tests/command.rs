@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use pcigate_ledger::{Edge, SigningKey, leaf_hash};
 use tempfile::TempDir;
@@ -23,23 +22,6 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn told(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-fn filter(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut command = pcigate(arguments);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    output.stdout
-}
-
-#[test]
-fn mask_is_a_filter() {
-    let masked = filter(&["mask"], b"card 4111 1111 1111 1111\nnothing \xff\n5555555555554444");
-    assert_eq!(masked, b"card 4111 11** **** 1111\nnothing \xff\n555555******4444");
-    let findings = filter(&["mask", "--output", "findings"], b"x\ncard 4111 1111 1111 1111\n");
-    assert_eq!(findings, b"[]\n[[5,24,\"pan\"]]\n");
 }
 
 #[test]

@@ -1,20 +1,73 @@
 //! Masked text: the only text that may enter a record, and what was found in it.
 //!
 //! Card numbers keep their first six and last four digits (PCI DSS 3.5.1 truncation, allowed for
-//! every brand); whole tracks are sensitive authentication data (PCI DSS 3.3.1) and are replaced by
-//! a fixed word that does not tell their length. Detection works on bytes, so text that is not
-//! UTF-8 hides nothing. What is *not* here: numbers in other encodings (base64, `\u` escapes,
-//! full-width digits), verification codes, PIN blocks and expiry dates.
+//! every brand); sensitive authentication data (tracks, verification codes, PIN blocks; PCI DSS
+//! 3.3.1) and expiry dates are replaced by words that do not tell their length. Detection works on
+//! bytes, so text that is not UTF-8 hides nothing. Time is linear in the text and memory beyond
+//! the text bounded, whatever it holds.
+//!
+//! How: a prefilter looks at 64 bytes at once and names candidates (`prefilter`, `classes`,
+//! `avx2`); a candidate is compared with the layouts and brands of card numbers (`pan`, `brands`),
+//! tracks (`track`) and keys (`keyed`), and with what else it may be (`context`); candidates in
+//! other spellings are decoded and looked at again (`spelling`). What is not here: compressed
+//! data, encryption, more than two spellings inside each other.
 
+mod avx2;
 mod brands;
+mod classes;
+mod context;
+mod custom;
+mod find;
+mod keyed;
 mod pan;
+mod prefilter;
+mod render;
+mod scan;
+mod settings;
+mod spelling;
+mod stream;
 mod track;
+mod unfinished;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use brands::VERSION as BRANDS_VERSION;
+pub use custom::DetectorError;
+use settings::Rules;
+pub use settings::{Detector, FingerprintKey, Masker, Rendering, Settings, SettingsError};
+pub use stream::Stream;
 
-/// Text without card data. It can only be made by [`Masked::new`].
+/// Text without card data. It can only be made by [`Masked::new`] and [`Masked::with`]:
+///
+/// ```
+/// use pcigate_policy::mask::{Cut, Masked};
+/// let text = Masked::new(b"--card=4111111111111111", Cut::Whole);
+/// assert_eq!(text.as_str(), "--card=411111******1111");
+/// ```
+///
+/// Not from its parts, nor out of other text, nor changed once it is made:
+///
+/// ```compile_fail,E0451
+/// use pcigate_policy::mask::Masked;
+/// let text = Masked { text: "4111111111111111".to_owned(), findings: Vec::new() };
+/// ```
+///
+/// ```compile_fail,E0277
+/// use pcigate_policy::mask::Masked;
+/// let text: Masked = "4111111111111111".to_owned().into();
+/// ```
+///
+/// ```compile_fail,E0277
+/// use pcigate_policy::mask::Masked;
+/// let text: Masked = "4111111111111111".parse().unwrap();
+/// ```
+///
+/// ```compile_fail,E0616
+/// use pcigate_policy::mask::{Cut, Masked};
+/// let mut text = Masked::new(b"", Cut::Whole);
+/// text.text.push_str("4111111111111111");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
     text: String,
@@ -40,7 +93,18 @@ pub struct Finding {
     pub end: usize,
     /// What it was.
     pub kind: Kind,
+    /// Bytes that stand for it in the output.
+    pub masked_len: usize,
+    /// The brand of a card number, where its prefix belongs to one alone.
+    pub brand: Option<&'static str>,
+    /// Of a card number, where the settings have a key for it.
+    pub fingerprint: Option<Fingerprint>,
 }
+
+/// The first 16 bytes of HMAC-SHA-256 over a card number's digits: equal for equal numbers, and
+/// worthless without the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 16]);
 
 /// What was taken out. Displayed as records and reports spell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,17 +115,55 @@ pub enum Kind {
     Track1,
     /// `track2`: track 2 of a magnetic stripe or its chip equivalent (EMV tag 57).
     Track2,
+    /// `cvv`: a card verification code.
+    Cvv,
+    /// `expiry`: the expiry date of a card.
+    Expiry,
+    /// `pin`: a PIN or PIN block.
+    PinBlock,
+    /// `secret`: a password, token or key, where the settings ask for it.
+    Secret,
+    /// `custom`: what a detector of the settings found, and which (from 0).
+    Custom(u16),
+}
+
+impl Kind {
+    /// What stands in its place, unless stars do.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Pan => "[PAN]",
+            Self::Track1 => "[SAD:track1]",
+            Self::Track2 => "[SAD:track2]",
+            Self::Cvv => "[SAD:cvv]",
+            Self::Expiry => "[EXP]",
+            Self::PinBlock => "[SAD:pin]",
+            Self::Secret => "[SECRET]",
+            Self::Custom(_) => "[MASKED]",
+        }
+    }
 }
 
 impl Masked {
-    /// Masks `input`. Bytes that are not UTF-8 become U+FFFD after detection. Masks keep the length
-    /// of a card number and its separators; tracks become `[SAD:track1]` or `[SAD:track2]`.
-    /// Masking the result again changes nothing and finds nothing.
+    /// Masks `input` with the standard settings. Bytes that are not UTF-8 become U+FFFD after
+    /// detection. Masks keep the length of a card number and its separators; other finds become
+    /// words such as `[SAD:track1]`. Masking the result again changes nothing and finds nothing.
     #[must_use]
     pub fn new(input: &[u8], cut: Cut) -> Self {
-        let (bytes, findings) = mask_bytes(input, cut);
-        let text = String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Self::with(Masker::standard(), input, cut)
+    }
+
+    /// Masks `input` as the masker is set.
+    #[must_use]
+    pub fn with(masker: &Masker, input: &[u8], cut: Cut) -> Self {
+        let (bytes, findings) = masker.mask(input, cut);
+        let text = match bytes {
+            Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_owned(),
+                Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+            },
+            Cow::Owned(bytes) => String::from_utf8(bytes)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        };
         Self { text, findings }
     }
 
@@ -89,13 +191,25 @@ impl Masked {
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Kind {
+    /// As records and reports spell it.
+    const fn name(self) -> &'static str {
+        match self {
             Self::Pan => "pan",
             Self::Track1 => "track1",
             Self::Track2 => "track2",
-        })
+            Self::Cvv => "cvv",
+            Self::Expiry => "expiry",
+            Self::PinBlock => "pin",
+            Self::Secret => "secret",
+            Self::Custom(_) => "custom",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -103,44 +217,8 @@ impl fmt::Display for Kind {
 /// through; a record takes only [`Masked`].
 #[must_use]
 pub fn mask_bytes(input: &[u8], cut: Cut) -> (Vec<u8>, Vec<Finding>) {
-    let tracks = track::find(input, cut);
-    let mut working = input.to_vec();
-    let mut findings = pan::mask(input, &mut working);
-    if cut == Cut::End {
-        findings.extend(pan::mask_unfinished(input, &mut working));
-    }
-    if findings.is_empty() && tracks.is_empty() {
-        return (working, findings);
-    }
-    track::fill(&mut working, &tracks);
-    findings.extend(tracks);
-    findings.extend(pan::settle(&mut working));
-    let findings = disjoint(findings);
-    (track::replace(&working, &findings), findings)
-}
-
-/// Orders the findings and resolves overlaps: tracks stay whole, card numbers that overlap each
-/// other become one, and a card number keeps only what lies outside a track.
-fn disjoint(mut findings: Vec<Finding>) -> Vec<Finding> {
-    findings.sort_by_key(|finding| (finding.start, finding.kind == Kind::Pan, finding.end));
-    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
-    for mut finding in findings {
-        if let Some(last) = kept.last_mut()
-            && finding.start < last.end
-        {
-            match (last.kind, finding.kind) {
-                (Kind::Pan, Kind::Pan) => {
-                    last.end = last.end.max(finding.end);
-                    continue;
-                }
-                (Kind::Pan, _) => last.end = finding.start,
-                (_, _) if finding.end <= last.end => continue,
-                (_, _) => finding.start = last.end,
-            }
-        }
-        kept.push(finding);
-    }
-    kept
+    let (bytes, findings) = Masker::standard().mask(input, cut);
+    (bytes.into_owned(), findings)
 }
 
 #[cfg(test)]

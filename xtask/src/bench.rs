@@ -23,7 +23,7 @@ struct Bench {
     needs_root: bool,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench { name: "exec", needs_root: true },
     Bench { name: "connect", needs_root: true },
     Bench { name: "ring", needs_root: true },
@@ -31,10 +31,12 @@ const BENCHES: [Bench; 7] = [
     Bench { name: "verify", needs_root: false },
     Bench { name: "memory", needs_root: true },
     Bench { name: "query", needs_root: false },
+    Bench { name: "mask", needs_root: false },
 ];
 
 /// The benches, and the programs that they start.
-const PACKAGES: [&str; 4] = ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-tests"];
+const PACKAGES: [&str; 5] =
+    ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-policy", "pcigate-tests"];
 /// How they are built: see `[profile.measure]` in Cargo.toml.
 const PROFILE: &str = "measure";
 
@@ -50,7 +52,8 @@ A quiet machine: whatever else runs is in the figures. docs/performance/NAME.jso
 run that was kept, docs/performance.md is made from those."
 )]
 pub struct Options {
-    /// What to measure: exec, connect, ring, ingest, verify, memory, query; or all of it.
+    /// What to measure: exec, connect, ring, ingest, verify, memory, query, mask; or all of
+    /// it.
     #[arg(value_name = "NAME", default_value = "all")]
     names: Vec<String>,
     /// Print one JSON object a bench instead of a table.
@@ -65,6 +68,9 @@ pub struct Options {
     /// Few and short rounds: shows that the benches work, not how fast anything is.
     #[arg(long, conflicts_with = "write")]
     quick: bool,
+    /// For mask: measure its peers written in Python as well; brought from PyPI into target/peers.
+    #[arg(long)]
+    peers: bool,
     /// Keep what was measured, and write docs/performance.md anew.
     #[arg(long)]
     write: bool,
@@ -144,6 +150,9 @@ fn measure(bench: &Bench, options: &Options, machine: &Machine) -> Result<Run> {
     let mut command = run::cargo(selection("bench").chain(["--bench", bench.name, "--"]));
     if options.quick {
         command.arg("--quick");
+    }
+    if options.peers {
+        command.arg("--peers");
     }
     for (name, value) in [("--rounds", options.rounds), ("--records", options.records)] {
         if let Some(value) = value {

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to its terminal")]
 
 mod bench;
+mod corpus;
 mod crash;
 mod demo;
 mod run;
@@ -35,6 +36,7 @@ enum Chore {
     Tidy(tidy::Options),
     Verifier(verifier::Options),
     Vm(vm::Options),
+    Corpus(corpus::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,5 +57,6 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
         Chore::Tidy(options) => tidy::main(options),
         Chore::Verifier(options) => verifier::main(options),
         Chore::Vm(options) => vm::main(options),
+        Chore::Corpus(options) => corpus::main(options),
     }
 }

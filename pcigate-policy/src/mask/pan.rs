@@ -1,214 +1,256 @@
-//! Card numbers: finds them in digit groups and stars their middle.
+//! Card numbers in plain digits: their layouts, brand, length and check digit.
 //!
-//! A candidate begins where a digit run begins. It is one run of 12–19 digits, or several groups
-//! joined by single separators of one kind: dashes, or spaces and NULs (an argv is masked as one
-//! NUL-separated buffer). The first group has at least four digits and the others one to six, which
-//! covers every layout in use (4-4-4-4, 4-6-5, 4-6-4, 4-4-4-1, 4-4-4-4-3); 6-13 is allowed too.
-//! Letters may touch it, digits may not: a part of a longer run is no card number.
+//! A number is one run of 12–19 digits, or groups in a layout of use, joined by single separators
+//! of one kind. Letters may touch it, digits may not: a part of a longer run is no card number. A
+//! line may wrap anywhere in a number that is not alone on its lines.
 
-use super::{Finding, Kind, brands};
+use super::brands;
 
 /// Digits of the shortest card number (Maestro).
 pub(super) const DIGITS_MIN: usize = 12;
 /// Digits of the longest card number (ISO/IEC 7812).
 pub(super) const DIGITS_MAX: usize = 19;
+/// Digits of the first group.
 const FIRST_GROUP_MIN: usize = 4;
-const OTHER_GROUP_MAX: usize = 6;
-/// More bytes than a candidate can span: 19 digits and at most 15 separators.
-const SPAN_MAX: usize = 40;
-/// Digits at a cut end from which on they are taken out. Six may be kept (the prefix of a
-/// truncated number), but the end of a cut text is worth less than certainty.
-const UNFINISHED_MIN: usize = 4;
-/// Kept digits of a card number: PCI DSS 3.5.1, allowed for every brand and length.
-const KEPT_FIRST: usize = 6;
-const KEPT_LAST: usize = 4;
+/// Groups of the longest layout, 4-4-4-4-3.
+const GROUPS_MAX: usize = 5;
+/// Bytes of a line end with the space around it.
+const WRAP_MAX: usize = 24;
 
-/// Stars every card number of `input` in `working`, a copy of it. Candidates may overlap; each is
-/// starred as if it were the real one.
-pub(super) fn mask(input: &[u8], working: &mut [u8]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut at = 0;
-    while let Some((start, end)) = next_run(input, at) {
-        at = end;
-        candidates(input, start, end, |stop| {
-            star_middle(working, start, stop);
-            findings.push(Finding { start, end: stop, kind: Kind::Pan });
-        });
-    }
-    findings
+/// Up to 19 ASCII digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number {
+    /// Right-aligned behind zeros.
+    digits: [u8; 24],
+    count: usize,
 }
 
-/// Stars what became a candidate because its neighbour was starred (kept last digits followed by
-/// further groups), until nothing is found any more. Linear: every step stars digits and goes back
-/// by a bounded number of bytes.
-pub(super) fn settle(working: &mut [u8]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut at = 0;
-    while let Some((start, end)) = next_run(working, at) {
-        at = end;
-        let mut longest = None;
-        candidates(working, start, end, |stop| longest = Some(stop));
-        if let Some(stop) = longest {
-            star_middle(working, start, stop);
-            findings.push(Finding { start, end: stop, kind: Kind::Pan });
-            at = before(working, start);
-        }
-    }
-    findings
+/// How sure a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// A brand's prefix and length, and the check digit.
+    Strong,
+    /// The check digit alone.
+    Weak,
 }
 
-/// Stars the digit groups touching the cut end that may begin a card number: as many whole groups
-/// as make up to 19 digits.
-pub(super) fn mask_unfinished(input: &[u8], working: &mut [u8]) -> Option<Finding> {
-    let trailing = usize::from(input.last().is_some_and(|byte| separator(*byte).is_some()));
-    let end = input.len() - trailing;
-    let mut start = end;
-    let mut digits = 0;
-    let mut stop = end;
-    loop {
-        let head = input.get(..stop)?;
-        let run = head.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        if run == 0 || digits + run > DIGITS_MAX {
-            break;
+/// A number in the text.
+pub(super) struct Found {
+    pub end: usize,
+    pub number: Number,
+    pub tier: Tier,
+    /// Whether it is written in groups.
+    pub grouped: bool,
+}
+
+impl Number {
+    /// The number these bytes hold; what is no digit is left out. `None` beyond 19 digits.
+    pub(super) fn of(text: &[u8]) -> Option<Self> {
+        let mut digits = [b'0'; 24];
+        let mut count = 0;
+        for byte in text.iter().rev().filter(|byte| byte.is_ascii_digit()) {
+            if count == DIGITS_MAX {
+                return None;
+            }
+            count += 1;
+            *digits.get_mut(24 - count)? = *byte;
         }
-        digits += run;
-        start = stop - run;
-        match start.checked_sub(1).and_then(|at| input.get(at)) {
-            Some(byte) if separator(*byte).is_some() => stop = start - 1,
-            _ => break,
+        Some(Self { digits, count })
+    }
+
+    /// One run of digits.
+    fn run(run: &[u8]) -> Option<Self> {
+        let mut digits = [b'0'; 24];
+        digits.get_mut(24_usize.checked_sub(run.len())?..)?.copy_from_slice(run);
+        Some(Self { digits, count: run.len() })
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.digits.get(24 - self.count..).unwrap_or_default()
+    }
+
+    /// What the number is, if it is anything.
+    pub(super) fn tier(&self) -> Option<Tier> {
+        if !(DIGITS_MIN..=DIGITS_MAX).contains(&self.count) || !self.luhn() {
+            return None;
         }
+        let value = |digits: &[u8]| {
+            digits.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit & 15))
+        };
+        let all = self.as_slice();
+        let strong = brands::possible(value(all.get(..2)?) as usize, self.count)
+            && brands::lengths(value(all.get(..brands::PREFIX_DIGITS)?)).allow(self.count);
+        // Twelve zeros pass the check digit too.
+        let weak = || all.iter().any(|digit| digit != all.first().unwrap_or(&b'0'));
+        if strong { Some(Tier::Strong) } else { weak().then_some(Tier::Weak) }
     }
-    if digits < UNFINISHED_MIN {
-        return None;
+
+    /// The brand, where the prefix belongs to one alone.
+    pub(super) fn brand(&self) -> Option<&'static str> {
+        let prefix = self.as_slice().get(..brands::PREFIX_DIGITS)?;
+        let value = prefix.iter().fold(0, |value, digit| value * 10 + u32::from(digit & 15));
+        brands::name(value, self.count)
     }
-    for byte in working.get_mut(start..end)?.iter_mut().filter(|byte| byte.is_ascii_digit()) {
-        *byte = b'*';
+
+    /// Whether there are at least two digits and the last checks the others.
+    pub(super) fn checks(&self) -> bool {
+        self.count > 1 && self.luhn()
     }
-    Some(Finding { start, end, kind: Kind::Pan })
+
+    /// ISO/IEC 7812-1 check digit, eight digits at a time.
+    fn luhn(&self) -> bool {
+        /// Every second digit from the right but one; the first byte of a word is its lowest.
+        const DOUBLED: u64 = 0x00ff_00ff_00ff_00ff;
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let (words, _) = self.digits.as_chunks::<8>();
+        let mut sums = 0;
+        for word in words {
+            let digits = u64::from_le_bytes(*word) & (0x0f * ONES);
+            let doubled = (digits & DOUBLED) << 1;
+            let over = (doubled + (118 * ONES)) >> 7 & ONES;
+            sums += (digits & !DOUBLED) + doubled - over * 9;
+        }
+        let sum = sums.wrapping_mul(ONES) >> 56;
+        sum % 10 == 0
+    }
 }
 
 /// Whether these ASCII digits are a card number: brand, length and check digit.
 pub(super) fn is_card(digits: &[u8]) -> bool {
-    lengths(digits).allow(digits.len()) && luhn(digits)
+    Number::of(digits).is_some_and(|number| number.tier() == Some(Tier::Strong))
 }
 
-/// The next whole digit run at or behind `from`.
-pub(super) fn next_run(text: &[u8], from: usize) -> Option<(usize, usize)> {
-    let rest = text.get(from..)?;
-    let start = from + rest.iter().position(u8::is_ascii_digit)?;
-    Some((start, start + run_length(text, start)))
-}
-
-/// Digits from `at` on without interruption.
-pub(super) fn run_length(text: &[u8], at: usize) -> usize {
+/// Digits from `at` on without interruption, counted up to `most`.
+#[inline]
+pub(super) fn run_length(text: &[u8], at: usize, most: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
-    rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len())
+    rest.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Calls `found` with the end of every card number that begins with the run `start..end`, shortest
-/// first.
-fn candidates(text: &[u8], start: usize, end: usize, mut found: impl FnMut(usize)) {
-    let first = end - start;
-    if !(FIRST_GROUP_MIN..=DIGITS_MAX).contains(&first) {
-        return;
+/// The longest number that begins with the run of `run` digits at `start`.
+pub(super) fn at(text: &[u8], start: usize, run: usize) -> Option<Found> {
+    if !(FIRST_GROUP_MIN..=DIGITS_MAX).contains(&run) {
+        return None;
     }
-    let mut digits = Digits::default();
-    digits.push(text.get(start..end).unwrap_or_default());
-    let mut stop = end;
-    let mut joint = None;
-    for group in 0_usize.. {
-        if digits.count >= DIGITS_MIN && is_card(digits.as_slice()) {
-            found(stop);
-        }
-        let Some(kind) = text.get(stop).and_then(|byte| separator(*byte)) else { return };
-        if *joint.get_or_insert(kind) != kind {
-            return;
-        }
-        let from = stop + 1;
-        // A run is read no further than it can matter, so that long ones cost nothing.
-        let window = text.get(from..text.len().min(from + SPAN_MAX)).unwrap_or_default();
-        let length = run_length(window, 0);
-        let long = group == 0 && first == 6 && length == 13;
-        if length == 0 || (length > OTHER_GROUP_MAX && !long) {
-            return;
-        }
-        if digits.count + length > DIGITS_MAX {
-            return;
-        }
-        stop = from + length;
-        digits.push(text.get(from..stop).unwrap_or_default());
-    }
-}
-
-/// Up to 19 ASCII digits.
-#[derive(Default)]
-struct Digits {
-    bytes: [u8; DIGITS_MAX],
-    count: usize,
-}
-
-impl Digits {
-    fn push(&mut self, group: &[u8]) {
-        for (place, byte) in self.bytes.iter_mut().skip(self.count).zip(group) {
-            *place = *byte;
-        }
-        self.count = (self.count + group.len()).min(DIGITS_MAX);
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.count).unwrap_or_default()
-    }
+    let alone = || {
+        let number = Number::run(text.get(start..start + run)?)?;
+        let tier = number.tier()?;
+        Some(Found { end: start + run, number, tier, grouped: false })
+    };
+    let grouped = || grouped(text, start, run);
+    if run >= DIGITS_MIN { alone().or_else(grouped) } else { grouped() }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Separator {
-    Dash,
-    SpaceOrNul,
+enum Joint {
+    White,
+    Wrap,
+    Other(u8),
 }
 
-fn separator(byte: u8) -> Option<Separator> {
-    match byte {
-        b'-' => Some(Separator::Dash),
-        b' ' | 0 => Some(Separator::SpaceOrNul),
+impl Joint {
+    /// Whether both may stand in one number.
+    fn fits(self, other: Self) -> bool {
+        self == other || !matches!((self, other), (Self::Other(_), _) | (_, Self::Other(_)))
+    }
+}
+
+/// The separator at `at`, and its width. A NUL counts as white space: an argv is masked as one
+/// NUL-separated buffer.
+#[inline]
+fn joint(text: &[u8], at: usize) -> Option<(Joint, usize)> {
+    match *text.get(at)? {
+        byte @ (b'-' | b'.' | b'_' | b'/' | b'+') => Some((Joint::Other(byte), 1)),
+        b' ' | 0 | b'\t' if text.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+            Some((Joint::White, 1))
+        }
+        b' ' | b'\t' | b'\r' | b'\n' => {
+            let rest = text.get(at..text.len().min(at + WRAP_MAX))?;
+            let width = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+            let lines = rest.iter().take(width).filter(|byte| **byte == b'\n').count();
+            (lines == 1).then_some((Joint::Wrap, width))
+        }
         _ => None,
     }
 }
 
-fn lengths(digits: &[u8]) -> brands::Lengths {
-    let head = digits.get(..brands::PREFIX_DIGITS).unwrap_or_default();
-    brands::lengths(head.iter().fold(0, |prefix, digit| prefix * 10 + u32::from(digit - b'0')))
+fn grouped(text: &[u8], start: usize, run: usize) -> Option<Found> {
+    let mut sizes = [0_usize; GROUPS_MAX];
+    let mut ends = [0_usize; GROUPS_MAX];
+    let (mut count, mut total, mut stop) = (0, 0, start);
+    let mut length = run;
+    let mut kind: Option<Joint> = None;
+    let mut wraps = 0;
+    while let (Some(size), Some(end)) = (sizes.get_mut(count), ends.get_mut(count)) {
+        total += length;
+        if length == 0 || total > DIGITS_MAX {
+            break;
+        }
+        stop += length;
+        (*size, *end) = (length, stop);
+        count += 1;
+        let Some((next, width)) = joint(text, stop) else { break };
+        if kind.is_some_and(|kind| !kind.fits(next)) {
+            break;
+        }
+        wraps += usize::from(next == Joint::Wrap);
+        kind = kind.or(Some(next));
+        stop += width;
+        length = run_length(text, stop, DIGITS_MAX + 1);
+        // Dates, versions and addresses go no further.
+        if count == 1 && length < 4 && next != Joint::Wrap {
+            return None;
+        }
+    }
+    let mut weak = None;
+    for last in (1..count).rev() {
+        let (Some(sizes), Some(end)) = (sizes.get(..=last), ends.get(last)) else { continue };
+        let wrapped = last == 1 && wraps > 0 && kind == Some(Joint::Wrap);
+        let fits = match sizes {
+            [8, 8] if wrapped => !alone_on_lines(text, start, *end),
+            _ if legal(sizes) => !chained(text, start, *end, sizes, kind),
+            _ => wrapped && !alone_on_lines(text, start, *end),
+        };
+        if !fits {
+            continue;
+        }
+        let Some(number) = Number::of(text.get(start..*end)?) else { continue };
+        let found = |tier| Found { end: *end, number, tier, grouped: true };
+        match number.tier() {
+            Some(Tier::Strong) => return Some(found(Tier::Strong)),
+            Some(Tier::Weak) if weak.is_none() => weak = Some(found(Tier::Weak)),
+            _ => {}
+        }
+    }
+    weak
 }
 
-/// ISO/IEC 7812-1 check digit.
-fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .zip([false, true].into_iter().cycle())
-        .map(|(digit, double)| {
-            let value = u32::from(digit - b'0') << u32::from(double);
-            if value > 9 { value - 9 } else { value }
-        })
-        .sum();
-    sum.is_multiple_of(10)
-}
-
-/// Stars all but the first six and last four digits of the candidate. Stars of an earlier,
-/// overlapping candidate count as the digits they were.
-fn star_middle(working: &mut [u8], start: usize, end: usize) {
-    let range = working.get_mut(start..end).unwrap_or_default();
-    let is_digit = |byte: &u8| separator(*byte).is_none();
-    let count = range.iter().filter(|byte| is_digit(byte)).count();
-    let digits = range.iter_mut().filter(|byte| is_digit(byte));
-    for byte in digits.take(count.saturating_sub(KEPT_LAST)).skip(KEPT_FIRST) {
-        *byte = b'*';
+/// Layouts in use.
+fn legal(sizes: &[usize]) -> bool {
+    match sizes {
+        [4, 4, middle @ .., 1..=5] => middle.iter().all(|size| *size == 4),
+        [4, 6, 2..=5] | [4, 5, 6] | [6, 6..=13] | [8, 8] => true,
+        _ => false,
     }
 }
 
-/// Where to look again after a change at `start`: far enough back for every candidate that could
-/// reach it, and not inside a digit run.
-fn before(text: &[u8], start: usize) -> usize {
-    let from = start.saturating_sub(SPAN_MAX);
-    let inside = from.checked_sub(1).and_then(|at| text.get(at)).is_some_and(u8::is_ascii_digit);
-    if inside { from + run_length(text, from) } else { from }
+/// Whether a layout that is not all fours goes on before or behind in groups of the same kind: then
+/// it is a part of something longer.
+fn chained(text: &[u8], start: usize, end: usize, sizes: &[usize], kind: Option<Joint>) -> bool {
+    let mark = match kind {
+        Some(Joint::Other(mark)) => mark,
+        _ => b' ',
+    };
+    let fours = matches!(sizes, [4, 4, 4, ..] | [4, 6, 4..=5] | [6, 13]);
+    let digit = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_digit);
+    let is_mark = |at: Option<usize>| at.and_then(|at| text.get(at)) == Some(&mark);
+    let before = is_mark(start.checked_sub(1)) && digit(start.checked_sub(2));
+    let behind = is_mark(Some(end)) && digit(Some(end + 1));
+    !fours && (before || behind)
+}
+
+/// Whether two digit runs are whole lines each: then they are a column of numbers.
+fn alone_on_lines(text: &[u8], start: usize, end: usize) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'\r'));
+    edge(start.checked_sub(1).and_then(|at| text.get(at))) && edge(text.get(end))
 }

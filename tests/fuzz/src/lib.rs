@@ -4,3 +4,5 @@
 pub mod cards;
 pub mod damage;
 pub mod ledger;
+pub mod reference;
+pub mod spelt;

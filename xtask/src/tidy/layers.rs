@@ -9,7 +9,7 @@ pub const EXPLANATIONS: &str = "docs/dependencies.md";
 const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-common", Some(&[])),
     ("pcigate-ebpf", Some(&["pcigate-common"])),
-    ("pcigate-policy", Some(&["pcigate-common"])),
+    ("pcigate-policy", Some(&["pcigate-common", "pcigate-corpus"])),
     ("pcigate-proto", Some(&[])),
     ("pcigate-ledger", Some(&[])),
     (
@@ -21,8 +21,9 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
         "pcigate-collector",
         Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger", "pcigate-index"]),
     ),
-    ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger"])),
+    ("pcigate-cli", Some(&["pcigate-policy", "pcigate-proto", "pcigate-ledger", "pcigate-corpus"])),
     ("xtask", Some(&[])),
+    ("tests/corpus", Some(&[])),
     ("tests/fuzz", None),
     ("tests", None),
 ];

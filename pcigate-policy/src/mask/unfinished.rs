@@ -1,0 +1,129 @@
+//! Digits that touch the end of a cut text: they may begin a card number, in any spelling.
+
+use std::borrow::Cow;
+
+use super::pan::DIGITS_MAX;
+use super::spelling::{self, Form, symbol};
+
+/// Digits at a cut end from which on they are taken out. Six may be kept (the prefix of a
+/// truncated number), but the end of a cut text is worth less than certainty.
+const DIGITS_MIN: usize = 4;
+/// Bytes before the end where a number in another spelling may begin.
+const REACH: usize = 480;
+
+/// Stars the digits; returns where they were, and `None` if there are too few.
+pub(super) fn mask(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+    plain(text).or_else(|| marked(text)).or_else(|| packed(text))
+}
+
+pub(super) const fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'-' | b' ' | 0 | b'\t' | b'.' | b'_' | b'/' | b'+')
+}
+
+/// A digit, or the star of one that was masked.
+const fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit() || byte == b'*'
+}
+
+/// As many whole groups of plain digits as make up to 19.
+fn plain(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+    let trailing = usize::from(text.last().is_some_and(|byte| is_separator(*byte)));
+    let end = text.len() - trailing;
+    let mut start = end;
+    let mut digits = 0;
+    let mut stop = end;
+    loop {
+        let head = text.get(..stop)?;
+        let run = head.iter().rev().take(DIGITS_MAX + 1).take_while(|b| is_digit(**b)).count();
+        if run == 0 || digits + run > DIGITS_MAX {
+            break;
+        }
+        digits += run;
+        start = stop - run;
+        match start.checked_sub(1).and_then(|at| text.get(at)) {
+            Some(byte) if is_separator(*byte) => stop = start - 1,
+            _ => break,
+        }
+    }
+    if digits < DIGITS_MIN || !text.get(start..end)?.iter().any(u8::is_ascii_digit) {
+        return None;
+    }
+    for byte in text.to_mut().get_mut(start..end)?.iter_mut().filter(|byte| byte.is_ascii_digit()) {
+        *byte = b'*';
+    }
+    Some((start, end))
+}
+
+/// Digits written as escapes or beyond ASCII, the last of which may be cut.
+fn marked(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+    let from = text.len().saturating_sub(REACH);
+    let start = (from..text.len()).find(|at| reaches_end(text, *at))?;
+    let piece = spelling::marked(text, start);
+    let mut chars = piece.chars.clone();
+    for char in chars.iter_mut().skip(piece.first).filter(|char| char.is_ascii_digit()) {
+        *char = b'*';
+    }
+    let end = piece.end();
+    let bytes = piece.part(piece.written(&chars), start, end);
+    let text = text.to_mut();
+    text.get_mut(start..end)?.copy_from_slice(&bytes);
+    // What is left of the last escape shows half a digit.
+    text.get_mut(end..)?.iter_mut().filter(|b| b.is_ascii_digit()).for_each(|byte| *byte = b'*');
+    Some((start, text.len()))
+}
+
+/// Whether escaped digits begin at `start` and go on to the end.
+fn reaches_end(text: &[u8], start: usize) -> bool {
+    const ESCAPE_MAX: usize = 8;
+    let first = symbol(text, start);
+    let is_digit = |byte: Option<u8>| byte.is_some_and(is_digit);
+    if first.form == Form::Itself || !is_digit(first.byte) {
+        return false;
+    }
+    let mut at = start;
+    let (mut digits, mut shown) = (0, false);
+    while at < text.len() {
+        let next = symbol(text, at);
+        let rest = text.len() - at;
+        if is_digit(next.byte) {
+            digits += 1;
+            shown |= next.byte != Some(b'*');
+        } else if next.form == Form::Itself
+            && rest < ESCAPE_MAX
+            && matches!(text.get(at), Some(b'%' | b'\\' | b'&' | b'=' | 0xc2..))
+        {
+            break;
+        } else if next.byte.is_some_and(|byte| !is_separator(byte)) {
+            return false;
+        }
+        at += next.width;
+    }
+    digits >= DIGITS_MIN && shown
+}
+
+/// Digits in base64 or as hexadecimal pairs.
+fn packed(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+    let from = text.len().saturating_sub(REACH / 2);
+    let (start, piece) = (from..text.len().saturating_sub(8)).find_map(|at| {
+        let pairs = text.get(at..at + 8)?.iter().step_by(2).all(|byte| *byte == b'3');
+        let hex = (pairs && text.get(at..at + 8)?.iter().all(u8::is_ascii_digit))
+            .then(|| spelling::hex(text, at));
+        let base64 = || spelling::looks_like_base64(text, at).then(|| spelling::base64(text, at));
+        let piece = hex.or_else(base64)?;
+        let touches = piece.end() + 2 > text.len();
+        let tail = piece.chars.iter().rev().skip(1);
+        let digits = tail.take_while(|byte| is_digit(**byte) || is_separator(**byte)).count();
+        (touches && digits >= DIGITS_MIN).then_some((at, piece))
+    })?;
+    let mut chars = piece.chars.clone();
+    let first = piece.first.saturating_sub(3);
+    for char in chars.iter_mut().skip(first).filter(|char| char.is_ascii_digit()) {
+        *char = b'*';
+    }
+    if chars == piece.chars {
+        return None;
+    }
+    let bytes = piece.written(&chars);
+    text.to_mut().get_mut(piece.from..piece.end())?.copy_from_slice(&bytes);
+    Some((start, piece.end()))
+}
