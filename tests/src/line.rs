@@ -66,6 +66,8 @@ impl Place {
     #[must_use]
     pub fn new() -> Self {
         crate::need_root();
+        // A run that was cut short could not remove its own.
+        cgroup::sweep("bench");
         let root = cgroup::create(&format!("bench-{}", std::process::id()));
         let root = root.expect("a cgroup can be made");
         Self { root, directory: on_disk() }

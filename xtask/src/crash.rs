@@ -36,9 +36,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         bail!("the crash rounds mount a file system and need root: `sudo cargo xtask crash`");
     }
     crate::setup::ensure(crate::setup::Scope::All)?;
-    let packages = ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-tests"];
-    let selection = packages.iter().flat_map(|package| ["-p", package]);
-    run::run(&mut run::cargo(["build", "--bins"].into_iter().chain(selection)))?;
+    run::run(&mut run::programs())?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let program = run::root().join(target).join("debug/pcigate-crash");

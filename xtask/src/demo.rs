@@ -20,8 +20,6 @@ const CARD: &str = "4111111111111111";
 const TRUNCATED: &str = "411111******1111";
 /// The program the policy refuses.
 const REFUSED_PROGRAM: &str = "/usr/bin/base64";
-/// The packages whose programs the demo runs.
-const PACKAGES: [&str; 4] = ["pcigate-agent", "pcigate-collector", "pcigate-cli", "pcigate-tests"];
 
 /// Run the whole line for real: collector, agent, a governed workload, and the evidence of it.
 #[derive(clap::Args)]
@@ -41,8 +39,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     ensure!(run::is_root(), "the demo governs real processes and needs root: run it with sudo");
     setup::ensure(setup::Scope::Kernel)?;
     println!("\n== build");
-    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
-    run::run(&mut run::cargo(["build", "--bins"].into_iter().chain(packages)))?;
+    run::run(&mut run::programs())?;
     let began = Instant::now();
     let place = Place::make(options.keep.as_deref())?;
     let mut stage = Stage::new(place, interrupted);

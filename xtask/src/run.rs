@@ -44,6 +44,12 @@ pub fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
+/// Builds all programs. The whole workspace, as `cargo xtask test` does: a smaller selection has
+/// other features, and compiles heavy dependencies a second time.
+pub fn programs() -> Command {
+    cargo(["build", "--workspace", "--bins"])
+}
+
 /// Whether this is an unattended run.
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
