@@ -1,6 +1,8 @@
 //! From a kernel event to a draft of its record: who (workload, process, program), what, which
 //! rule. Masking happens here, before anything is kept.
 
+mod attempts;
+
 use std::{
     collections::HashMap,
     fs,
@@ -65,6 +67,7 @@ impl Attribution {
             Event::Fork(fork) => self.fork(fork),
             Event::Exit(exit) => self.exit(exit),
             Event::Egress(egress) => egress_event(egress),
+            Event::Attempt(attempt, text) => attempts::event(attempt, text),
         };
         Draft {
             time_unix_nano: header.time_ns.saturating_add(self.clock_offset),
@@ -147,7 +150,8 @@ impl Attribution {
     }
 
     fn outcome(&mut self, header: &Header, refused_by: Option<Enforcement>) -> Outcome {
-        let decides = matches!(header.kind, Kind::Exec | Kind::ExecRefused | Kind::Egress);
+        let decides =
+            matches!(header.kind, Kind::Exec | Kind::ExecRefused | Kind::Egress | Kind::Attempt);
         if !decides {
             return Outcome::plain(Ending::Success);
         }

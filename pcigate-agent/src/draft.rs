@@ -162,6 +162,13 @@ pub enum Event {
         /// The caller used the IPv6 form of an IPv4 address.
         v4_mapped: bool,
     },
+    /// Something else was asked for.
+    Attempt {
+        /// `socket`, `bind`, …: see `record.proto`.
+        operation: &'static str,
+        /// What of, in words.
+        object: Masked,
+    },
     /// Events happened that could not be recorded.
     Lost(Lost),
     /// What this node sees and enforces.
@@ -286,7 +293,7 @@ impl Draft {
         match &self.event {
             Event::Lost(lost) => lost.queue,
             Event::Coverage { .. } => Queue::Spool,
-            Event::Egress { .. } => Queue::Verdicts,
+            Event::Egress { .. } | Event::Attempt { .. } => Queue::Verdicts,
             Event::Exec(_) | Event::Fork { .. } | Event::Exit { .. } => {
                 if self.outcome.result == Ending::Success { Queue::Events } else { Queue::Verdicts }
             }

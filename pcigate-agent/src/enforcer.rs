@@ -5,16 +5,17 @@
 //! the maps before the programs are attached, or it counts as unknown.
 
 mod pins;
+mod programs;
 mod regions;
 mod tables;
 
-use std::{fs::File, io, path::Path, path::PathBuf, process::Command};
+use std::{error::Error as _, fs::File, io, path::Path, path::PathBuf, process::Command};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Lsm, ProgramError,
+        ProgramError,
         links::{FdLink, LinkError},
     },
 };
@@ -29,15 +30,6 @@ pub use tables::{TableError, Tables};
 
 /// The object built by `build.rs`; empty where the build skipped it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcigate.o"));
-
-const TRACEPOINTS: [(&str, &str); 3] = [
-    ("process_fork", "sched_process_fork"),
-    ("process_exec", "sched_process_exec"),
-    ("process_exit", "sched_process_exit"),
-];
-const EGRESS: [&str; 4] =
-    ["egress_connect4", "egress_connect6", "egress_sendmsg4", "egress_sendmsg6"];
-const LSM: (&str, &str) = ("exec_check", "bprm_check_security");
 
 /// What to load.
 pub struct Options {
@@ -209,56 +201,41 @@ impl Enforcer {
     pub fn attach(&mut self, cgroup: &Path) -> Result<ExecRefusal, EnforcerError> {
         let directory = File::open(cgroup)
             .map_err(|source| EnforcerError::Cgroup { path: cgroup.to_owned(), source })?;
-        for name in EGRESS {
-            let program: &mut CgroupSockAddr = self.program(name)?;
-            let link = program
-                .load()
-                // "Single" makes a bpf_link, and links are always of the multi kind: those above
-                // and below this cgroup run too, and one refusal is enough.
-                .and_then(|()| program.attach(&directory, CgroupAttachMode::Single))
-                .and_then(|id| program.take_link(id))
-                .map_err(|source| EnforcerError::Program {
-                    program: name,
-                    source: source.into(),
-                })?;
-            self.keep(name, link.try_into())?;
+        for (name, hook) in programs::CGROUP {
+            let link = programs::attach_cgroup(&mut self.ebpf, name, hook, &directory)?;
+            self.links.push((name, link));
         }
         let btf = self.btf.take().map_or_else(kernel_types, Ok)?;
-        for (name, tracepoint) in TRACEPOINTS {
-            let program: &mut BtfTracePoint = program_of(&mut self.ebpf, name)?;
-            let link = program
-                .load(tracepoint, &btf)
-                .and_then(|()| program.attach())
-                .and_then(|id| program.take_link(id))
-                .map_err(|source| EnforcerError::Program {
-                    program: name,
-                    source: source.into(),
-                })?;
-            self.links.push((name, link.into()));
+        for (name, tracepoint) in programs::TRACEPOINTS {
+            let link = programs::attach_tracepoint(&mut self.ebpf, name, tracepoint, &btf)?;
+            self.links.push((name, link));
         }
         Ok(self.attach_lsm(&btf))
     }
 
     /// An LSM program that is not in the active list loads, attaches and never fires, so the list
-    /// is read first and a canary has to fire afterwards.
+    /// is read first and a canary has to fire afterwards. All of them or none: what is said of a
+    /// node with BPF-LSM holds for all of it.
     fn attach_lsm(&mut self, btf: &Btf) -> ExecRefusal {
         let kill = |reason: String| ExecRefusal::Kill { reason };
         if let Err(reason) = crate::preflight::bpf_lsm_listed() {
             return kill(reason);
         }
-        let (name, hook) = LSM;
-        let Ok(program) = program_of::<Lsm>(&mut self.ebpf, name) else {
-            return kill("this build has no LSM program".into());
-        };
-        let link = program
-            .load(hook, btf)
-            .and_then(|()| program.attach())
-            .and_then(|id| program.take_link(id));
-        match link {
-            Ok(link) => self.links.push((name, link.into())),
-            Err(error) => return kill(format!("the kernel refuses LSM programs: {error}")),
+        let mut links = Vec::new();
+        for (name, hook) in programs::LSM {
+            match programs::attach_lsm(&mut self.ebpf, name, hook, btf) {
+                Ok(link) => links.push((name, link)),
+                Err(error) => {
+                    let why = error.source().map_or_else(String::new, |why| format!(": {why}"));
+                    return kill(format!("{error}{why}"));
+                }
+            }
         }
-        match self.canary() {
+        let fires = self.canary();
+        if matches!(fires, Ok(true)) {
+            self.links.extend(links);
+        }
+        match fires {
             Ok(true) => ExecRefusal::Lsm,
             Ok(false) => kill("the LSM program is attached but does not fire".into()),
             Err(error) => kill(format!("the LSM canary did not run: {error}")),
@@ -287,34 +264,8 @@ impl Enforcer {
     pub fn pin(&mut self, directory: &Path) -> Result<bool, EnforcerError> {
         pins::replace(directory, std::mem::take(&mut self.links))
     }
-
-    fn keep(
-        &mut self,
-        program: &'static str,
-        link: Result<FdLink, LinkError>,
-    ) -> Result<(), EnforcerError> {
-        let link = link.map_err(|source| EnforcerError::Link { program, source })?;
-        self.links.push((program, link));
-        Ok(())
-    }
-
-    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, EnforcerError>
-    where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program>,
-    {
-        program_of(&mut self.ebpf, name)
-    }
 }
 
 fn kernel_types() -> Result<Btf, EnforcerError> {
     Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
-}
-
-fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, EnforcerError>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
-{
-    ebpf.program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(EnforcerError::Missing(name))
 }

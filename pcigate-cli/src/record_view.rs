@@ -88,6 +88,7 @@ pub fn operation_word(operation: egress::Operation) -> &'static str {
         egress::Operation::Unspecified => "",
         egress::Operation::Connect => "connect",
         egress::Operation::Send => "send",
+        egress::Operation::Packet => "packet",
     }
 }
 
@@ -208,6 +209,9 @@ fn event_fields(event: &Event) -> Value {
             "stored_sha256": hex::encode(&conflict.stored_sha256),
             "refused_sha256": hex::encode(&conflict.refused_sha256),
         }),
+        Event::Attempt(attempt) => {
+            json!({"operation": attempt.operation, "object": attempt.object})
+        }
         Event::Deletion(deletion) => json!({
             "class": deletion.class,
             "before": time::rfc3339(deletion.before_unix_nano, 9),

@@ -147,6 +147,7 @@ fn what(event: Option<&Event>) -> String {
             received.last_seq,
             received.clock_offset_ns / 1_000_000
         ),
+        Some(Event::Attempt(attempt)) => format!("{} {}", attempt.operation, attempt.object),
         Some(Event::Query(query)) => format!("asked for {} {}", query.operation, query.filter),
         Some(Event::Conflict(conflict)) => {
             format!("conflict: {} seq {} came again with other bytes", conflict.node, conflict.seq)

@@ -22,6 +22,8 @@ pub enum Kind {
     Exit = 4,
     /// A destination was asked for (`connect4/6`, `sendmsg4/6`).
     Egress = 5,
+    /// Something else was asked for: see [`What`].
+    Attempt = 6,
 }
 
 /// Bits of [`Header::flags`].
@@ -141,6 +143,8 @@ pub enum Operation {
     Connect = 1,
     /// A datagram sent on an unconnected socket.
     Send = 2,
+    /// A packet on its way out that neither was asked about (`cgroup_skb`).
+    Packet = 3,
 }
 
 /// A destination was asked for.
@@ -162,6 +166,51 @@ pub struct Egress {
 }
 const _: () = assert!(size_of::<Egress>() == 128);
 
+/// What an [`Attempt`] asked for, and what its numbers and its text say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum What {
+    /// A socket: family, type, protocol.
+    Socket = 1,
+    /// An address for a socket: family, protocol, port; the address.
+    Bind = 2,
+    /// A socket that listens: family, protocol, port; the address.
+    Listen = 3,
+    /// A connection from elsewhere: family, protocol, local port; the peer's address.
+    Accept = 4,
+    /// A unix socket: the text is its path, or its abstract name after a NUL.
+    UnixConnect = 5,
+    /// A signal: its number, the process.
+    Signal = 6,
+    /// Another process's memory: access mode, the process.
+    Ptrace = 7,
+    /// `bpf(2)`: the command.
+    Bpf = 8,
+    /// A privilege: number of the capability.
+    Capability = 9,
+    /// Another namespace: the `CLONE_NEW…` flags.
+    Namespace = 10,
+    /// A file that governs: the text is its name; magic number of its filesystem.
+    Write = 11,
+}
+
+/// Something other than a program or a destination was asked for; text follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Attempt {
+    /// Who asked.
+    pub header: Header,
+    /// For what.
+    pub what: What,
+    /// Bytes of text that follow.
+    pub text_len: u32,
+    /// See [`What`].
+    pub numbers: [u32; 4],
+    /// An address in network order, IPv4 as v4-mapped; zero where there is none.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<Attempt>() == 136);
+
 /// A decoded record, borrowing its bytes from the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -173,6 +222,8 @@ pub enum Event<'a> {
     Exit(&'a Exit),
     /// See [`Egress`].
     Egress(&'a Egress),
+    /// See [`Attempt`], and its text.
+    Attempt(&'a Attempt, &'a [u8]),
 }
 
 /// An exec with its three byte strings.
@@ -221,6 +272,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Fork => Ok(Event::Fork(fixed(bytes)?)),
         Kind::Exit => Ok(Event::Exit(fixed(bytes)?)),
         Kind::Egress => Ok(Event::Egress(fixed(bytes)?)),
+        Kind::Attempt => {
+            let (attempt, rest) = Attempt::try_ref_from_prefix(bytes).map_err(kind_of)?;
+            let (text, _) = split(rest, attempt.text_len)?;
+            Ok(Event::Attempt(attempt, text))
+        }
         Kind::Exec | Kind::ExecRefused => {
             let (exec, rest) = Exec::try_ref_from_prefix(bytes).map_err(kind_of)?;
             let (path, rest) = split(rest, exec.path_len)?;
@@ -240,6 +296,7 @@ impl<'a> Event<'a> {
             Self::Exec(event) => &event.exec.header,
             Self::Exit(event) => &event.header,
             Self::Egress(event) => &event.header,
+            Self::Attempt(event, _) => &event.header,
         }
     }
 }

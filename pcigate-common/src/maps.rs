@@ -30,6 +30,20 @@ pub mod rule {
     pub const UNRESOLVED_PATH: u32 = u32::MAX - 3;
     /// A kernel table lookup that must succeed did not: refused, because errors never mean allow.
     pub const INTERNAL_ERROR: u32 = u32::MAX - 4;
+    /// A socket of a family, type or protocol that ordinary programs do not need.
+    pub const SOCKET: u32 = u32::MAX - 5;
+    /// The gateway's listener, bound or reached without a redirect.
+    pub const GATEWAY_LISTENER: u32 = u32::MAX - 6;
+    /// A socket of the node: its container runtime, kubelet, CNI, or this agent.
+    pub const NODE_SOCKET: u32 = u32::MAX - 7;
+    /// The agent's own processes, pins and cgroups, and `bpf(2)`.
+    pub const SELF_PROTECTION: u32 = u32::MAX - 8;
+    /// What would leave the workload's namespaces or cgroup, or build another way out.
+    pub const ISOLATION: u32 = u32::MAX - 9;
+    /// An endpoint of a Target, asked for by a workload that no gate rule lets there.
+    pub const TARGET: u32 = u32::MAX - 10;
+    /// A grant with a deadline.
+    pub const GRANT: u32 = u32::MAX - 11;
 }
 
 /// The folded answer to one question: what is enforced, and what audit-mode rules would have said.

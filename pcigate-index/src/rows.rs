@@ -252,6 +252,10 @@ impl Rows {
                 self.hex(C::StoredSha256, stored_sha256);
                 self.hex(C::RefusedSha256, refused_sha256);
             }
+            Event::Attempt(attempt) => {
+                self.text(C::Operation, &attempt.operation);
+                self.text(C::Object, &attempt.object);
+            }
             Event::Deletion(deletion) => {
                 self.text(C::Class, &deletion.class);
                 self.time(C::Before, deletion.before_unix_nano);

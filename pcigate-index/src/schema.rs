@@ -112,6 +112,7 @@ pub enum C {
     Filter,
     Class,
     Before,
+    Object,
 }
 
 /// Number of columns.
@@ -180,7 +181,12 @@ pub const SPECS: [(C, &str, Type, &str); 73] = [
     (C::ChildStartBoottimeNs, "child_start_boottime_ns", Type::U64, "fork"),
     (C::ExitCode, "exit_code", Type::U64, "exit"),
     (C::Signal, "signal", Type::U64, "exit: 0 = none"),
-    (C::Operation, "operation", Type::Text, "egress: `connect`, `send`; query: what was called"),
+    (
+        C::Operation,
+        "operation",
+        Type::Text,
+        "egress: `connect`, `send`, `packet`; attempt: what was tried; query: what was called",
+    ),
     (C::Protocol, "protocol", Type::Text, "egress: `tcp`, `udp`, `ip-proto-N`"),
     (C::Address, "address", Type::Text, "egress: destination as text"),
     (
@@ -212,6 +218,7 @@ pub const SPECS: [(C, &str, Type, &str); 73] = [
     (C::Filter, "filter", Type::Text, "query: what was asked"),
     (C::Class, "class", Type::Text, "deletion: the kind of the records"),
     (C::Before, "before", Type::Time, "deletion: those with an earlier time"),
+    (C::Object, "object", Type::Text, "attempt: what of, in words"),
 ];
 
 /// The table's schema: every column, all but `leaf`, `time` and `kind` possibly NULL.

@@ -26,6 +26,20 @@ pub enum RuleRef {
     UnresolvedPath,
     /// A kernel table did not hold what it must; errors never mean allow.
     InternalError,
+    /// A kind of socket that ordinary programs do not need.
+    Socket,
+    /// The gateway's listener, bound or reached without a redirect.
+    GatewayListener,
+    /// A socket of the node's own programs.
+    NodeSocket,
+    /// The agent's processes, pins and cgroups.
+    SelfProtection,
+    /// What would leave the workload's namespaces or cgroup.
+    Isolation,
+    /// An endpoint of a Target, without a gate rule.
+    Target,
+    /// A grant with a deadline.
+    Grant,
 }
 
 impl RuleRef {
@@ -37,6 +51,13 @@ impl RuleRef {
             rule::NO_POLICY => Self::NoPolicy,
             rule::UNKNOWN_WORKLOAD => Self::UnknownWorkload,
             rule::UNRESOLVED_PATH => Self::UnresolvedPath,
+            rule::SOCKET => Self::Socket,
+            rule::GATEWAY_LISTENER => Self::GatewayListener,
+            rule::NODE_SOCKET => Self::NodeSocket,
+            rule::SELF_PROTECTION => Self::SelfProtection,
+            rule::ISOLATION => Self::Isolation,
+            rule::TARGET => Self::Target,
+            rule::GRANT => Self::Grant,
             _ => {
                 let written = usize::try_from(number).ok().and_then(|n| rules.get(n));
                 written.cloned().unwrap_or(Self::InternalError)
@@ -65,6 +86,13 @@ impl RuleRef {
             Self::UnknownWorkload => "pcigate/unknown-workload",
             Self::UnresolvedPath => "pcigate/unresolved-path",
             Self::InternalError => "pcigate/internal-error",
+            Self::Socket => "pcigate/socket",
+            Self::GatewayListener => "pcigate/gateway-listener",
+            Self::NodeSocket => "pcigate/node-socket",
+            Self::SelfProtection => "pcigate/self-protection",
+            Self::Isolation => "pcigate/isolation",
+            Self::Target => "pcigate/target",
+            Self::Grant => "pcigate/grant",
         }
     }
 }
@@ -81,6 +109,19 @@ impl fmt::Display for RuleRef {
             Self::UnknownWorkload => f.write_str("the workload is not known"),
             Self::UnresolvedPath => f.write_str("the executable's path could not be resolved"),
             Self::InternalError => f.write_str("an internal error, which never means allow"),
+            Self::Socket => f.write_str("a kind of socket that ordinary programs do not need"),
+            Self::GatewayListener => {
+                f.write_str("the gateway's listener is reached through a redirect only")
+            }
+            Self::NodeSocket => f.write_str("a socket of the node's own programs"),
+            Self::SelfProtection => f.write_str("pcigate protects its processes, pins and cgroups"),
+            Self::Isolation => {
+                f.write_str("a governed workload stays in its namespaces and cgroup")
+            }
+            Self::Target => {
+                f.write_str("an endpoint of a Target, and no gate rule of this workload names it")
+            }
+            Self::Grant => f.write_str("a grant with a deadline"),
         }
     }
 }

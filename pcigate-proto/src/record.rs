@@ -9,9 +9,9 @@ pub use crate::generated::record::{Event, Subject};
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// All kinds, for help texts and the check of a query.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 12] = [
     "exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict",
-    "deletion",
+    "deletion", "attempt",
 ];
 
 /// The name of a record's kind as queries and tables use it.
@@ -29,6 +29,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Query(_) => "query",
         Event::Conflict(_) => "conflict",
         Event::Deletion(_) => "deletion",
+        Event::Attempt(_) => "attempt",
     }
 }
 
@@ -88,6 +89,9 @@ fn affected(event: &Event) -> Option<&'static str> {
         Event::Query(query) => (query.operation.is_empty(), "query.operation"),
         Event::Conflict(conflict) => (conflict.node.is_empty(), "conflict.node"),
         Event::Deletion(deletion) => (deletion.class.is_empty(), "deletion.class"),
+        Event::Attempt(attempt) => {
+            (attempt.operation.is_empty() || attempt.object.is_empty(), "attempt.object")
+        }
     };
     empty.then_some(field)
 }

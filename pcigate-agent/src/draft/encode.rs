@@ -195,6 +195,7 @@ fn event(event: &Event, text: &mut Text) -> ProtoEvent {
             let operation = match operation {
                 Operation::Connect => proto::egress::Operation::Connect,
                 Operation::Send => proto::egress::Operation::Send,
+                Operation::Packet => proto::egress::Operation::Packet,
             };
             ProtoEvent::Egress(proto::Egress {
                 operation: operation.into(),
@@ -204,6 +205,10 @@ fn event(event: &Event, text: &mut Text) -> ProtoEvent {
                 v4_mapped: *v4_mapped,
             })
         }
+        Event::Attempt { operation, object } => ProtoEvent::Attempt(proto::Attempt {
+            operation: (*operation).to_owned(),
+            object: text.required(object, PATH_BYTES_MAX),
+        }),
         Event::Lost(lost) => ProtoEvent::Lost(proto::Lost {
             count: lost.count,
             reason: lost.reason.as_str().to_owned(),
