@@ -18,6 +18,11 @@ const FOREIGN: &str = "sockets made before or outside of the cgroup and carried 
 /// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
 const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
 
+const PROTECTED: &str = "signals, ptrace and limits to other processes, bpf(2), pins";
+const ISOLATED: &str = "namespaces, cgroups, mounts and privileges that lead out";
+const RUNTIME: &str = "the container runtime's capabilities and seccomp must hold";
+const SANDBOX: &str = "namespaces, capabilities and seccomp of the sandbox";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -54,6 +59,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
     let raw =
         by_sandbox("raw, packet, vsock and ICMP sockets pass the connect and sendmsg hooks by");
     let not_yet = NotEnforceableHere;
+    let [protection, isolation] = guards(refusal, sandboxed);
     let rows = [
         ("process-events", Observed, "fork, exec and exit".to_owned()),
         ("exec-refusal", Enforced, exec_how + &exec_why),
@@ -66,8 +72,23 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", not_yet, "not looked at in this version".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
+        ("self-protection", protection.0, protection.1),
+        ("isolation", isolation.0, isolation.1),
     ];
     rows.into_iter().map(|(name, state, reason)| capability(name, state, &reason)).collect()
+}
+
+/// What BPF-LSM keeps governed tasks from, beyond programs and destinations; where it is missing,
+/// only what they have been given counts.
+fn guards(refusal: &ExecRefusal, sandboxed: bool) -> [(CapabilityState, String); 2] {
+    use CapabilityState::{Enforced, NotEnforceableHere};
+    [PROTECTED, ISOLATED].map(|what| match refusal {
+        ExecRefusal::Lsm => (Enforced, format!("{what}: EPERM by BPF-LSM")),
+        ExecRefusal::Kill { .. } if sandboxed => (Enforced, format!("{what}: {SANDBOX}")),
+        ExecRefusal::Kill { reason } => {
+            (NotEnforceableHere, format!("{what}: no BPF-LSM ({reason}); {RUNTIME}"))
+        }
+    })
 }
 
 /// The rules that are refused or ignored here, as capabilities of a record.

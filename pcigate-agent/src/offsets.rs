@@ -38,5 +38,17 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         mnt_namespace_root: at("mnt_namespace", "root")?,
         bprm_file: at("linux_binprm", "file")?,
         bprm_filename: at("linux_binprm", "filename")?,
+        task_cgroups: at("task_struct", "cgroups")?,
+        task_real_cred: at("task_struct", "real_cred")?,
+        css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
+        cgroup_kn: at("cgroup", "kn")?,
+        cgroup_parent: at("cgroup", "self.parent")?,
+        css_cgroup: at("cgroup_subsys_state", "cgroup")?,
+        kernfs_node_id: at("kernfs_node", "id")?,
+        file_f_mode: at("file", "f_mode")?,
+        file_f_inode: at("file", "f_inode")?,
+        inode_i_sb: at("inode", "i_sb")?,
+        super_block_s_magic: at("super_block", "s_magic")?,
+        vfsmount_mnt_sb: at("vfsmount", "mnt_sb")?,
     })
 }

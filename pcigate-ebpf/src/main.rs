@@ -9,8 +9,10 @@
 
 mod atomic;
 mod egress;
+mod entering;
 mod exec_lsm;
 mod exec_policy;
+mod guards;
 mod identity;
 mod maps;
 mod memory;

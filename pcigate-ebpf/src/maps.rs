@@ -58,6 +58,10 @@ pub static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Processes on their way into a governed cgroup → start of the process, ns since boot.
+#[map]
+pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTERING_MAX, 0);
+
 /// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
