@@ -19,6 +19,7 @@
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
 //! read-line                   wait for a line on standard input
+//! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::attacks`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -86,6 +87,9 @@ fn act(action: &str) -> String {
         ),
         "socket" => word(socket(rest)),
         "call" => word(call(rest).map_err(io::Error::from)),
+        "inside" => pcigate_tests::attacks::inside(rest).unwrap_or_else(|error| word(Err(error))),
+        "enter" => word(pcigate_tests::attacks::enter(rest)),
+        "attack" => word(pcigate_tests::attacks::attack(rest)),
         _ => word(network(kind, rest)),
     }
 }

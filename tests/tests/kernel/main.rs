@@ -3,6 +3,7 @@
 
 mod egress;
 mod exec;
+mod guards;
 mod lsm;
 mod rings;
 mod too_old;
