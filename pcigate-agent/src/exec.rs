@@ -19,7 +19,7 @@ use nix::{
 use pcigate_agent::{
     cgroup,
     config::{Collector, DEFAULT_TLS_DIR, UnknownWorkloads},
-    exporter, policies, preflight,
+    exporter, policies, preflight, privileges,
     running::{Agent, End, Plan, open_spool},
     sandbox,
     spool::{Spool, SpoolError},
@@ -147,10 +147,13 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {
-        Ok(child) => {
-            let _foreground = Foreground::give_to(&child);
-            wait(child, &cgroup.cgroup.path, &mut signals).await
-        }
+        Ok(mut child) => match privileges::give_up(&privileges::EXEC) {
+            Ok(()) => {
+                let _foreground = Foreground::give_to(&child);
+                wait(child, &cgroup.cgroup.path, &mut signals).await
+            }
+            Err(error) => child.kill().map_err(Into::into).and(Err(error.into())),
+        },
         Err(error) => Err(error).context("cannot start the sandbox"),
     };
     // What the command left running is not governed by anybody after this.

@@ -30,6 +30,8 @@ pub mod exporter;
 pub mod recorder;
 pub mod spool;
 
+pub mod privileges;
 pub mod sandbox;
+mod seccomp;
 
 pub mod running;

@@ -7,7 +7,7 @@ use caps::{CapSet, Capability};
 
 use crate::{
     btf::{self, Btf},
-    cgroup, offsets,
+    cgroup, offsets, privileges,
 };
 
 /// The list of active security modules.
@@ -91,19 +91,31 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn privileges() -> Check {
-    let needed = [
-        Capability::CAP_BPF,
-        Capability::CAP_PERFMON,
-        Capability::CAP_NET_ADMIN,
-        Capability::CAP_SYS_ADMIN,
-    ];
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let missing: Vec<_> = needed.into_iter().filter(|&c| !has(c)).map(|c| c.to_string()).collect();
-    if missing.is_empty() {
-        return Check::new("privileges", State::Ok, "all capabilities needed are there", "");
+    let lacking = |needed: &[Capability]| -> Vec<Capability> {
+        needed.iter().copied().filter(|&capability| !has(capability)).collect()
+    };
+    let missing = lacking(&privileges::TO_START);
+    let unkept = lacking(&privileges::SERVE);
+    if missing.is_empty() && unkept.is_empty() {
+        let detail = format!(
+            "all capabilities needed are there: {} to start; kept afterwards: {}",
+            listed(&privileges::TO_START),
+            listed(&privileges::SERVE)
+        );
+        return Check::new("privileges", State::Ok, detail, "");
     }
-    let detail = format!("capabilities are missing: {}", missing.join(", "));
+    if missing.is_empty() {
+        let detail = format!("capabilities are missing: {}", listed(&unkept));
+        let remedy = "give them too, or programs of other users are not named";
+        return Check::new("privileges", State::Limited, detail, remedy);
+    }
+    let detail = format!("capabilities are missing: {}", listed(&missing));
     Check::new("privileges", State::Missing, detail, "run pcigate-agent as root")
+}
+
+fn listed(capabilities: &[Capability]) -> String {
+    capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn types() -> Check {

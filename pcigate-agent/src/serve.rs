@@ -10,7 +10,7 @@ use pcigate_agent::{
     cgroup::{self, Cgroup},
     config::{self, Config, Workloads},
     draft::CoverageState,
-    exporter, policies, preflight,
+    exporter, policies, preflight, privileges,
     running::{Agent, Plan, open_spool},
     workloads::{Found, file},
 };
@@ -86,6 +86,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         root: root.clone(),
     };
     let mut agent = Agent::start(plan, &found)?;
+    privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
     let mut scan = tokio::time::interval(SCAN_EVERY);
     let mut trouble = String::new();

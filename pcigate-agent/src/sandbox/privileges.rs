@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use caps::{CapSet, Capability};
 use nix::{libc, sys::prctl};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op,
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BackendError, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule,
 };
 
 use super::SandboxError;
+use crate::seccomp::{self, Rules};
 
 /// What ordinary programs run as root need. Everything else is dropped from the bounding set too,
 /// so that no file capability brings it back: above all SYS_ADMIN, BPF, PERFMON, NET_ADMIN,
@@ -80,8 +80,6 @@ const NAMESPACES: [i32; 8] = [
 const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, 0x541c];
 /// Low bits of `socket(2)`'s type without SOCK_NONBLOCK and SOCK_CLOEXEC.
 const SOCKET_TYPE: u64 = 0xf;
-/// Bit of the x32 ABI, whose calls have the same architecture as ordinary ones.
-const X32: i64 = 0x4000_0000;
 
 /// Gives everything up, for this process and all it will start.
 pub(super) fn drop_all() -> Result<(), SandboxError> {
@@ -108,23 +106,11 @@ pub(super) fn drop_all() -> Result<(), SandboxError> {
     let missing = BTreeMap::from([(libc::SYS_clone3, vec![])]);
     let refusals = refusals().map_err(|error| step("seccomp", error.to_string()))?;
     for (rules, errno) in [(missing, libc::ENOSYS), (refusals, libc::EPERM)] {
-        apply(rules, errno).map_err(|error| step("seccomp", error))?;
+        let filter = seccomp::refusing(rules, errno).map_err(|error| step("seccomp", error))?;
+        seccompiler::apply_filter(&filter).map_err(|error| step("seccomp", error.to_string()))?;
     }
     Ok(())
 }
-
-fn apply(mut rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), String> {
-    let x32: Vec<_> = rules.iter().map(|(call, rule)| (call | X32, rule.clone())).collect();
-    rules.extend(x32);
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
-    let errno = SeccompAction::Errno(u32::try_from(errno).unwrap_or(1));
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, arch)
-        .map_err(|error| error.to_string())?;
-    let program: BpfProgram = filter.try_into().map_err(|error| format!("{error:?}"))?;
-    seccompiler::apply_filter(&program).map_err(|error| error.to_string())
-}
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn refusals() -> Result<Rules, BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|&call| (call, vec![])).collect();

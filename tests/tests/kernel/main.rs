@@ -5,5 +5,6 @@ mod egress;
 mod exec;
 mod guards;
 mod lsm;
+mod privileges;
 mod rings;
 mod too_old;
