@@ -24,6 +24,8 @@ pub enum Need {
     KernelBefore(u32, u32),
     /// `bpf` is in the list of active security modules.
     BpfLsm,
+    /// `bpf` is not in the list of active security modules, or there is no such list.
+    NoBpfLsm,
     /// BPF-LSM is compiled in, the list of active modules is readable, and `bpf` is not in it.
     BpfLsmNotListed,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Need {
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor} or newer"),
             Self::KernelBefore(major, minor) => write!(f, "a Linux older than {major}.{minor}"),
             Self::BpfLsm => write!(f, "BPF-LSM active"),
+            Self::NoBpfLsm => write!(f, "no active BPF-LSM"),
             Self::BpfLsmNotListed => write!(f, "BPF-LSM compiled in, but not active"),
         }
     }
@@ -59,6 +62,7 @@ fn is_met(need: Need) -> bool {
         Need::Kernel(major, minor) => preflight::running_kernel() >= Some((major, minor)),
         Need::KernelBefore(major, minor) => preflight::running_kernel() < Some((major, minor)),
         Need::BpfLsm => preflight::bpf_lsm_listed().is_ok(),
+        Need::NoBpfLsm => preflight::bpf_lsm_listed().is_err(),
         Need::BpfLsmNotListed => {
             let readable = fs::read_to_string(preflight::LSM_LIST).is_ok();
             readable && preflight::bpf_lsm_listed().is_err() && is_compiled_in()

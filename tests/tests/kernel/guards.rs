@@ -11,7 +11,6 @@ use pcigate_agent::{
     coverage::{self, Confinement},
     draft::{CapabilityState, Draft, Ending, Event, Subject},
     enforcer::ExecRefusal,
-    preflight,
 };
 use pcigate_proto::{Enforcement, Verdict};
 use pcigate_tests::{
@@ -315,7 +314,7 @@ fn a_process_that_enters_the_namespaces_and_the_cgroup_of_a_pod_is_governed_as_t
 
 #[test]
 fn without_bpf_lsm_the_guards_are_named_as_missing_and_are_missing() {
-    if preflight::bpf_lsm_listed().is_ok() {
+    if !needs::met(&[Need::Kernel(6, 1), Need::NoBpfLsm]) {
         return;
     }
     let victim = Victim::outside();

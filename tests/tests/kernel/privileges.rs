@@ -10,9 +10,10 @@ use std::{
 
 use caps::{CapSet, Capability};
 use nix::{mount::MsFlags, sys::signal::Signal};
-use pcigate_agent::{cgroup, preflight, privileges};
+use pcigate_agent::{cgroup, privileges};
 use pcigate_tests::{
     kernel::Kernel,
+    needs::{self, Need},
     program,
     site::{CONTAINER_ID, Mounted, POD_UID, Running, Site, start},
     wait,
@@ -170,7 +171,9 @@ fn an_agent_that_cannot_give_up_its_privileges_does_not_start_and_says_what_woul
 
 #[test]
 fn the_maps_are_written_without_any_capability() {
-    let Some((5, 19..) | (6.., _)) = preflight::running_kernel() else { return };
+    if !needs::met(&[Need::Kernel(5, 19)]) {
+        return;
+    }
     let unprivileged = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled").unwrap();
     assert_ne!(unprivileged.trim(), "0", "otherwise this shows nothing");
     let policy = pcigate_tests::site::POLICY;
