@@ -32,15 +32,21 @@ pub struct Subject {
 /// The current task's place, or `None` where it is outside of the governed root.
 #[inline(always)]
 pub fn current() -> Option<Subject> {
-    let settings = settings();
-    // SAFETY: helpers without preconditions.
-    let root = unsafe { bpf_get_current_ancestor_cgroup_id(settings.root_level as i32) };
-    if root != settings.root_cgroup || root == 0 {
+    if !is_governed() {
         return None;
     }
-    // SAFETY: as above.
+    // SAFETY: helper without preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     Some(below_root(cgroup))
+}
+
+/// Whether the current task is below the governed root: one helper call.
+#[inline(always)]
+pub fn is_governed() -> bool {
+    let settings = settings();
+    // SAFETY: helper without preconditions.
+    let root = unsafe { bpf_get_current_ancestor_cgroup_id(settings.root_level as i32) };
+    root == settings.root_cgroup && root != 0
 }
 
 /// As [`current`], for hooks that fire for a socket of the governed tree even when the caller is

@@ -10,7 +10,11 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use pcigate_common::event::What;
 
 use super::{ISOLATION, SELF_PROTECTION, confined, governed, refuse_named};
-use crate::{identity::Subject, maps::offsets, memory::Address};
+use crate::{
+    identity::{self, Subject},
+    maps::offsets,
+    memory::Address,
+};
 
 /// include/uapi/linux/magic.h `BPF_FS_MAGIC`
 const BPFFS: u32 = 0xcafe_4a11;
@@ -23,7 +27,7 @@ const MODE_WRITE: u32 = 2;
 
 #[lsm(hook = "file_open")]
 pub fn guard_open(ctx: LsmContext) -> i32 {
-    if governed().is_none() {
+    if !identity::is_governed() {
         return 0;
     }
     let (offsets, file) = (offsets(), Address(ctx.arg(0)));
@@ -55,12 +59,14 @@ pub fn guard_mkdir(ctx: LsmContext) -> i32 {
 /// The last mount of a bpffs takes its pins along.
 #[lsm(hook = "sb_umount")]
 pub fn guard_umount(ctx: LsmContext) -> i32 {
-    let Some(subject) = governed() else { return 0 };
-    let (offsets, mount) = (offsets(), Address(ctx.arg(0)));
-    let block = mount.follow(offsets.vfsmount_mnt_sb).unwrap_or(Address(0));
-    if magic(block) != BPFFS {
+    if !identity::is_governed() {
         return 0;
     }
+    let (offsets, mount) = (offsets(), Address(ctx.arg(0)));
+    if magic(mount.follow(offsets.vfsmount_mnt_sb).unwrap_or(Address(0))) != BPFFS {
+        return 0;
+    }
+    let Some(subject) = governed() else { return 0 };
     let root = mount.follow(offsets.vfsmount_mnt_root).unwrap_or(Address(0));
     refuse_named(&subject, SELF_PROTECTION, What::Write, [BPFFS, 0, 0, 0], name(root))
 }
@@ -69,13 +75,16 @@ pub fn guard_umount(ctx: LsmContext) -> i32 {
 /// system.
 #[inline(always)]
 fn change(inode: Address, dentry: Address) -> i32 {
-    let Some(subject) = governed() else { return 0 };
+    if !identity::is_governed() {
+        return 0;
+    }
     let magic = magic(inode.follow(offsets().inode_i_sb).unwrap_or(Address(0)));
-    let rule = match magic {
-        BPFFS => SELF_PROTECTION,
-        CGROUP2 | CGROUP1 if confined().is_some() => ISOLATION,
+    let (subject, rule) = match magic {
+        BPFFS => (governed(), SELF_PROTECTION),
+        CGROUP2 | CGROUP1 => (confined(), ISOLATION),
         _ => return 0,
     };
+    let Some(subject) = subject else { return 0 };
     refuse_named(&subject, rule, What::Write, [magic, 0, 0, 0], name(dentry))
 }
 

@@ -100,11 +100,14 @@ pub fn guard_perf(_ctx: LsmContext) -> i32 {
 /// The current task and the process it reaches for, where that is not of its own pod.
 #[inline(always)]
 fn stranger(task: u64) -> Option<(Subject, u32)> {
-    let subject = governed()?;
     let task = Address(task);
     // SAFETY: helper without preconditions.
     let own = Address(unsafe { bpf_get_current_task() });
-    if identity::side_by_side(own, task) || identity::stands_below(task, identity::pod(&subject)) {
+    if !identity::is_governed() || identity::side_by_side(own, task) {
+        return None;
+    }
+    let subject = governed()?;
+    if identity::stands_below(task, identity::pod(&subject)) {
         return None;
     }
     Some((subject, task.at(offsets().task_tgid).read().unwrap_or(0)))

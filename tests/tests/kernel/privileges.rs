@@ -189,3 +189,18 @@ fn the_maps_are_written_without_any_capability() {
     });
     assert_eq!(kernel.join().unwrap().probe(&["tcp:127.0.0.1:9"]), ["EPERM"]);
 }
+
+#[test]
+fn the_programs_are_loaded_and_attached_with_the_capabilities_listed() {
+    let with_all = Kernel::with_policy(pcigate_tests::site::POLICY).refusal.clone();
+    let limited = std::thread::spawn(|| {
+        let mut held = caps::CapsHashSet::from(privileges::TO_START);
+        // The root of the cgroup tree, where the test makes its own, may be read-only.
+        held.insert(Capability::CAP_DAC_OVERRIDE);
+        caps::set(None, CapSet::Effective, &held).unwrap();
+        caps::set(None, CapSet::Permitted, &held).unwrap();
+        let kernel = Kernel::with_policy(pcigate_tests::site::POLICY);
+        (kernel.refusal.clone(), kernel.probe(&["tcp:127.0.0.1:9"]))
+    });
+    assert_eq!(limited.join().unwrap(), (with_all, vec!["EPERM".to_owned()]));
+}
