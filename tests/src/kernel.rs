@@ -56,7 +56,7 @@ pub struct Kernel {
     attribution: Attribution,
     batch: Batch,
     // Detached before the cgroup goes.
-    _enforcer: Enforcer,
+    enforcer: Enforcer,
     root: cgroup::Owned,
 }
 
@@ -106,7 +106,13 @@ impl Kernel {
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());
         let batch = Batch::default();
-        Self { refusal, governor, sensor, attribution, batch, _enforcer: enforcer, root }
+        Self { refusal, governor, sensor, attribution, batch, enforcer, root }
+    }
+
+    /// The loaded programs.
+    #[must_use]
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
     }
 
     /// The governed root.

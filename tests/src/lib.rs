@@ -12,6 +12,7 @@ pub mod needs;
 pub mod port;
 pub mod site;
 pub mod system_calls;
+pub mod table;
 pub mod wait;
 
 use std::path::PathBuf;

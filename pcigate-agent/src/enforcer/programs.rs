@@ -99,3 +99,19 @@ where
         .and_then(|program| program.try_into().ok())
         .ok_or(EnforcerError::Missing(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CGROUP, LSM, TRACEPOINTS};
+
+    #[test]
+    fn every_program_has_its_row_in_the_table_of_verifier_costs() {
+        let table = include_str!("../../../docs/verifier-cost.md");
+        let names = CGROUP.iter().map(|(name, _)| name);
+        let names = names.chain(TRACEPOINTS.iter().chain(&LSM).map(|(name, _)| name));
+        for name in names {
+            let remedy = "run `cargo xtask vm --all --write`";
+            assert!(table.contains(&format!("\n| {name} |")), "{name} has no row: {remedy}");
+        }
+    }
+}

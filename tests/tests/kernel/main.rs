@@ -6,3 +6,4 @@ mod exec;
 mod lsm;
 mod rings;
 mod too_old;
+mod verifier_cost;
