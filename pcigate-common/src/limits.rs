@@ -39,3 +39,5 @@ pub const EXEC_DECISIONS_MAX: u32 = 65_536;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;
+/// The gateway's listener in every governed pod, on 127.0.0.1 and ::1.
+pub const GATEWAY_PORT: u16 = 15_099;

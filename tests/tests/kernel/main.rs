@@ -1,6 +1,7 @@
 //! Kernel tests: real programs, real hooks, in cgroups of their own. They need root.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod bypass;
 mod egress;
 mod exec;
 mod lsm;
