@@ -31,11 +31,15 @@ pub struct Destination {
     pub address: [u32; 4],
     /// Host order.
     pub port: u32,
-    /// Of the socket call.
+    /// Of the socket call; 0 = there is no destination.
     pub family: u32,
 }
 
 impl Destination {
+    /// No destination. Not an `Option`: the compiler copies what one does not hold, and the
+    /// verifier refuses to read what was never written.
+    pub const NONE: Self = Self { address: [0; 4], port: 0, family: 0 };
+
     /// An IPv4 address in network order.
     #[inline(always)]
     pub fn v4(address: u32, port: u32) -> Self {

@@ -71,12 +71,15 @@ pub fn foreign_send(ctx: LsmContext) -> i32 {
     let name = Address(ctx.arg::<u64>(1)).follow(offsets().msghdr_name).unwrap_or(Address(0));
     let peer = peer(&socket);
     // A stream goes to its peer, whatever the message names; without one, MSG_FASTOPEN connects.
-    let by_name = name.0 != 0 && (socket.kind != SOCK_STREAM || peer.is_none());
+    let by_name = name.0 != 0 && (socket.kind != SOCK_STREAM || peer.family == 0);
     if by_name && origin.governed {
         return 0; // another pod's socket: the cgroup's programs are asked
     }
     let to = if by_name { named(name) } else { peer };
-    if to.is_none() && sockets::is_decided_by_destination(socket.kind, socket.protocol) {
+    if !by_name
+        && to.family == 0
+        && sockets::is_decided_by_destination(socket.kind, socket.protocol)
+    {
         return 0; // connected to nothing: the kernel refuses
     }
     decide(&subject, &socket, to, Operation::Send)
@@ -84,62 +87,69 @@ pub fn foreign_send(ctx: LsmContext) -> i32 {
 
 /// The destination a `struct sockaddr` in the kernel names.
 #[inline(always)]
-fn named(address: Address) -> Option<Destination> {
-    let port = u32::from(u16::from_be(address.at(2).read()?));
-    match u32::from(address.read::<u16>()?) {
-        AF_INET => Some(Destination::v4(address.at(4).read()?, port)),
-        AF_INET6 => Some(Destination { address: address.at(8).read()?, port, family: AF_INET6 }),
-        _ => None,
+fn named(address: Address) -> Destination {
+    let port = u32::from(u16::from_be(address.at(2).read().unwrap_or(0)));
+    let family = u32::from(address.read::<u16>().unwrap_or(0));
+    if family == AF_INET {
+        return match address.at(4).read() {
+            Some(address) => Destination::v4(address, port),
+            None => Destination::NONE,
+        };
+    }
+    if family == AF_INET6 { v6(address.at(8), port) } else { Destination::NONE }
+}
+
+#[inline(always)]
+fn v6(address: Address, port: u32) -> Destination {
+    match address.read() {
+        Some(address) => Destination { address, port, family: AF_INET6 },
+        None => Destination::NONE,
     }
 }
 
 /// What a socket is connected to.
 #[inline(always)]
-fn peer(socket: &Socket) -> Option<Destination> {
+fn peer(socket: &Socket) -> Destination {
     let offsets = offsets();
-    let port = u32::from(u16::from_be(socket.sk.at(offsets.sock_dport).read()?));
-    let v4: u32 = socket.sk.at(offsets.sock_daddr).read()?;
+    let port = u32::from(u16::from_be(socket.sk.at(offsets.sock_dport).read().unwrap_or(0)));
     if socket.family == AF_INET {
-        return if v4 == 0 { None } else { Some(Destination::v4(v4, port)) };
+        return match socket.sk.at(offsets.sock_daddr).read() {
+            Some(address) if address != 0 => Destination::v4(address, port),
+            _ => Destination::NONE,
+        };
     }
-    let address: [u32; 4] = socket.sk.at(offsets.sock_v6_daddr).read()?;
-    if socket.family != AF_INET6 || address == [0; 4] {
-        return None;
+    if socket.family != AF_INET6 {
+        return Destination::NONE;
     }
-    Some(Destination { address, port, family: AF_INET6 })
+    let peer = v6(socket.sk.at(offsets.sock_v6_daddr), port);
+    let [a, b, c, d] = peer.address;
+    if a | b | c | d == 0 { Destination::NONE } else { peer }
 }
 
 #[inline(always)]
-fn decide(
-    subject: &Subject,
-    socket: &Socket,
-    to: Option<Destination>,
-    operation: Operation,
-) -> i32 {
+fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operation) -> i32 {
     let inet = matches!(socket.family, AF_INET | AF_INET6)
         && sockets::is_decided_by_destination(socket.kind, socket.protocol);
-    let decision = match to {
-        Some(to) if inet => {
-            let to = to.effective();
-            let decision = egress::answer(subject, &to, socket.protocol);
-            if !(decision.allows() && is_known(subject, socket, &to, operation)) {
-                let bits = flags::LSM;
-                egress::report(operation, bits, subject, decision, &to, socket.protocol);
-            }
-            decision
+    let decision = if inet {
+        if to.family == 0 {
+            return -EPERM; // an address no egress rule could mean
         }
-        None if inet => return -EPERM,
-        _ if socket.family == AF_NETLINK
-            && sockets::is_ordinary_family(socket.family, socket.protocol) =>
+        let to = to.effective();
+        let decision = egress::answer(subject, &to, socket.protocol);
+        if !decision.allows() || !is_known(subject, socket, &to, operation) {
+            egress::report(operation, flags::LSM, subject, decision, &to, socket.protocol);
+        }
+        decision
+    } else {
+        if sockets::is_ordinary_family(socket.family, socket.protocol)
+            && socket.family == AF_NETLINK
         {
             return 0;
         }
-        _ => {
-            let decision = subject.confined(rule::SOCKET);
-            let numbers = [socket.family, socket.kind, socket.protocol, 0];
-            report(What::Socket, flags::LSM, subject, decision, numbers, [0; 16]);
-            decision
-        }
+        let decision = subject.confined(rule::SOCKET);
+        let numbers = [socket.family, socket.kind, socket.protocol, 0];
+        report(What::Socket, flags::LSM, subject, decision, numbers, [0; 16]);
+        decision
     };
     if decision.allows() { 0 } else { -EPERM }
 }
@@ -148,7 +158,7 @@ fn decide(
 /// message, and one record of it is enough.
 #[inline(always)]
 fn is_known(subject: &Subject, socket: &Socket, to: &Destination, operation: Operation) -> bool {
-    if operation == Operation::Connect || to.family == 0 {
+    if operation == Operation::Connect {
         return false;
     }
     let key = ForeignKey {

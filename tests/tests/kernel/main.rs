@@ -5,4 +5,5 @@ mod egress;
 mod exec;
 mod lsm;
 mod rings;
+mod sockets;
 mod too_old;
