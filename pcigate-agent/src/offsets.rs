@@ -38,5 +38,23 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         mnt_namespace_root: at("mnt_namespace", "root")?,
         bprm_file: at("linux_binprm", "file")?,
         bprm_filename: at("linux_binprm", "filename")?,
+        socket_sk: at("socket", "sk")?,
+        sock_family: at("sock", "__sk_common.skc_family")?,
+        sock_num: at("sock", "__sk_common.skc_num")?,
+        sock_dport: at("sock", "__sk_common.skc_dport")?,
+        sock_daddr: at("sock", "__sk_common.skc_daddr")?,
+        // A kernel without IPv6 has no such sockets either.
+        sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr").unwrap_or_default(),
+        sock_type: at("sock", "sk_type")?,
+        sock_protocol: at("sock", "sk_protocol")?,
+        sock_cgroup: at("sock", "sk_cgrp_data.cgroup")?,
+        cgroup_kn: at("cgroup", "kn")?,
+        cgroup_self: at("cgroup", "self")?,
+        css_parent: at("cgroup_subsys_state", "parent")?,
+        kernfs_id: at("kernfs_node", "id")?,
+        msghdr_name: at("msghdr", "msg_name")?,
+        unix_addr: at("unix_sock", "addr")?,
+        unix_address_len: at("unix_address", "len")?,
+        unix_address_name: at("unix_address", "name")?,
     })
 }

@@ -39,5 +39,11 @@ pub const EXEC_DECISIONS_MAX: u32 = 65_536;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;
-/// The gateway's listener in every governed pod, on 127.0.0.1 and ::1.
+/// The gateway's listener in every pod: this port of 127.0.0.1 and `::1`. No governed process binds
+/// it, and none connects to it except where the kernel programs redirect.
 pub const GATEWAY_PORT: u16 = 15_099;
+/// Bytes of a unix socket's name in a record: `sun_path` holds 108, rounded up to whole words.
+pub const UNIX_NAME_BYTES_MAX: usize = 112;
+/// Uses of carried-in sockets remembered, so that a connection makes one record and not one per
+/// message. The least recently used is forgotten, which costs a record more.
+pub const FOREIGN_MAX: u32 = 4096;

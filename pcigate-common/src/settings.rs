@@ -65,8 +65,42 @@ pub struct Offsets {
     pub bprm_file: u32,
     /// `linux_binprm.filename`
     pub bprm_filename: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `sock.__sk_common.skc_family`
+    pub sock_family: u32,
+    /// `sock.__sk_common.skc_num`
+    pub sock_num: u32,
+    /// `sock.__sk_common.skc_dport`
+    pub sock_dport: u32,
+    /// `sock.__sk_common.skc_daddr`
+    pub sock_daddr: u32,
+    /// `sock.__sk_common.skc_v6_daddr`
+    pub sock_v6_daddr: u32,
+    /// `sock.sk_type`
+    pub sock_type: u32,
+    /// `sock.sk_protocol`
+    pub sock_protocol: u32,
+    /// `sock.sk_cgrp_data` + `sock_cgroup_data.cgroup`
+    pub sock_cgroup: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `cgroup.self`
+    pub cgroup_self: u32,
+    /// `cgroup_subsys_state.parent`
+    pub css_parent: u32,
+    /// `kernfs_node.id`
+    pub kernfs_id: u32,
+    /// `msghdr.msg_name`
+    pub msghdr_name: u32,
+    /// `unix_sock.addr`
+    pub unix_addr: u32,
+    /// `unix_address.len`
+    pub unix_address_len: u32,
+    /// `unix_address.name`
+    pub unix_address_name: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 27 * 4);
+const _: () = assert!(size_of::<Offsets>() == 44 * 4);
 
 /// Where and how to govern.
 #[derive(

@@ -11,6 +11,7 @@ mod atomic;
 mod egress;
 mod exec_lsm;
 mod exec_policy;
+mod foreign;
 mod identity;
 mod maps;
 mod memory;
@@ -18,6 +19,10 @@ mod path;
 mod process;
 mod ring;
 mod scratch;
+mod socket_attempt;
+mod socket_origin;
+mod sockets;
+mod unix;
 
 #[cfg(not(test))]
 #[panic_handler]

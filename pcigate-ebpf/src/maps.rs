@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{Decision, ForeignKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
     settings::{Offsets, Settings},
 };
 
@@ -57,6 +57,11 @@ pub static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Calls of the LSM program, per CPU: the loader's canary looks whether it grows.
 #[map]
 pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sockets carried in whose allowed use has been recorded; forgetting one costs one more record.
+#[map]
+pub static FOREIGN: LruHashMap<ForeignKey, u8> =
+    LruHashMap::with_max_entries(limits::FOREIGN_MAX, 0);
 
 /// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
 #[map]

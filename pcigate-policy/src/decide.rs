@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use pcigate_common::maps::{Decision, verdict};
+use pcigate_common::limits;
+use pcigate_common::maps::{Decision, rule, verdict};
 
 use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
 use crate::document::{ObjectName, Peer, PortMatch, Section};
@@ -130,6 +131,11 @@ impl PolicySet {
     #[must_use]
     pub fn decide_egress(&self, request: &EgressRequest) -> Answer {
         let address = effective(request.address);
+        let defaults = self.defaults(|p| p.egress.as_ref());
+        if is_gateway(address, request.port) {
+            let refused = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
+            return self.answer(refused, Vec::new(), defaults);
+        }
         let mut fold = Fold::default();
         let mut considered = Vec::new();
         for (number, policy, rule) in self.egress_rules() {
@@ -152,8 +158,19 @@ impl PolicySet {
                 });
             }
         }
-        let decision = fold.decision(&self.egress_defaults());
-        self.answer(decision, considered, self.defaults(|p| p.egress.as_ref()))
+        for (target, cidr, port) in self.protected() {
+            if cidr.contains(address) && port.covers(request.protocol, request.port) {
+                fold.add(Mode::Enforce, verdict::DENY, rule::TARGET);
+                considered.push(Considered {
+                    rule: RuleRef::Target,
+                    verdict: verdict::DENY,
+                    mode: Mode::Enforce,
+                    matched: Matched::Destination,
+                    by: format!("{cidr} {port} of Target {}", target.name),
+                });
+            }
+        }
+        self.answer(fold.decision(&self.egress_defaults()), considered, defaults)
     }
 
     /// Every prefix and port an egress rule covers as far as addresses are known: names and
@@ -224,6 +241,14 @@ pub fn effective(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         address => address,
     }
+}
+
+/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod. Without
+/// a redirect nothing goes there.
+#[must_use]
+pub fn is_gateway(address: IpAddr, port: u16) -> bool {
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    port == limits::GATEWAY_PORT && own.contains(&address)
 }
 
 /// The pattern by which a rule matches a file, if it does.

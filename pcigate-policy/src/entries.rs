@@ -13,7 +13,7 @@ use pcigate_common::maps::{Decision, rule, verdict};
 
 pub use unenforceable::Unenforceable;
 
-use crate::decide::effective;
+use crate::decide::{effective, is_gateway};
 use crate::fold::with_invoked;
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
@@ -169,7 +169,11 @@ impl KernelEntries {
     /// What the kernel answers for a destination. `protocol` is the IP protocol number.
     #[must_use]
     pub fn egress(&self, address: IpAddr, protocol: u8, port: u16) -> Decision {
-        let address = match effective(address) {
+        let address = effective(address);
+        if is_gateway(address, port) {
+            return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
+        }
+        let address = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };

@@ -101,7 +101,8 @@ impl Kernel {
         let tables = enforcer.take_tables().expect("tables");
         let documents = Documents::read(&[("policy.yaml", &setup.policy)])
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let governor = Governor::new(documents, tables);
+        let mut governor = Governor::new(documents, tables);
+        governor.protect_targets().unwrap_or_else(|error| chain(&error));
         let sensor = Sensor::new(enforcer.take_rings().expect("rings"));
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());

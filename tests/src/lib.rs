@@ -11,9 +11,11 @@ pub mod kernel;
 pub mod line;
 pub mod needs;
 pub mod port;
+pub mod probe_sockets;
 pub mod site;
 pub mod system_calls;
 pub mod table;
+pub mod uring;
 pub mod wait;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::libc;
 use pcigate_common::{
-    event::{Attempt, What},
+    event::{Attempt, What, flags},
     limits::NAME_BYTES_MAX,
 };
 use pcigate_policy::mask::{Cut, Masked};
@@ -29,6 +29,7 @@ pub(super) fn event(attempt: &Attempt, text: &[u8]) -> (draft::Event, Option<Enf
         What::Write => Masked::new(text, cut(text)),
     };
     let refused_by = match attempt.what {
+        _ if attempt.header.flags & flags::LSM != 0 => Enforcement::Lsm,
         What::Socket | What::Bind | What::Accept => Enforcement::Cgroup,
         _ => Enforcement::Lsm,
     };

@@ -5,7 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Lsm, Program, ProgramError,
+        links::FdLink,
     },
 };
 
@@ -16,13 +17,18 @@ use super::EnforcerError;
 pub(super) enum CgroupHook {
     /// `connect4/6`, `sendmsg4/6`, `bind4/6`: the program knows which.
     SockAddr,
+    /// `sock_create`.
+    Sock,
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 4] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
     ("egress_sendmsg6", CgroupHook::SockAddr),
+    ("socket_inet", CgroupHook::Sock),
+    ("socket_bind4", CgroupHook::SockAddr),
+    ("socket_bind6", CgroupHook::SockAddr),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -33,7 +39,15 @@ pub(super) const TRACEPOINTS: [(&str, &str); 3] = [
 ];
 
 /// As the tracepoints. The first is the one the canary looks at.
-pub(super) const LSM: [(&str, &str); 1] = [("exec_check", "bprm_check_security")];
+pub(super) const LSM: [(&str, &str); 7] = [
+    ("exec_check", "bprm_check_security"),
+    ("socket_any", "socket_create"),
+    ("socket_listens", "socket_listen"),
+    ("foreign_connect", "socket_connect"),
+    ("foreign_send", "socket_sendmsg"),
+    ("unix_connect", "unix_stream_connect"),
+    ("unix_send", "unix_may_send"),
+];
 
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those
 /// above and below this cgroup run too, and one refusal is enough.
@@ -47,6 +61,15 @@ pub(super) fn attach_cgroup(
     match hook {
         CgroupHook::SockAddr => {
             let program: &mut CgroupSockAddr = of(ebpf, name)?;
+            let link = program
+                .load()
+                .and_then(|()| program.attach(cgroup.as_fd(), mode))
+                .and_then(|id| program.take_link(id))
+                .map_err(refused(name))?;
+            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+        }
+        CgroupHook::Sock => {
+            let program: &mut CgroupSock = of(ebpf, name)?;
             let link = program
                 .load()
                 .and_then(|()| program.attach(cgroup.as_fd(), mode))

@@ -8,24 +8,41 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pcigate_common::limits;
-use pcigate_common::maps::Decision;
+use pcigate_common::maps::{Decision, rule, verdict};
 
 use super::{CompileError, Prefix};
-use crate::document::{Cidr, EgressRule, PortMatch};
+use crate::document::{Cidr, Mode, PortMatch};
 use crate::fold::{Defaults, Fold};
 use crate::workload::PolicySet;
 
-/// (address, bits) → the rules that name exactly this prefix, with their ports.
-type Named<'a> = BTreeMap<(u128, u8), Vec<(u32, &'a EgressRule, PortMatch)>>;
+/// What is said of a port of a prefix, in which mode, and by which rule number.
+#[derive(Clone, Copy)]
+struct Claim {
+    mode: Mode,
+    verdict: u32,
+    rule: u32,
+    port: PortMatch,
+}
+
+/// (address, bits) → what is said of exactly this prefix.
+type Named = BTreeMap<(u128, u8), Vec<Claim>>;
 type Ports = Rc<Vec<(u8, u16, Decision)>>;
 
 pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
     let (mut v4, mut v6) = (Named::new(), Named::new());
+    let mut claim = |cidr: Cidr, claim| {
+        let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
+        family.entry(cidr.mapped()).or_default().push(claim);
+    };
     for (number, _, rule) in set.egress_rules() {
         for (cidr, port) in set.destinations(rule) {
-            let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
-            family.entry(cidr.mapped()).or_default().push((number, rule, port));
+            let (mode, verdict) = (rule.mode, rule.verdict());
+            claim(cidr, Claim { mode, verdict, rule: number, port });
         }
+    }
+    for (_, cidr, port) in set.protected() {
+        let (mode, verdict) = (Mode::Enforce, verdict::DENY);
+        claim(cidr, Claim { mode, verdict, rule: rule::TARGET, port });
     }
     let mut out = Out { set, defaults: set.egress_defaults(), prefixes: Vec::new(), ports: 0 };
     let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
@@ -62,9 +79,9 @@ struct Frame {
 
 impl Out<'_> {
     /// Adds the prefixes of one family; `outside` is what the kernel answers around them.
-    fn visit(&mut self, named: Named<'_>, outside: &Ports) -> Result<(), CompileError> {
+    fn visit(&mut self, named: Named, outside: &Ports) -> Result<(), CompileError> {
         let mut stack: Vec<Frame> = Vec::new();
-        for ((address, bits), rules) in named {
+        for ((address, bits), claims) in named {
             while stack.last().is_some_and(|frame| !covers(frame.address, frame.bits, address)) {
                 stack.pop();
             }
@@ -72,8 +89,8 @@ impl Out<'_> {
                 Some(frame) => frame.folds.clone(),
                 None => BTreeMap::from([((0, 0), Fold::default())]),
             };
-            for (number, rule, port) in rules {
-                add(&mut folds, port, |fold| fold.add(rule.mode, rule.verdict(), number));
+            for claim in claims {
+                add(&mut folds, claim);
             }
             let around = stack.last().map_or(outside, |frame| &frame.ports);
             let mut ports = Rc::new(self.answers(&folds));
@@ -121,9 +138,10 @@ impl Out<'_> {
     }
 }
 
-/// Adds a rule at its key and at every narrower one. A new key starts from what the next wider one
+/// Adds a claim at its key and at every narrower one. A new key starts from what the next wider one
 /// says, so that each key holds everything that covers it.
-fn add(folds: &mut BTreeMap<(u8, u16), Fold>, port: PortMatch, rule: impl Fn(&mut Fold)) {
+fn add(folds: &mut BTreeMap<(u8, u16), Fold>, claim: Claim) {
+    let port = claim.port;
     let key = (port.protocol, port.port);
     if !folds.contains_key(&key) {
         let wider = folds.get(&(port.protocol, 0)).or_else(|| folds.get(&(0, 0)));
@@ -132,7 +150,7 @@ fn add(folds: &mut BTreeMap<(u8, u16), Fold>, port: PortMatch, rule: impl Fn(&mu
     }
     for (&(protocol, number), fold) in folds.iter_mut() {
         if (protocol, number) == key || port.covers(protocol, number) {
-            rule(fold);
+            fold.add(claim.mode, claim.verdict, claim.rule);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the kernel cannot do of what the documents say, so that "applied" never means "ignored".
 
+use crate::document::Target;
 use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
+use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
 /// A rule that is not, or not exactly, enforced in the kernel.
@@ -30,7 +32,17 @@ impl PolicySet {
             let notes = self.egress_notes(rule);
             notes.into_iter().map(move |why| note(&policy.name, &rule.id, why))
         });
-        exec.chain(egress).collect()
+        let targets = self.targets().values().filter(|target| !self.gates(&target.name));
+        let targets = targets.flat_map(|target| {
+            unknown_addresses(target).map(move |at| {
+                let why = format!(
+                    "{at} is not kept from workloads without a gate rule: it is not joined to \
+                     addresses yet; use `cidr`"
+                );
+                note(&target.name, RuleRef::Target.rule_id(), why)
+            })
+        });
+        exec.chain(egress).chain(targets).collect()
     }
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
@@ -47,18 +59,23 @@ impl PolicySet {
             EgressEffect::Gate { target, .. } => {
                 let mut notes =
                     vec!["refused rather than gated: there is no gateway here yet".to_owned()];
-                let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
-                notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
-                    EndpointAt::Cidr(_) => None,
-                    at => Some(format!(
+                let unknown = self.target(target).into_iter().flat_map(unknown_addresses);
+                notes.extend(unknown.map(|at| {
+                    format!(
                         "{at} of Target {target} never matches: it is not joined to addresses \
                          yet; use `cidr`"
-                    )),
+                    )
                 }));
                 notes
             }
         }
     }
+}
+
+/// Endpoints whose addresses are not known.
+fn unknown_addresses(target: &Target) -> impl Iterator<Item = &EndpointAt> {
+    let places = target.endpoints.iter().map(|endpoint| &endpoint.at);
+    places.filter(|at| !matches!(at, EndpointAt::Cidr(_)))
 }
 
 fn exec(rule: &ExecRule) -> Option<&'static str> {

@@ -18,6 +18,7 @@
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
+//! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
 //! read-line                   wait for a line on standard input
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
@@ -40,6 +41,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::memfd::{MFdFlags, memfd_create},
 };
+use pcigate_tests::{probe_sockets, system_calls};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,10 @@ fn act(action: &str) -> String {
         ),
         "socket" => word(socket(rest)),
         "call" => word(call(rest).map_err(io::Error::from)),
-        _ => word(network(kind, rest)),
+        _ => {
+            let done = probe_sockets::act(kind, rest);
+            word(done.unwrap_or_else(|| network(kind, rest)))
+        }
     }
 }
 
@@ -141,16 +146,13 @@ fn thread_exec(program: String) -> String {
 }
 
 fn socket(numbers: &str) -> io::Result<()> {
-    let numbers: Vec<i32> = numbers.split(',').filter_map(|n| n.parse().ok()).collect();
-    let &[family, kind, protocol] = numbers.as_slice() else {
-        return Err(io::Error::other("three numbers are needed"));
-    };
-    pcigate_tests::system_calls::socket(family, kind, protocol)
+    let [family, kind, protocol] = probe_sockets::numbers(numbers)?;
+    system_calls::open_socket(family, kind, protocol).map(drop)
 }
 
 fn call(name: &str) -> Result<(), Errno> {
     match name {
-        "bpf" => pcigate_tests::system_calls::bpf(),
+        "bpf" => system_calls::bpf(),
         "unshare-user" => unshare(CloneFlags::CLONE_NEWUSER),
         "mount" => mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>),
         "setns" => match fs::File::open("/proc/self/ns/net") {

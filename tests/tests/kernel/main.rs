@@ -6,5 +6,6 @@ mod egress;
 mod exec;
 mod lsm;
 mod rings;
+mod sockets;
 mod too_old;
 mod verifier_cost;
