@@ -20,6 +20,11 @@ const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 /// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
 const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
 
+const PROTECTED: &str = "signals, ptrace and limits to other processes, bpf(2), pins";
+const ISOLATED: &str = "namespaces, cgroups, mounts and privileges that lead out";
+const RUNTIME: &str = "the container runtime's capabilities and seccomp must hold";
+const SANDBOX: &str = "namespaces, capabilities and seccomp of the sandbox";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -58,6 +63,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
     };
     let raw = "raw, ICMP, SCTP, DCCP and UDP-Lite sockets, EPERM where egress is denied by default";
     let not_yet = NotEnforceableHere;
+    let [protection, isolation] = guards(refusal, sandboxed);
     let rows = [
         ("process-events", Observed, "fork, exec and exit".to_owned()),
         ("exec-refusal", Enforced, exec_how + &exec_why),
@@ -73,8 +79,23 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
         ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
+        ("self-protection", protection.0, protection.1),
+        ("isolation", isolation.0, isolation.1),
     ];
     rows.into_iter().map(|(name, state, reason)| capability(name, state, &reason)).collect()
+}
+
+/// What BPF-LSM keeps governed tasks from, beyond programs and destinations; where it is missing,
+/// only what they have been given counts.
+fn guards(refusal: &ExecRefusal, sandboxed: bool) -> [(CapabilityState, String); 2] {
+    use CapabilityState::{Enforced, NotEnforceableHere};
+    [PROTECTED, ISOLATED].map(|what| match refusal {
+        ExecRefusal::Lsm => (Enforced, format!("{what}: EPERM by BPF-LSM")),
+        ExecRefusal::Kill { .. } if sandboxed => (Enforced, format!("{what}: {SANDBOX}")),
+        ExecRefusal::Kill { reason } => {
+            (NotEnforceableHere, format!("{what}: no BPF-LSM ({reason}); {RUNTIME}"))
+        }
+    })
 }
 
 /// The rules that are refused or ignored here, as capabilities of a record.

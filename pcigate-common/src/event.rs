@@ -194,6 +194,20 @@ pub enum What {
     Namespace = 10,
     /// A file that governs: the text is its name; magic number of its filesystem.
     Write = 11,
+    /// `perf_event_open(2)`.
+    Perf = 12,
+    /// Another process's limits or scheduling: a [`setting`], the process.
+    Process = 13,
+}
+
+/// What of another process was to be changed: first number of [`What::Process`].
+pub mod setting {
+    /// `prlimit(2)`
+    pub const LIMIT: u32 = 1;
+    /// `sched_setscheduler(2)`, `sched_setaffinity(2)` and the like
+    pub const SCHEDULER: u32 = 2;
+    /// `setpriority(2)`
+    pub const NICE: u32 = 3;
 }
 
 /// Something other than a program or a destination was asked for; text follows.

@@ -36,6 +36,12 @@ pub const EXEC_CELLS_MAX: u32 = 1024 * 1024;
 pub const EXEC_SLOTS_MAX: u32 = EXEC_CELLS_MAX / 4;
 /// Distinct answers of the exec automata of all policies together.
 pub const EXEC_DECISIONS_MAX: u32 = 65_536;
+/// Levels of the cgroup tree climbed from another task, to see whether it stands in the same
+/// workload. One deeper counts as a stranger's.
+pub const CLIMB_MAX: u32 = 32;
+/// Processes on their way into a governed cgroup, until their first exec there. One more is
+/// confined at once, so that its container may not start.
+pub const ENTERING_MAX: u32 = 1024;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;

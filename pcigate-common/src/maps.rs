@@ -36,7 +36,7 @@ pub mod rule {
     pub const GATEWAY_LISTENER: u32 = u32::MAX - 6;
     /// A socket of the node: its container runtime, kubelet, CNI, or this agent.
     pub const NODE_SOCKET: u32 = u32::MAX - 7;
-    /// The agent's own processes, pins and cgroups, and `bpf(2)`.
+    /// Processes outside of the workload (the agent's among them), pins, and `bpf(2)`.
     pub const SELF_PROTECTION: u32 = u32::MAX - 8;
     /// What would leave the workload's namespaces or cgroup, or build another way out.
     pub const ISOLATION: u32 = u32::MAX - 9;

@@ -85,12 +85,6 @@ pub struct Offsets {
     pub sock_cgroup: u32,
     /// `cgroup.kn`
     pub cgroup_kn: u32,
-    /// `cgroup.self`
-    pub cgroup_self: u32,
-    /// `cgroup_subsys_state.parent`
-    pub css_parent: u32,
-    /// `kernfs_node.id`
-    pub kernfs_id: u32,
     /// `msghdr.msg_name`
     pub msghdr_name: u32,
     /// `unix_sock.addr`
@@ -99,8 +93,30 @@ pub struct Offsets {
     pub unix_address_len: u32,
     /// `unix_address.name`
     pub unix_address_name: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `task_struct.real_cred`
+    pub task_real_cred: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.self` + `cgroup_subsys_state.parent`
+    pub cgroup_parent: u32,
+    /// `cgroup_subsys_state.cgroup`
+    pub css_cgroup: u32,
+    /// `kernfs_node.id`
+    pub kernfs_node_id: u32,
+    /// `file.f_mode`
+    pub file_f_mode: u32,
+    /// `file.f_inode`
+    pub file_f_inode: u32,
+    /// `inode.i_sb`
+    pub inode_i_sb: u32,
+    /// `super_block.s_magic`
+    pub super_block_s_magic: u32,
+    /// `vfsmount.mnt_sb`
+    pub vfsmount_mnt_sb: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 44 * 4);
+const _: () = assert!(size_of::<Offsets>() == 52 * 4);
 
 /// Where and how to govern.
 #[derive(

@@ -134,3 +134,38 @@ pub fn process_start(task: Address) -> u64 {
 pub fn address_of(task: *const task_struct) -> Address {
     Address(task as u64)
 }
+
+/// The cgroup of the pod; the task's own where no workload is known.
+#[inline(always)]
+pub fn pod(subject: &Subject) -> u64 {
+    if subject.pod == 0 { subject.cgroup } else { subject.pod }
+}
+
+/// Whether the task at `task` is in `cgroup` or below it. What cannot be read is not.
+#[inline(always)]
+pub fn stands_below(task: Address, cgroup: u64) -> bool {
+    climb(task, cgroup).unwrap_or(false)
+}
+
+#[inline(always)]
+fn climb(task: Address, cgroup: u64) -> Option<bool> {
+    let offsets = offsets();
+    let set = task.follow(offsets.task_cgroups)?;
+    let mut at = set.follow(offsets.css_set_dfl_cgrp)?;
+    for _ in 0..limits::CLIMB_MAX {
+        let id: u64 = at.follow(offsets.cgroup_kn)?.at(offsets.kernfs_node_id).read()?;
+        if id == cgroup {
+            return Some(true);
+        }
+        at = at.follow(offsets.cgroup_parent)?.follow(offsets.css_cgroup)?;
+    }
+    Some(false)
+}
+
+/// Whether two tasks share one set of cgroups: the quick answer before [`stands_below`].
+#[inline(always)]
+pub fn side_by_side(a: Address, b: Address) -> bool {
+    let offset = offsets().task_cgroups;
+    let set = a.follow(offset);
+    set.is_some() && set == b.follow(offset)
+}

@@ -9,9 +9,11 @@
 
 mod atomic;
 mod egress;
+mod entering;
 mod exec_lsm;
 mod exec_policy;
 mod foreign;
+mod guards;
 mod identity;
 mod maps;
 mod memory;

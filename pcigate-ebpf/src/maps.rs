@@ -62,6 +62,9 @@ pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static FOREIGN: LruHashMap<ForeignKey, u8> =
     LruHashMap::with_max_entries(limits::FOREIGN_MAX, 0);
+/// Processes on their way into a governed cgroup → start of the process, ns since boot.
+#[map]
+pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTERING_MAX, 0);
 
 /// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
 #[map]

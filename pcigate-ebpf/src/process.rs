@@ -21,7 +21,7 @@ use pcigate_common::{
 };
 
 use crate::{
-    exec_policy,
+    entering, exec_policy,
     identity::{self, Subject},
     maps::offsets,
     memory::Address,
@@ -36,7 +36,9 @@ const SIGKILL: u32 = 9;
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child = identity::address_of(ctx.arg::<*const task_struct>(1));
-    if let Some(subject) = identity::current() {
+    let subject = identity::current();
+    entering::forked(subject.is_some(), child);
+    if let Some(subject) = subject {
         fork(&subject, child);
     }
     0
@@ -71,6 +73,7 @@ fn exit(subject: &Subject, task: Address) {
     if live.unwrap_or(0i32) != 0 {
         return; // other threads of the process live on
     }
+    entering::ended();
     let status = task.at(offsets.task_exit_code).read().unwrap_or(0);
     let header = ring::header(Kind::Exit, 0, subject, OBSERVED);
     ring::put(Ring::Events, Exit { header, status, reserved: 0 });
@@ -83,6 +86,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = identity::address_of(ctx.arg::<*const task_struct>(0));
     let bprm = Address(ctx.arg::<u64>(2));
     let Some(subject) = identity::current() else { return 0 };
+    entering::ended();
     match scratch::take() {
         Some(scratch) => {
             exec(&subject, scratch, task, bprm);

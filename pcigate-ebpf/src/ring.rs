@@ -1,12 +1,15 @@
 //! The two rings: reserve, number, wake sparingly; what does not fit is counted, never retried.
 
 use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, generated::bpf_ringbuf_output},
+    helpers::{
+        bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
+        generated::{bpf_probe_read_kernel_str, bpf_ringbuf_output},
+    },
     maps::{PerCpuArray, RingBuf},
 };
 use pcigate_common::{
-    event::{Header, Kind},
-    limits,
+    event::{Attempt, Header, Kind},
+    limits::{self, NAME_BYTES_MAX},
     maps::{Decision, Ring},
 };
 
@@ -14,6 +17,7 @@ use crate::{
     atomic,
     identity::{Subject, current_task},
     maps::{EVENTS, LOST, SEQUENCE, VERDICTS},
+    memory::Address,
 };
 
 /// `bpf_ringbuf_query` flag: bytes not yet consumed.
@@ -91,6 +95,29 @@ pub fn put_with<T: 'static>(ring: Ring, fill: impl FnOnce(*mut T)) {
         }
         None => lose(ring),
     }
+}
+
+/// Puts an attempt and the NUL-terminated kernel string at `text` into a ring; null = no text.
+#[inline(always)]
+pub fn put_named(ring: Ring, mut attempt: Attempt, text: Address) {
+    let map = map_of(ring);
+    let Some(mut entry) = map.reserve::<Named>(0) else { return lose(ring) };
+    let named = entry.as_mut_ptr();
+    // SAFETY: the reserved room has the size of `Named`; the helper writes at most the bytes given.
+    unsafe {
+        let to = (&raw mut (*named).text).cast();
+        let read = bpf_probe_read_kernel_str(to, NAME_BYTES_MAX as u32, text.0 as *const _);
+        attempt.text_len = if read > 0 { read as u32 - 1 } else { 0 };
+        (&raw mut (*named).attempt).write(attempt);
+    }
+    entry.submit(wake_up(map));
+}
+
+/// An attempt with room for its text.
+#[repr(C)]
+struct Named {
+    attempt: Attempt,
+    text: [u8; NAME_BYTES_MAX],
 }
 
 /// Puts the first `len` bytes at `bytes` into a ring.

@@ -3,10 +3,10 @@
 //! match-proto: net/core/sock.c `sk_alloc`, which calls `cgroup_sk_alloc(&sk->sk_cgrp_data)` for
 //! sockets of every family, unix sockets among them.
 
-use pcigate_common::limits::CGROUP_DEPTH_MAX;
+use pcigate_common::limits::CLIMB_MAX;
 
 use crate::{
-    identity::Subject,
+    identity::{self, Subject},
     maps::{offsets, settings},
     memory::Address,
 };
@@ -30,11 +30,12 @@ pub struct Origin {
 pub fn of(sk: Address, subject: &Subject) -> Origin {
     let offsets = offsets();
     let root = settings().root_cgroup;
-    let own_id = if subject.pod == 0 { subject.cgroup } else { subject.pod };
+    let own_id = identity::pod(subject);
     let mut origin = Origin { own: false, governed: false };
     let Some(mut cgroup) = sk.follow(offsets.sock_cgroup) else { return origin };
-    for _ in 0..2 * CGROUP_DEPTH_MAX {
-        let id = cgroup.follow(offsets.cgroup_kn).and_then(|kn| kn.at(offsets.kernfs_id).read());
+    for _ in 0..CLIMB_MAX {
+        let id =
+            cgroup.follow(offsets.cgroup_kn).and_then(|kn| kn.at(offsets.kernfs_node_id).read());
         let Some(id) = id else { break };
         let id: u64 = id;
         if id == own_id || id == subject.cgroup {
@@ -45,11 +46,9 @@ pub fn of(sk: Address, subject: &Subject) -> Origin {
             origin.governed = true;
             break;
         }
-        let Some(parent) = cgroup.at(offsets.cgroup_self).follow(offsets.css_parent) else { break };
-        if parent.0 == 0 {
-            break;
-        }
-        cgroup = parent.back(offsets.cgroup_self);
+        let parent = cgroup.follow(offsets.cgroup_parent);
+        let Some(parent) = parent.and_then(|css| css.follow(offsets.css_cgroup)) else { break };
+        cgroup = parent;
     }
     origin
 }

@@ -12,7 +12,9 @@ use pcigate_common::{
     maps::rule,
 };
 
-use crate::{identity, maps::offsets, memory::Address, socket_attempt::report_named, socket_origin};
+use crate::{
+    identity, maps::offsets, memory::Address, socket_attempt::report_named, socket_origin,
+};
 
 const EPERM: i32 = 1;
 /// `sun_family`, before the name.

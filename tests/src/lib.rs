@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod line;
 pub mod needs;
 pub mod port;
+pub mod probe_guards;
 pub mod probe_sockets;
 pub mod site;
 pub mod system_calls;

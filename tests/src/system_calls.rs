@@ -1,12 +1,11 @@
 //! The system calls of the probe that no safe library offers.
-// unsafe: socket(2) with arbitrary numbers, bpf(2) and descriptors out of a message have no safe
-// wrapper.
+// unsafe: these calls, or these arguments of theirs, have no safe wrapper.
 #![allow(unsafe_code)]
 
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use nix::{
@@ -80,4 +79,80 @@ pub fn bpf() -> Result<(), Errno> {
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// `ptrace(PTRACE_SEIZE, pid)`.
+///
+/// # Errors
+/// The errno.
+pub fn seize(pid: i32) -> Result<(), Errno> {
+    const PTRACE_SEIZE: i32 = 0x4206;
+    // SAFETY: takes integers only; no memory of this process is read or written.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, PTRACE_SEIZE, pid, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the limit of processor seconds of a process.
+///
+/// # Errors
+/// The errno.
+pub fn limit(pid: i32, seconds: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: seconds, rlim_max: seconds };
+    // SAFETY: the kernel reads the struct given and writes nowhere.
+    let result =
+        unsafe { libc::prlimit64(pid, libc::RLIMIT_CPU, &raw const limit, std::ptr::null_mut()) };
+    Errno::result(result).map(drop)
+}
+
+/// `setpriority(2)` of a process.
+///
+/// # Errors
+/// The errno.
+pub fn nice(pid: u32, nice: i32) -> Result<(), Errno> {
+    // SAFETY: takes three integers.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, nice) };
+    Errno::result(result).map(drop)
+}
+
+/// Counts the own processor time by `perf_event_open(2)`, closed at once.
+///
+/// # Errors
+/// The errno.
+pub fn perf() -> Result<(), Errno> {
+    // struct perf_event_attr of version 0: PERF_TYPE_SOFTWARE, its size, PERF_COUNT_SW_TASK_CLOCK.
+    let mut attributes = [0_u64; 8];
+    attributes[..2].copy_from_slice(&[1 | (64 << 32), 1]);
+    // SAFETY: the kernel reads the 64 bytes given; the descriptor is closed and used for nothing.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), 0, -1, -1, 0);
+        Errno::result(fd)?;
+        libc::close(i32::try_from(fd).unwrap_or(-1));
+    }
+    Ok(())
+}
+
+/// `clone3(CLONE_INTO_CGROUP)`: a child in another cgroup, which ends at once. Only for a process
+/// with one thread.
+///
+/// # Errors
+/// The errno.
+pub fn clone_into(cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut arguments = [0_u64; 11];
+    let cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    (arguments[0], arguments[4]) = (CLONE_INTO_CGROUP, u64::from(libc::SIGCHLD.unsigned_abs()));
+    arguments[10] = cgroup;
+    let size = size_of_val(&arguments);
+    // SAFETY: the kernel reads the struct given. Without CLONE_VM the child has a copy of all
+    // memory, as after fork(2), and only ends.
+    let child = unsafe {
+        let child = libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size);
+        if child == 0 {
+            libc::_exit(0);
+        }
+        child
+    };
+    Errno::result(child)?;
+    let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap_or(-1));
+    nix::sys::wait::waitpid(child, None).map(drop)
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::libc;
 use pcigate_common::{
-    event::{Attempt, What, flags},
+    event::{Attempt, What, flags, setting},
     limits::NAME_BYTES_MAX,
 };
 use pcigate_policy::mask::{Cut, Masked};
@@ -27,6 +27,8 @@ pub(super) fn event(attempt: &Attempt, text: &[u8]) -> (draft::Event, Option<Enf
         What::Capability => plain(&capability(a)),
         What::Namespace => plain(&format!("flags {a:#x}")),
         What::Write => Masked::new(text, cut(text)),
+        What::Perf => plain("any event"),
+        What::Process => plain(&format!("{} of process {b}", setting(a))),
     };
     let refused_by = match attempt.what {
         _ if attempt.header.flags & flags::LSM != 0 => Enforcement::Lsm,
@@ -49,6 +51,17 @@ const fn operation(what: What) -> &'static str {
         What::Capability => "capability",
         What::Namespace => "namespace",
         What::Write => "write",
+        What::Perf => "perf",
+        What::Process => "process",
+    }
+}
+
+fn setting(number: u32) -> String {
+    match number {
+        setting::LIMIT => "limits".to_owned(),
+        setting::SCHEDULER => "scheduling".to_owned(),
+        setting::NICE => "priority".to_owned(),
+        other => format!("setting {other}"),
     }
 }
 

@@ -32,14 +32,15 @@ pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
-pub(super) const TRACEPOINTS: [(&str, &str); 3] = [
+pub(super) const TRACEPOINTS: [(&str, &str); 4] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
+    ("cgroup_attach", "cgroup_attach_task"),
 ];
 
 /// As the tracepoints. The first is the one the canary looks at.
-pub(super) const LSM: [(&str, &str); 7] = [
+pub(super) const LSM: [(&str, &str); 22] = [
     ("exec_check", "bprm_check_security"),
     ("socket_any", "socket_create"),
     ("socket_listens", "socket_listen"),
@@ -47,6 +48,21 @@ pub(super) const LSM: [(&str, &str); 7] = [
     ("foreign_send", "socket_sendmsg"),
     ("unix_connect", "unix_stream_connect"),
     ("unix_send", "unix_may_send"),
+    ("guard_signal", "task_kill"),
+    ("guard_ptrace", "ptrace_access_check"),
+    ("guard_limit", "task_setrlimit"),
+    ("guard_scheduler", "task_setscheduler"),
+    ("guard_nice", "task_setnice"),
+    ("guard_bpf", "bpf"),
+    ("guard_perf", "perf_event_open"),
+    ("guard_capability", "capable"),
+    ("guard_user_namespace", "userns_create"),
+    ("guard_clone", "task_alloc"),
+    ("guard_open", "file_open"),
+    ("guard_unlink", "inode_unlink"),
+    ("guard_rename", "inode_rename"),
+    ("guard_mkdir", "inode_mkdir"),
+    ("guard_umount", "sb_umount"),
 ];
 
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those

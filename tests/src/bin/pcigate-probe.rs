@@ -20,6 +20,7 @@
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
 //! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
 //! read-line                   wait for a line on standard input
+//! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -88,6 +89,11 @@ fn act(action: &str) -> String {
         ),
         "socket" => word(socket(rest)),
         "call" => word(call(rest).map_err(io::Error::from)),
+        "inside" => {
+            pcigate_tests::probe_guards::inside(rest).unwrap_or_else(|error| word(Err(error)))
+        }
+        "enter" => word(pcigate_tests::probe_guards::enter(rest)),
+        "attack" => word(pcigate_tests::probe_guards::attack(rest)),
         _ => {
             let done = probe_sockets::act(kind, rest);
             word(done.unwrap_or_else(|| network(kind, rest)))

@@ -4,6 +4,7 @@
 mod bypass;
 mod egress;
 mod exec;
+mod guards;
 mod lsm;
 mod rings;
 mod sockets;
