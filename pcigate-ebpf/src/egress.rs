@@ -15,7 +15,7 @@ use pcigate_common::{
 use crate::{
     identity,
     maps::{EGRESS, PORTS},
-    ring,
+    names, ring,
 };
 
 const AF_INET: u32 = 2;
@@ -102,7 +102,10 @@ fn check(
     let address: [u8; 16] = unsafe { core::mem::transmute(address) };
     let subject = identity::current_or_unknown();
     let decision = match subject.policy() {
-        Ok(policy) => decide(policy, subject.policy, address, protocol, port),
+        Ok(policy) => {
+            let decision = decide(policy, subject.policy, address, protocol, port);
+            names::join(decision, &subject, address, protocol, port)
+        }
         Err(decision) => decision,
     };
     let bits = if mapped && family == AF_INET6 { flags::V4_MAPPED } else { 0 };
@@ -132,7 +135,7 @@ fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
 /// Longest prefix first, then (protocol, port), (protocol, any), (any, any) of its block: each
 /// entry already holds the folded answer of every rule that covers it.
 #[inline(always)]
-fn decide(
+pub fn decide(
     policy: &PolicyEntry,
     number: u32,
     address: [u8; 16],
@@ -140,7 +143,15 @@ fn decide(
     port: u32,
 ) -> Decision {
     let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address });
-    let Some(&block) = EGRESS.get(&key) else { return policy.egress_default };
+    match EGRESS.get(&key) {
+        Some(&block) => in_block(block, protocol, port),
+        None => policy.egress_default,
+    }
+}
+
+/// What a block of `PORTS` says.
+#[inline(always)]
+pub fn in_block(block: u32, protocol: u32, port: u32) -> Decision {
     let exact = PortKey { block, port: port as u16, protocol: protocol as u8, reserved: 0 };
     // SAFETY: the entry is copied at once; userspace never writes into a live entry.
     unsafe {

@@ -37,11 +37,18 @@ pub struct Setup {
     pub unknown: u32,
     /// Bytes of each ring.
     pub ring: u32,
+    /// Whether DNS answers over loopback teach names.
+    pub loopback_teaches: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { policy: String::new(), unknown: verdict::DENY, ring: 1024 * 1024 }
+        Self {
+            policy: String::new(),
+            unknown: verdict::DENY,
+            ring: 1024 * 1024,
+            loopback_teaches: false,
+        }
     }
 }
 
@@ -93,6 +100,8 @@ impl Kernel {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,
             unknown_verdict: setup.unknown,
+            loopback_teaches: u32::from(setup.loopback_teaches),
+            reserved: 0,
         };
         let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;

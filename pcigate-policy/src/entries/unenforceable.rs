@@ -1,6 +1,8 @@
 //! What the kernel cannot do of what the documents say, so that "applied" never means "ignored".
 
-use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
+use pcigate_common::maps::verdict;
+
+use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, ObjectName};
 use crate::workload::PolicySet;
 
 /// A rule that is not, or not exactly, enforced in the kernel.
@@ -34,30 +36,30 @@ impl PolicySet {
     }
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
-        match &rule.effect {
-            EgressEffect::Direct { to, .. } => {
-                let fqdn = |peer: &Peer| match peer {
-                    Peer::Fqdn(fqdn) => Some(format!(
-                        "{fqdn} never matches: names are not joined to addresses yet; use `cidr`"
-                    )),
-                    Peer::Cidr(_) => None,
-                };
-                to.iter().filter_map(fqdn).collect()
-            }
-            EgressEffect::Gate { target, .. } => {
-                let mut notes =
-                    vec!["refused rather than gated: there is no gateway here yet".to_owned()];
-                let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
-                notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
-                    EndpointAt::Cidr(_) => None,
-                    at => Some(format!(
-                        "{at} of Target {target} never matches: it is not joined to addresses \
-                         yet; use `cidr`"
-                    )),
-                }));
-                notes
-            }
+        let mut notes = Vec::new();
+        if let EgressEffect::Gate { target, .. } = &rule.effect {
+            notes.push("refused rather than gated: there is no gateway here yet".to_owned());
+            let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
+            notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
+                EndpointAt::Cidr(_) | EndpointAt::Fqdn(_) => None,
+                at @ EndpointAt::Service(_) => Some(format!(
+                    "{at} of Target {target} never matches: it is not joined to addresses yet; \
+                     use `cidr`"
+                )),
+            }));
         }
+        let open = self.egress_defaults().decision().verdict == verdict::ALLOW;
+        if open && rule.verdict() != verdict::ALLOW {
+            let mut names: Vec<&Fqdn> = self.named(rule).map(|(fqdn, _)| fqdn).collect();
+            names.dedup();
+            notes.extend(names.into_iter().map(|fqdn| {
+                format!(
+                    "{fqdn} is refused only at addresses the workload has resolved it to; deny by \
+                     default and allow names instead"
+                )
+            }));
+        }
+        notes
     }
 }
 
