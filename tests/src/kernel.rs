@@ -14,7 +14,7 @@ use pcigate_agent::{
     btf::{self, Btf},
     cgroup,
     draft::Draft,
-    enforcer::{Enforcer, ExecRefusal, Options},
+    enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
     sensor::{Batch, Sensor},
@@ -23,6 +23,7 @@ use pcigate_agent::{
 use pcigate_common::{
     event::Event,
     maps::{Ring, verdict},
+    names::Count,
     settings::{Offsets, Settings},
 };
 use pcigate_policy::{document::Documents, workload::Identity};
@@ -64,6 +65,7 @@ pub struct Kernel {
     batch: Batch,
     // Detached before the cgroup goes.
     _enforcer: Enforcer,
+    names: NameCounts,
     root: cgroup::Owned,
 }
 
@@ -111,11 +113,18 @@ impl Kernel {
         let documents = Documents::read(&[("policy.yaml", &setup.policy)])
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let governor = Governor::new(documents, tables);
+        let names = enforcer.take_name_counts().expect("counters of names");
         let sensor = Sensor::new(enforcer.take_rings().expect("rings"));
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());
         let batch = Batch::default();
-        Self { refusal, governor, sensor, attribution, batch, _enforcer: enforcer, root }
+        Self { refusal, governor, sensor, attribution, batch, _enforcer: enforcer, names, root }
+    }
+
+    /// What became of DNS messages so far.
+    #[must_use]
+    pub fn names(&self, count: Count) -> u64 {
+        self.names.get(count)
     }
 
     /// The governed root.
@@ -153,7 +162,16 @@ impl Kernel {
     /// # Panics
     /// The probe itself does not work.
     pub fn probe_in(&self, cgroup: &Path, actions: &[&str]) -> Vec<String> {
+        self.probe_with(&[], cgroup, actions)
+    }
+
+    /// Runs the probe in a cgroup, with options of its own before.
+    ///
+    /// # Panics
+    /// The probe itself does not work.
+    pub fn probe_with(&self, options: &[&str], cgroup: &Path, actions: &[&str]) -> Vec<String> {
         let output = Command::new(crate::program("pcigate-probe"))
+            .args(options)
             .arg("--cgroup")
             .arg(cgroup)
             .args(actions)

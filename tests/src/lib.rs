@@ -4,11 +4,13 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
 pub mod crash;
+pub mod dns;
 pub mod faults;
 pub mod figures;
 pub mod kernel;
 pub mod line;
 pub mod needs;
+pub mod network;
 pub mod port;
 pub mod site;
 pub mod system_calls;

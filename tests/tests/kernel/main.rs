@@ -4,5 +4,6 @@
 mod egress;
 mod exec;
 mod lsm;
+mod names;
 mod rings;
 mod too_old;
