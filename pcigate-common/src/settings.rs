@@ -130,5 +130,10 @@ pub struct Settings {
     pub root_level: u32,
     /// [`crate::maps::verdict`] for cgroups below the root that no workload is known for.
     pub unknown_verdict: u32,
+    /// Whether DNS answers that come over loopback teach names. 1 only in tests on machines that
+    /// have no other interface: any process of a network namespace can forge such answers.
+    pub loopback_teaches: u32,
+    /// Unused, zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);

@@ -16,7 +16,7 @@ use pcigate_common::{
 use crate::{
     identity::{self, Subject},
     maps::{EGRESS, PORTS, WORKLOADS},
-    ring,
+    names, ring,
     socket_origin::{AF_INET, AF_INET6},
 };
 
@@ -175,7 +175,10 @@ pub fn answer(subject: &Subject, to: &Destination, protocol: u32) -> Decision {
         return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
     }
     let posture = match subject.policy() {
-        Ok(policy) => return decide(policy.egress_default, subject.policy, to, protocol),
+        Ok(policy) => {
+            let decision = decide(policy.egress_default, subject.policy, to, protocol);
+            return names::join(decision, subject, to, protocol);
+        }
         Err(decision) => decision,
     };
     if !posture.allows() {
@@ -213,11 +216,18 @@ pub fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
 /// Longest prefix first, then (protocol, port), (protocol, any), (any, any) of its block: each
 /// entry already holds the folded answer of every rule that covers it.
 #[inline(always)]
-fn decide(default: Decision, number: u32, to: &Destination, protocol: u32) -> Decision {
+pub fn decide(default: Decision, number: u32, to: &Destination, protocol: u32) -> Decision {
     let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address: to.bytes() });
-    let Some(&block) = EGRESS.get(&key) else { return default };
-    let port = to.port as u16;
-    let exact = PortKey { block, port, protocol: protocol as u8, reserved: 0 };
+    match EGRESS.get(&key) {
+        Some(&block) => in_block(block, protocol, to.port),
+        None => default,
+    }
+}
+
+/// What a block of `PORTS` says.
+#[inline(always)]
+pub fn in_block(block: u32, protocol: u32, port: u32) -> Decision {
+    let exact = PortKey { block, port: port as u16, protocol: protocol as u8, reserved: 0 };
     // SAFETY: the entry is copied at once; userspace never writes into a live entry.
     unsafe {
         if let Some(decision) = PORTS.get(exact) {

@@ -1,4 +1,4 @@
-//! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg.
+//! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg; learn names.
 //!
 //! One program per hook, policies as data (`maps`). A program finds who acts (`identity`), asks the
 //! policy (`exec_policy`, `egress`) and puts a record into a ring (`ring`). What it cannot decide
@@ -17,6 +17,8 @@ mod guards;
 mod identity;
 mod maps;
 mod memory;
+mod names;
+mod packet;
 mod path;
 mod process;
 mod ring;

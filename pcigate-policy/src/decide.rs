@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 
-use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
+use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, Mode};
 use crate::document::{ObjectName, Peer, PortMatch, Section};
 use crate::fold::{Fold, with_invoked};
 use crate::glob::Glob;
@@ -27,9 +27,12 @@ pub struct ExecRequest<'a> {
 
 /// A destination about to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EgressRequest {
-    /// Destination as the socket gives it; see [`effective`].
-    pub address: IpAddr,
+pub struct EgressRequest<'a> {
+    /// Destination as the socket gives it; see [`effective`]. `None` = not known yet: then only
+    /// rules by name are asked.
+    pub address: Option<IpAddr>,
+    /// The names by which the workload has resolved it.
+    pub names: &'a [&'a str],
     /// IP protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
     /// Destination port; 0 where the protocol has none.
@@ -129,20 +132,17 @@ impl PolicySet {
 
     /// Whether a destination may be reached.
     #[must_use]
-    pub fn decide_egress(&self, request: &EgressRequest) -> Answer {
-        let address = effective(request.address);
+    pub fn decide_egress(&self, request: &EgressRequest<'_>) -> Answer {
+        let address = request.address.map(effective);
         let defaults = self.defaults(|p| p.egress.as_ref());
-        if is_gateway(address, request.port) {
+        if address.is_some_and(|address| is_gateway(address, request.port)) {
             let refused = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
             return self.answer(refused, Vec::new(), defaults);
         }
         let mut fold = Fold::default();
         let mut considered = Vec::new();
         for (number, policy, rule) in self.egress_rules() {
-            let hit = self.destinations(rule).find(|(cidr, ports)| {
-                cidr.contains(address) && ports.covers(request.protocol, request.port)
-            });
-            if let Some((cidr, ports)) = hit {
+            if let Some((by, ports)) = self.egress_match(rule, request) {
                 fold.add(rule.mode, rule.verdict(), number);
                 let (policy, id) = (policy.name.clone(), rule.id.clone());
                 considered.push(Considered {
@@ -150,16 +150,13 @@ impl PolicySet {
                     verdict: rule.verdict(),
                     mode: rule.mode,
                     matched: Matched::Destination,
-                    by: if ports == PortMatch::ANY {
-                        cidr.to_string()
-                    } else {
-                        format!("{cidr} {ports}")
-                    },
+                    by: if ports == PortMatch::ANY { by } else { format!("{by} {ports}") },
                 });
             }
         }
         for (target, cidr, port) in self.protected() {
-            if cidr.contains(address) && port.covers(request.protocol, request.port) {
+            let within = address.is_some_and(|address| cidr.contains(address));
+            if within && port.covers(request.protocol, request.port) {
                 fold.add(Mode::Enforce, verdict::DENY, rule::TARGET);
                 considered.push(Considered {
                     rule: RuleRef::Target,
@@ -173,8 +170,51 @@ impl PolicySet {
         self.answer(fold.decision(&self.egress_defaults()), considered, defaults)
     }
 
-    /// Every prefix and port an egress rule covers as far as addresses are known: names and
-    /// Services are not looked up here.
+    /// The prefix or name by which a rule matches a destination, if it does.
+    fn egress_match(
+        &self,
+        rule: &EgressRule,
+        request: &EgressRequest<'_>,
+    ) -> Option<(String, PortMatch)> {
+        let asked = |ports: &PortMatch| ports.covers(request.protocol, request.port);
+        let address = request.address.map(effective);
+        let prefix = address.and_then(|address| {
+            let mut prefixes = self.destinations(rule);
+            prefixes.find(|(cidr, ports)| cidr.contains(address) && asked(ports))
+        });
+        let covers = |fqdn: &Fqdn| request.names.iter().any(|name| fqdn.covers(name));
+        prefix.map(|(cidr, ports)| (cidr.to_string(), ports)).or_else(|| {
+            let name = self.named(rule).find(|(fqdn, ports)| covers(fqdn) && asked(ports));
+            name.map(|(fqdn, ports)| (fqdn.to_string(), ports))
+        })
+    }
+
+    /// Every name and port an egress rule covers.
+    pub(crate) fn named<'a>(
+        &'a self,
+        rule: &'a EgressRule,
+    ) -> Box<dyn Iterator<Item = (&'a Fqdn, PortMatch)> + 'a> {
+        match &rule.effect {
+            EgressEffect::Direct { to, ports, .. } => Box::new(to.iter().flat_map(move |peer| {
+                let fqdn = match peer {
+                    Peer::Fqdn(fqdn) => Some(fqdn),
+                    Peer::Cidr(_) => None,
+                };
+                let ports: &[PortMatch] = if ports.is_empty() { &[PortMatch::ANY] } else { ports };
+                fqdn.into_iter().flat_map(move |fqdn| ports.iter().map(move |port| (fqdn, *port)))
+            })),
+            EgressEffect::Gate { target, .. } => {
+                let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
+                Box::new(endpoints.filter_map(|endpoint| match &endpoint.at {
+                    EndpointAt::Fqdn(fqdn) => Some((fqdn, PortMatch::tcp(endpoint.port))),
+                    EndpointAt::Service(_) | EndpointAt::Cidr(_) => None,
+                }))
+            }
+        }
+    }
+
+    /// Every prefix and port an egress rule covers; names are in [`Self::named`], and Services are
+    /// not looked up.
     pub(crate) fn destinations<'a>(
         &'a self,
         rule: &'a EgressRule,

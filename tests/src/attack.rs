@@ -13,7 +13,9 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use nix::errno::Errno;
@@ -46,6 +48,15 @@ pub enum Under {
     Unselected,
 }
 
+/// When an attack enters the governed cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joins {
+    /// Before it begins, and with a fresh program, as a container's does.
+    First,
+    /// In its midst: it brings something along.
+    Itself,
+}
+
 /// One way out.
 #[derive(Clone, Copy)]
 pub struct Vector {
@@ -53,9 +64,11 @@ pub struct Vector {
     pub name: &'static str,
     /// The policy it is tried under.
     pub under: Under,
+    /// When it enters the governed cgroup.
+    pub joins: Joins,
     /// The capability of Coverage records and `doctor` that names it where it is open.
     pub named: &'static str,
-    /// Takes it. Joins the scene's cgroup itself, before or after its first step.
+    /// Takes it.
     pub take: fn(&Scene) -> Tried,
 }
 
@@ -63,6 +76,20 @@ pub struct Vector {
 #[must_use]
 pub fn vectors() -> Vec<Vector> {
     [network::VECTORS, carried::VECTORS, node::VECTORS].concat()
+}
+
+impl Vector {
+    /// Takes it, with the words of a scene; does not return where a fresh program goes on with it.
+    pub fn run(&self, words: Vec<String>) -> Tried {
+        let scene = Scene::of(words.iter().cloned());
+        if self.joins == Joins::Itself || !scene.words.contains_key("cgroup") {
+            return (self.take)(&scene);
+        }
+        scene.join()?;
+        let rest = words.into_iter().filter(|word| !word.starts_with("cgroup="));
+        let own = step("join", std::env::current_exe())?;
+        step("join", Err(Command::new(own).arg(self.name).args(rest).exec()))
+    }
 }
 
 /// What an attack finds around it.

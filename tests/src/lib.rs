@@ -5,11 +5,13 @@
 
 pub mod attack;
 pub mod crash;
+pub mod dns;
 pub mod faults;
 pub mod figures;
 pub mod kernel;
 pub mod line;
 pub mod needs;
+pub mod network;
 pub mod port;
 pub mod probe_guards;
 pub mod probe_sockets;

@@ -5,8 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Lsm, Program, ProgramError,
-        links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock,
+        CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
     },
 };
 
@@ -19,9 +19,11 @@ pub(super) enum CgroupHook {
     SockAddr,
     /// `sock_create`.
     Sock,
+    /// Packets of the cgroup's sockets, one way.
+    Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -29,6 +31,8 @@ pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
     ("socket_inet", CgroupHook::Sock),
     ("socket_bind4", CgroupHook::SockAddr),
     ("socket_bind6", CgroupHook::SockAddr),
+    ("names_asked", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
+    ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -89,6 +93,15 @@ pub(super) fn attach_cgroup(
             let link = program
                 .load()
                 .and_then(|()| program.attach(cgroup.as_fd(), mode))
+                .and_then(|id| program.take_link(id))
+                .map_err(refused(name))?;
+            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+        }
+        CgroupHook::Skb(way) => {
+            let program: &mut CgroupSkb = of(ebpf, name)?;
+            let link = program
+                .load()
+                .and_then(|()| program.attach(cgroup.as_fd(), way, mode))
                 .and_then(|id| program.take_link(id))
                 .map_err(refused(name))?;
             link.try_into().map_err(|source| EnforcerError::Link { program: name, source })

@@ -15,18 +15,20 @@ use crate::document::{Cidr, Mode, PortMatch};
 use crate::fold::{Defaults, Fold};
 use crate::workload::PolicySet;
 
-/// What is said of a port of a prefix, in which mode, and by which rule number.
+/// What is said of a port of a prefix or a name, in which mode, and by which rule number.
 #[derive(Clone, Copy)]
-struct Claim {
-    mode: Mode,
-    verdict: u32,
-    rule: u32,
-    port: PortMatch,
+pub(super) struct Claim {
+    pub(super) mode: Mode,
+    pub(super) verdict: u32,
+    pub(super) rule: u32,
+    pub(super) port: PortMatch,
 }
 
 /// (address, bits) → what is said of exactly this prefix.
 type Named = BTreeMap<(u128, u8), Vec<Claim>>;
 type Ports = Rc<Vec<(u8, u16, Decision)>>;
+/// What covers each (protocol, port), including what covers it through wider keys.
+pub(super) type Folds = BTreeMap<(u8, u16), Fold>;
 
 pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
     let (mut v4, mut v6) = (Named::new(), Named::new());
@@ -44,7 +46,9 @@ pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
         let (mode, verdict) = (Mode::Enforce, verdict::DENY);
         claim(cidr, Claim { mode, verdict, rule: rule::TARGET, port });
     }
-    let mut out = Out { set, defaults: set.egress_defaults(), prefixes: Vec::new(), ports: 0 };
+    let named = set.egress_rules().any(|(_, _, rule)| set.named(rule).next().is_some());
+    let defaults = set.egress_defaults();
+    let mut out = Out { set, defaults, named, prefixes: Vec::new(), ports: 0 };
     let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
     out.visit(v6, &default)?;
     // Where an IPv6 prefix covers the v4-mapped range, all of IPv4 needs an entry of its own.
@@ -63,6 +67,8 @@ pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
 struct Out<'a> {
     set: &'a PolicySet,
     defaults: Defaults,
+    /// Whether the answers of names join those of addresses.
+    named: bool,
     prefixes: Vec<Prefix>,
     ports: usize,
 }
@@ -71,8 +77,7 @@ struct Out<'a> {
 struct Frame {
     address: u128,
     bits: u8,
-    /// What covers each (protocol, port), including what covers it through wider keys.
-    folds: BTreeMap<(u8, u16), Fold>,
+    folds: Folds,
     /// What the kernel answers here: this prefix's or, where it is the same, a covering one's.
     ports: Ports,
 }
@@ -87,13 +92,13 @@ impl Out<'_> {
             }
             let mut folds = match stack.last() {
                 Some(frame) => frame.folds.clone(),
-                None => BTreeMap::from([((0, 0), Fold::default())]),
+                None => Folds::from([((0, 0), Fold::default())]),
             };
             for claim in claims {
                 add(&mut folds, claim);
             }
             let around = stack.last().map_or(outside, |frame| &frame.ports);
-            let mut ports = Rc::new(self.answers(&folds));
+            let mut ports = Rc::new(answers(&folds, |fold| self.decision(fold)));
             if ports == *around {
                 ports = Rc::clone(around);
             } else {
@@ -104,19 +109,8 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// The entries of one prefix, leaving out what a wider key answers the same.
-    fn answers(&self, folds: &BTreeMap<(u8, u16), Fold>) -> Vec<(u8, u16, Decision)> {
-        let answer = |key: (u8, u16)| folds.get(&key).map(|fold| fold.decision(&self.defaults));
-        let wider = |(protocol, port): (u8, u16)| match (protocol, port) {
-            (0, _) => None,
-            (_, 0) => answer((0, 0)),
-            _ => answer((protocol, 0)).or_else(|| answer((0, 0))),
-        };
-        let own = |(key, fold): (&(u8, u16), &Fold)| {
-            let decision = fold.decision(&self.defaults);
-            (wider(*key) != Some(decision)).then_some((key.0, key.1, decision))
-        };
-        folds.iter().filter_map(own).collect()
+    fn decision(&self, fold: &Fold) -> Decision {
+        if self.named { fold.to_be_joined(&self.defaults) } else { fold.decision(&self.defaults) }
     }
 
     fn push(&mut self, address: u128, bits: u8, ports: &Ports) -> Result<(), CompileError> {
@@ -138,9 +132,27 @@ impl Out<'_> {
     }
 }
 
+/// The entries of one block, leaving out what a wider key answers the same.
+pub(super) fn answers(
+    folds: &Folds,
+    decision: impl Fn(&Fold) -> Decision,
+) -> Vec<(u8, u16, Decision)> {
+    let answer = |key: (u8, u16)| folds.get(&key).map(&decision);
+    let wider = |(protocol, port): (u8, u16)| match (protocol, port) {
+        (0, _) => None,
+        (_, 0) => answer((0, 0)),
+        _ => answer((protocol, 0)).or_else(|| answer((0, 0))),
+    };
+    let own = |(key, fold): (&(u8, u16), &Fold)| {
+        let decision = decision(fold);
+        (wider(*key) != Some(decision)).then_some((key.0, key.1, decision))
+    };
+    folds.iter().filter_map(own).collect()
+}
+
 /// Adds a claim at its key and at every narrower one. A new key starts from what the next wider one
 /// says, so that each key holds everything that covers it.
-fn add(folds: &mut BTreeMap<(u8, u16), Fold>, claim: Claim) {
+pub(super) fn add(folds: &mut Folds, claim: Claim) {
     let port = claim.port;
     let key = (port.protocol, port.port);
     if !folds.contains_key(&key) {

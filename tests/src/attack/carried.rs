@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
-use super::{Scene, Stopped, Tried, Under, Vector, calls, network, step};
+use super::{Joins, Scene, Stopped, Tried, Under, Vector, calls, network, step};
 
 /// First argument of the process that makes a socket outside and passes it on.
 pub const PASS: &str = "--pass";
@@ -24,7 +24,7 @@ pub const PASS: &str = "--pass";
 const FOREIGN: &str = "egress-foreign-sockets";
 
 const fn closed(name: &'static str, named: &'static str, take: fn(&Scene) -> Tried) -> Vector {
-    Vector { name, under: Under::Closed, named, take }
+    Vector { name, under: Under::Closed, joins: Joins::Itself, named, take }
 }
 
 pub(super) const VECTORS: &[Vector] = &[

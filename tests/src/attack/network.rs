@@ -15,7 +15,7 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
 };
 
-use super::{SILENT_AFTER_MS, Scene, Stopped, Tried, Under, Vector, calls, step};
+use super::{Joins, SILENT_AFTER_MS, Scene, Stopped, Tried, Under, Vector, calls, step};
 
 const STREAM: i32 = libc::SOCK_STREAM;
 const DGRAM: i32 = libc::SOCK_DGRAM;
@@ -28,7 +28,7 @@ const ORDINARY: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 const FAMILIES_END: i32 = 46;
 
 const fn closed(name: &'static str, named: &'static str, take: fn(&Scene) -> Tried) -> Vector {
-    Vector { name, under: Under::Closed, named, take }
+    Vector { name, under: Under::Closed, joins: Joins::First, named, take }
 }
 
 pub(super) const VECTORS: &[Vector] = &[
@@ -72,28 +72,32 @@ pub(super) const VECTORS: &[Vector] = &[
     Vector {
         name: "gateway-listener-bind",
         under: Under::Open,
+        joins: Joins::First,
         named: "gateway",
         take: |s| bound(s, s.address("gateway")),
     },
     Vector {
         name: "gateway-listener-connect",
         under: Under::Open,
+        joins: Joins::First,
         named: "gateway",
         take: |s| tcp(s, s.address("gateway6")),
     },
     Vector {
         name: "target-endpoint-without-a-gate-rule",
         under: Under::Open,
+        joins: Joins::First,
         named: "targets",
         take: |s| tcp(s, s.address("target")),
     },
     Vector {
         name: "target-endpoint-from-an-unselected-pod",
         under: Under::Unselected,
+        joins: Joins::First,
         named: "targets",
         take: |s| tcp(s, s.address("target")),
     },
-    closed("accept-from-outside", "ingress", accept),
+    Vector { joins: Joins::Itself, ..closed("accept-from-outside", "ingress", accept) },
 ];
 
 fn mapped(address: SocketAddr) -> SocketAddr {

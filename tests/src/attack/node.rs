@@ -18,13 +18,13 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Scene, Stopped, Tried, Under, Vector, calls, enter, links, network, step};
+use super::{Joins, Scene, Stopped, Tried, Under, Vector, calls, enter, links, network, step};
 
 const SELF: &str = "self-protection";
 const ISOLATION: &str = "isolation";
 
 const fn closed(name: &'static str, named: &'static str, take: fn(&Scene) -> Tried) -> Vector {
-    Vector { name, under: Under::Closed, named, take }
+    Vector { name, under: Under::Closed, joins: Joins::First, named, take }
 }
 
 pub(super) const VECTORS: &[Vector] = &[
@@ -94,10 +94,13 @@ pub(super) const VECTORS: &[Vector] = &[
         step("RTM_NEWLINK", links::make_and_remove())
     }),
     closed("child-cgroup", "egress-connect", child_cgroup),
-    closed("process-that-enters-from-outside", "egress-connect", |s| {
-        // As `kubectl exec`: a process of the node joins the workload's cgroup and namespaces.
-        network::tcp(s, s.address("tcp4"))
-    }),
+    // As `kubectl exec`: a process of the node joins the workload's cgroup.
+    Vector {
+        joins: Joins::Itself,
+        ..closed("process-that-enters-from-outside", "egress-connect", |s| {
+            network::tcp(s, s.address("tcp4"))
+        })
+    },
 ];
 
 fn traced(scene: &Scene) -> Tried {

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use pcigate_tests::attack::{PASS, Scene, pass, vectors};
+use pcigate_tests::attack::{PASS, pass, vectors};
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         println!("there is no way out named `{name}`");
         return ExitCode::from(2);
     };
-    match (vector.take)(&Scene::of(words)) {
+    match vector.run(words.collect()) {
         Ok(()) => println!("through"),
         Err(stopped) => println!("{} {:?}", stopped.step, stopped.errno),
     }

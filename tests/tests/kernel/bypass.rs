@@ -20,7 +20,7 @@ use pcigate_agent::{
     coverage::{self, Confinement},
     draft::{CapabilityState, Ending},
 };
-use pcigate_common::{limits, maps::verdict};
+use pcigate_common::limits;
 use pcigate_tests::{
     attack::{Under, Vector, links, vectors},
     kernel::{Kernel, Setup},
@@ -221,7 +221,7 @@ fn no_way_out_is_open_that_is_not_named() {
     let outside = Outside::new();
     let policy = outside.policy();
     let kernel = |pod: &str| {
-        let setup = Setup { policy: policy.clone(), unknown: verdict::DENY, ring: 1024 * 1024 };
+        let setup = Setup { policy: policy.clone(), ..Setup::default() };
         let mut kernel = Kernel::ungoverned(&setup);
         let root = kernel.root().to_owned();
         kernel.govern(&root, pod);

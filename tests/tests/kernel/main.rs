@@ -6,6 +6,7 @@ mod egress;
 mod exec;
 mod guards;
 mod lsm;
+mod names;
 mod rings;
 mod sockets;
 mod too_old;
