@@ -58,15 +58,15 @@ pub(super) const VECTORS: &[Vector] = &[
     closed("raw-ipv6", "egress-raw", |s| made(s, libc::AF_INET6, RAW, libc::IPPROTO_UDP)),
     closed("ping-ipv4", "egress-raw", |s| made(s, libc::AF_INET, DGRAM, libc::IPPROTO_ICMP)),
     closed("ping-ipv6", "egress-raw", |s| made(s, libc::AF_INET6, DGRAM, libc::IPPROTO_ICMPV6)),
-    closed("af-packet", "socket-families", |s| made(s, libc::AF_PACKET, RAW, 0x0300)),
-    closed("af-vsock", "socket-families", |s| made(s, libc::AF_VSOCK, STREAM, 0)),
-    closed("af-alg", "socket-families", |s| made(s, libc::AF_ALG, libc::SOCK_SEQPACKET, 0)),
-    closed("af-xdp", "socket-families", |s| made(s, libc::AF_XDP, RAW, 0)),
-    closed("any-other-family", "socket-families", any_family),
-    closed("netlink-netfilter", "socket-families", |s| {
+    closed("af-packet", "egress-packet-sockets", |s| made(s, libc::AF_PACKET, RAW, 0x0300)),
+    closed("af-vsock", "egress-packet-sockets", |s| made(s, libc::AF_VSOCK, STREAM, 0)),
+    closed("af-alg", "egress-packet-sockets", |s| made(s, libc::AF_ALG, libc::SOCK_SEQPACKET, 0)),
+    closed("af-xdp", "egress-packet-sockets", |s| made(s, libc::AF_XDP, RAW, 0)),
+    closed("any-other-family", "egress-packet-sockets", any_family),
+    closed("netlink-netfilter", "egress-packet-sockets", |s| {
         made(s, libc::AF_NETLINK, RAW, libc::NETLINK_NETFILTER)
     }),
-    closed("netlink-generic", "socket-families", |s| {
+    closed("netlink-generic", "egress-packet-sockets", |s| {
         made(s, libc::AF_NETLINK, RAW, libc::NETLINK_GENERIC)
     }),
     Vector {
