@@ -205,7 +205,8 @@ fn egress_event(egress: &event::Egress) -> (draft::Event, Option<Enforcement>) {
         port: u16::try_from(egress.port).unwrap_or(0),
         v4_mapped: egress.header.flags & flags::V4_MAPPED != 0,
     };
-    (event, Some(Enforcement::Cgroup))
+    let by_lsm = egress.header.flags & flags::LSM != 0;
+    (event, Some(if by_lsm { Enforcement::Lsm } else { Enforcement::Cgroup }))
 }
 
 /// A path that could not be resolved is only its end, and may be empty (a memfd has a name, a

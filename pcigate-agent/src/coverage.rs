@@ -14,6 +14,8 @@ use crate::{
 
 /// The hooks follow the socket's cgroup, not the caller's.
 const FOREIGN: &str = "sockets made before or outside of the cgroup and carried in are not seen";
+const FAMILIES: &str = "packet, vsock, netlink and other sockets that are not inet are not seen";
+const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 
 /// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
 const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
@@ -40,9 +42,12 @@ pub enum Confinement {
 pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capability> {
     use CapabilityState::{Enforced, NotEnforceableHere, Observed};
     let sandboxed = confinement == Confinement::Sandbox;
-    let by_sandbox = |reason: &'static str| {
-        if sandboxed { (Enforced, "seccomp of the sandbox") } else { (NotEnforceableHere, reason) }
+    let by_lsm = |reason: &'static str| match refusal {
+        ExecRefusal::Lsm => (Enforced, "EPERM by BPF-LSM, where egress is denied by default"),
+        ExecRefusal::Kill { .. } => (NotEnforceableHere, reason),
     };
+    let families = if sandboxed { (Enforced, "seccomp of the sandbox") } else { by_lsm(FAMILIES) };
+    let (foreign, unix) = (by_lsm(FOREIGN), by_lsm(UNIX));
     let (exec_how, exec_why) = match refusal {
         ExecRefusal::Lsm => ("EPERM by BPF-LSM".to_owned(), String::new()),
         ExecRefusal::Kill { reason } => {
@@ -56,8 +61,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
             (NotEnforceableHere, "no writable bpffs: enforcement ends with the agent")
         }
     };
-    let raw =
-        by_sandbox("raw, packet, vsock and ICMP sockets pass the connect and sendmsg hooks by");
+    let raw = "raw, ICMP, SCTP, DCCP and UDP-Lite sockets, EPERM where egress is denied by default";
     let not_yet = NotEnforceableHere;
     let [protection, isolation] = guards(refusal, sandboxed);
     let rows = [
@@ -65,12 +69,15 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("exec-refusal", Enforced, exec_how + &exec_why),
         ("egress-connect", Enforced, "TCP, UDP and MPTCP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
-        ("egress-raw", raw.0, raw.1.to_owned()),
-        ("egress-foreign-sockets", not_yet, FOREIGN.to_owned()),
+        ("egress-raw", Enforced, raw.to_owned()),
+        ("egress-packet-sockets", families.0, families.1.to_owned()),
+        ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
         ("egress-source-routing", not_yet, ROUTED.to_owned()),
         ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
-        ("unix-sockets", not_yet, "not looked at in this version".to_owned()),
+        ("unix-sockets", unix.0, unix.1.to_owned()),
+        ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
+        ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
         ("self-protection", protection.0, protection.1),
         ("isolation", isolation.0, isolation.1),

@@ -92,8 +92,11 @@ fn check(state: State, detail: String, remedy: &str) -> Check {
 fn trial() -> anyhow::Result<ExecRefusal> {
     let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
     let own = cgroup::create(&format!("doctor-{}", std::process::id()))?;
-    let settings =
-        Settings { root_cgroup: own.cgroup.id, root_level: own.cgroup.level, unknown_verdict: 0 };
+    let settings = Settings {
+        root_cgroup: own.cgroup.id,
+        root_level: own.cgroup.level,
+        ..Settings::default()
+    };
     let mut enforcer = Enforcer::load(&Load::new(offsets, settings))?;
     Ok(enforcer.attach(&own.cgroup.path)?)
 }

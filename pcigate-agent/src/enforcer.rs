@@ -4,6 +4,8 @@
 //! the maps equal to the compiled policies, [`Enforcer::attach`] makes it bite. A workload is in
 //! the maps before the programs are attached, or it counts as unknown.
 
+mod costs;
+mod names;
 mod pins;
 mod programs;
 mod regions;
@@ -25,6 +27,8 @@ use pcigate_common::{
 };
 use zerocopy::IntoBytes;
 
+pub use costs::Cost;
+pub use names::NameCounts;
 pub use pins::remove as remove_pins;
 pub use tables::{TableError, Tables};
 
@@ -164,6 +168,7 @@ impl Enforcer {
             .override_global("SETTINGS", options.settings.as_bytes(), true)
             .map_max_entries("EVENTS", options.events_ring)
             .map_max_entries("VERDICTS", options.verdicts_ring)
+            .map_max_entries("NAME_SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
             .map_max_entries("SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
             .load(OBJECT)
             .map_err(|e| EnforcerError::Load(Box::new(e)))?;
@@ -191,6 +196,14 @@ impl Enforcer {
         let lost = self.ebpf.take_map("LOST").ok_or(EnforcerError::Missing("LOST"))?;
         let lost = PerCpuArray::try_from(lost).map_err(|_| EnforcerError::Missing("LOST"))?;
         Ok(Rings { events, verdicts, lost })
+    }
+
+    /// Takes the counters of DNS messages. Once.
+    ///
+    /// # Errors
+    /// Called twice, or an object of another build.
+    pub fn take_name_counts(&mut self) -> Result<NameCounts, EnforcerError> {
+        NameCounts::take(&mut self.ebpf)
     }
 
     /// Attaches every program: the egress hooks to `cgroup` and all below it, the tracepoints

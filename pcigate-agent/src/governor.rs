@@ -14,7 +14,7 @@ use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
     mask::{Cut, Masked},
-    workload::Identity,
+    workload::PolicySet,
 };
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a workload that is gone can still be named.
 const REMEMBER: Duration = Duration::from_secs(60);
+/// `WORKLOADS` key of what no workload is known for (`pcigate_common::maps::WorkloadEntry`).
+const UNKNOWN_WORKLOADS: u64 = 0;
 /// Rule tables kept: two per policy number the kernel can hold.
 const RULE_TABLES_MAX: usize = 2048;
 
@@ -119,6 +121,9 @@ impl Governor {
     /// others from being governed; it stays as it was (at first: unknown).
     pub fn apply(&mut self, found: &[Found]) -> Vec<GovernError> {
         let mut errors = Vec::new();
+        if let Err(error) = self.protect_targets() {
+            errors.push(error);
+        }
         for found in found {
             if let Err(error) = self.govern(found) {
                 errors.push(error);
@@ -144,6 +149,20 @@ impl Governor {
         self.compiled.clear();
     }
 
+    /// Keeps the Targets also from cgroups that no workload is known for, where these are allowed.
+    /// Without it they are refused everything.
+    ///
+    /// # Errors
+    /// As [`Self::govern`].
+    pub fn protect_targets(&mut self) -> Result<(), GovernError> {
+        let pod = || "unknown workloads".to_owned();
+        let entries = self
+            .compiled(self.documents.select_none())
+            .map_err(|source| GovernError::Compile { pod: pod(), source })?;
+        let governed = self.tables.govern(UNKNOWN_WORKLOADS, &entries);
+        governed.map_err(|source| GovernError::Tables { pod: pod(), source })
+    }
+
     /// Governs one workload.
     ///
     /// # Errors
@@ -152,7 +171,7 @@ impl Governor {
         let identity = &found.identity;
         let pod = || format!("{}/{}", identity.namespace, identity.pod);
         let entries = self
-            .compiled(identity)
+            .compiled(self.documents.select(identity))
             .map_err(|source| GovernError::Compile { pod: pod(), source })?;
         let refused = |source| GovernError::Tables { pod: pod(), source };
         // The reading side must know the names before the kernel can send the numbers.
@@ -174,8 +193,7 @@ impl Governor {
         all
     }
 
-    fn compiled(&mut self, identity: &Identity) -> Result<Arc<KernelEntries>, CompileError> {
-        let set = self.documents.select(identity);
+    fn compiled(&mut self, set: PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
         let hash = set.hash();
         if let Some(entries) = self.compiled.get(&hash) {
             return Ok(Arc::clone(entries));

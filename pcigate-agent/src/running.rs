@@ -108,6 +108,7 @@ impl Agent {
                 UnknownWorkloads::Deny => verdict::DENY,
                 UnknownWorkloads::AllowAndCount => verdict::ALLOW,
             },
+            ..Settings::default()
         };
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
         let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;

@@ -2,9 +2,9 @@
 
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
-    Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Exec, Exit, Finding,
-    Fork, Gap, KernelPosition, Lost, Origin, Outcome, Person, Process, Query, Received, Record,
-    Result as Success, Verdict, Workload, coverage, egress,
+    Attempt, Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Exec, Exit,
+    Finding, Fork, Gap, KernelPosition, Lost, Origin, Outcome, Person, Process, Query, Received,
+    Record, Result as Success, Verdict, Workload, coverage, egress,
 };
 
 const START: u64 = 1_795_381_486_001_002_003;
@@ -76,6 +76,8 @@ fn from_workloads() -> Vec<Record> {
     };
     let connect = egress(egress::Operation::Connect, "tcp", "127.0.0.2", 80);
     let send = egress(egress::Operation::Send, "udp", "fd00::1", 53);
+    let (operation, object) = ("socket".into(), "AF_INET SOCK_RAW 1".into());
+    let attempt = Attempt { operation, object };
     let fork = Fork { child_pid: 4243, child_start_boottime_ns: 77_000_000_001 };
     let mut unknown = from_pod(connect.clone(), deny(Enforcement::Cgroup, "pcigate/unknown"));
     unknown.subject = Some(Subject::Workload(Workload {
@@ -93,6 +95,7 @@ fn from_workloads() -> Vec<Record> {
         from_pod(Event::Exit(Exit { code: 0, signal: 9 }), allowed()),
         from_pod(connect, deny(Enforcement::Cgroup, "default")),
         from_pod(send, audited),
+        from_pod(Event::Attempt(attempt), deny(Enforcement::Cgroup, "pcigate/socket")),
         unknown,
     ]
 }

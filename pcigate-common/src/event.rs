@@ -42,6 +42,8 @@ pub mod flags {
     pub const V4_MAPPED: u32 = 1 << 5;
     /// The name the program was called by did not fit.
     pub const INVOKED_TRUNCATED: u32 = 1 << 6;
+    /// Decided by an LSM program rather than by the cgroup's or a tracepoint.
+    pub const LSM: u32 = 1 << 8;
 }
 
 /// The task that acted.

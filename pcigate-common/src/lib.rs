@@ -6,7 +6,9 @@
 //! is an error, never undefined behaviour.
 #![no_std]
 
+pub mod dns;
 pub mod event;
 pub mod limits;
 pub mod maps;
+pub mod names;
 pub mod settings;

@@ -45,3 +45,33 @@ pub const ENTERING_MAX: u32 = 1024;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;
+/// The gateway's listener in every pod: this port of 127.0.0.1 and `::1`. No governed process binds
+/// it, and none connects to it except where the kernel programs redirect.
+pub const GATEWAY_PORT: u16 = 15_099;
+/// Bytes of a unix socket's name in a record: `sun_path` holds 108, rounded up to whole words.
+pub const UNIX_NAME_BYTES_MAX: usize = 112;
+/// Uses of carried-in sockets remembered, so that a connection makes one record and not one per
+/// message. The least recently used is forgotten, which costs a record more.
+pub const FOREIGN_MAX: u32 = 4096;
+/// Bytes of a DNS message that teach something (a power of two): what resolvers offer to take over
+/// UDP is 1,232 to 4,096. A longer one teaches nothing and is counted.
+pub const DNS_MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes of a name in the kernel's tables with its NUL: with the policy's number in front it is the
+/// longest key a longest-prefix trie takes (256).
+pub const DNS_NAME_BYTES_MAX: usize = 252;
+/// Names and wildcards of all policies together.
+pub const NAMES_MAX: u32 = 65_536;
+/// Questions under way. More push out the oldest, whose answer then opens nothing.
+pub const QUESTIONS_MAX: u32 = 4096;
+/// Seconds an answer may take: stub resolvers ask again after five and give up after ten.
+pub const QUESTION_SECONDS: u64 = 15;
+/// Addresses learned, over all workloads. More push out those not used for longest, which have to
+/// be resolved again: a map that refuses when full would stay full while no agent sweeps it.
+pub const LEARNED_MAX: u32 = 32_768;
+/// Names one address is known by in one workload. One more takes the place of the first to expire.
+pub const LEARNED_NAMES_MAX: usize = 4;
+/// Least seconds a name stands for an address: programs connect a while after they have resolved,
+/// and some keep an answer whatever its TTL (the JVM: 30 s).
+pub const LEARNED_SECONDS_MIN: u32 = 30;
+/// Most seconds a name stands for an address, whatever the TTL.
+pub const LEARNED_SECONDS_MAX: u32 = 3600;

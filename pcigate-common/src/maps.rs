@@ -75,7 +75,8 @@ impl Decision {
     }
 }
 
-/// `WORKLOADS`: cgroup id (inode number of the cgroup2 directory) → what governs it.
+/// `WORKLOADS`: cgroup id (inode number of the cgroup2 directory) → what governs it. Id 0, which no
+/// cgroup has, stands for unknown workloads where these are allowed: its prefixes are the Targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct WorkloadEntry {
@@ -110,6 +111,38 @@ pub struct PolicyEntry {
     pub exec_classes: [u8; 256],
 }
 const _: () = assert!(size_of::<PolicyEntry>() == 16 + 3 * 16 + 256);
+
+impl PolicyEntry {
+    /// The answer to what no egress rule can name (raw sockets, foreign unix sockets, …), `rule`
+    /// saying what it is: that of a destination no rule names. A workload whose egress default
+    /// denies is *confined*; a default in audit mode only remarks.
+    #[must_use]
+    pub const fn confined(&self, rule: u32) -> Decision {
+        let mut decision = self.egress_default;
+        if !decision.allows() {
+            decision.rule = rule;
+        }
+        if decision.audit_verdict != verdict::NONE {
+            decision.audit_rule = rule;
+        }
+        decision
+    }
+}
+
+/// `FOREIGN`: a use of a socket that was made outside of the governed cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ForeignKey {
+    /// Address of the kernel's `struct sock`.
+    pub socket: u64,
+    /// Policy that allowed it.
+    pub policy: u32,
+    /// Destination port, host order.
+    pub port: u32,
+    /// Destination in network order; IPv4 as v4-mapped.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<ForeignKey>() == 32);
 
 /// Data part of an `EGRESS` key (longest-prefix trie): policy first, so that one trie serves all.
 /// The trie's prefix length is `32 + bits`; IPv4 is held as v4-mapped (`::ffff:a.b.c.d`, 96 + n).

@@ -65,14 +65,40 @@ pub struct Offsets {
     pub bprm_file: u32,
     /// `linux_binprm.filename`
     pub bprm_filename: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `sock.__sk_common.skc_family`
+    pub sock_family: u32,
+    /// `sock.__sk_common.skc_num`
+    pub sock_num: u32,
+    /// `sock.__sk_common.skc_dport`
+    pub sock_dport: u32,
+    /// `sock.__sk_common.skc_daddr`
+    pub sock_daddr: u32,
+    /// `sock.__sk_common.skc_v6_daddr`
+    pub sock_v6_daddr: u32,
+    /// `sock.sk_type`
+    pub sock_type: u32,
+    /// `sock.sk_protocol`
+    pub sock_protocol: u32,
+    /// `sock.sk_cgrp_data` + `sock_cgroup_data.cgroup`
+    pub sock_cgroup: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `msghdr.msg_name`
+    pub msghdr_name: u32,
+    /// `unix_sock.addr`
+    pub unix_addr: u32,
+    /// `unix_address.len`
+    pub unix_address_len: u32,
+    /// `unix_address.name`
+    pub unix_address_name: u32,
     /// `task_struct.cgroups`
     pub task_cgroups: u32,
     /// `task_struct.real_cred`
     pub task_real_cred: u32,
     /// `css_set.dfl_cgrp`
     pub css_set_dfl_cgrp: u32,
-    /// `cgroup.kn`
-    pub cgroup_kn: u32,
     /// `cgroup.self` + `cgroup_subsys_state.parent`
     pub cgroup_parent: u32,
     /// `cgroup_subsys_state.cgroup`
@@ -90,7 +116,7 @@ pub struct Offsets {
     /// `vfsmount.mnt_sb`
     pub vfsmount_mnt_sb: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 39 * 4);
+const _: () = assert!(size_of::<Offsets>() == 52 * 4);
 
 /// Where and how to govern.
 #[derive(
@@ -104,5 +130,10 @@ pub struct Settings {
     pub root_level: u32,
     /// [`crate::maps::verdict`] for cgroups below the root that no workload is known for.
     pub unknown_verdict: u32,
+    /// Whether DNS answers that come over loopback teach names. 1 only in tests on machines that
+    /// have no other interface: any process of a network namespace can forge such answers.
+    pub loopback_teaches: u32,
+    /// Unused, zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);

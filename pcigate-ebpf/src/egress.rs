@@ -9,18 +9,56 @@ use aya_ebpf::{
 };
 use pcigate_common::{
     event::{Egress, Kind, Operation, flags},
-    maps::{Decision, PolicyEntry, PortKey, PrefixKey, rule, verdict},
+    limits::GATEWAY_PORT,
+    maps::{Decision, PortKey, PrefixKey, rule, verdict},
 };
 
 use crate::{
-    identity,
-    maps::{EGRESS, PORTS},
-    ring,
+    identity::{self, Subject},
+    maps::{EGRESS, PORTS, WORKLOADS},
+    names, ring,
+    socket_origin::{AF_INET, AF_INET6},
 };
 
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
+const MAPPED: u32 = 0xffff_u32.to_be();
+const LOOPBACK_V4: u32 = 0x7f00_0001_u32.to_be();
+
+/// Where something is to go.
+#[derive(Clone, Copy)]
+pub struct Destination {
+    /// Four words in network order, IPv4 as v4-mapped.
+    pub address: [u32; 4],
+    /// Host order.
+    pub port: u32,
+    /// Of the socket call; 0 = there is no destination.
+    pub family: u32,
+}
+
+impl Destination {
+    /// No destination. Not an `Option`: the compiler copies what one does not hold, and the
+    /// verifier refuses to read what was never written.
+    pub const NONE: Self = Self { address: [0; 4], port: 0, family: 0 };
+
+    /// An IPv4 address in network order.
+    #[inline(always)]
+    pub fn v4(address: u32, port: u32) -> Self {
+        Self { address: [0, 0, MAPPED, address], port, family: AF_INET }
+    }
+
+    /// The address as maps and records hold it.
+    #[inline(always)]
+    pub fn bytes(&self) -> [u8; 16] {
+        // SAFETY: four words are sixteen bytes of any value.
+        unsafe { core::mem::transmute(self.address) }
+    }
+
+    /// With the address the kernel will really use, for a socket that is bound to none.
+    #[inline(always)]
+    pub fn effective(self) -> Self {
+        Self { address: effective(self.address, 0), ..self }
+    }
+}
 
 #[cgroup_sock_addr(connect4)]
 pub fn egress_connect4(ctx: SockAddrContext) -> i32 {
@@ -49,15 +87,15 @@ pub fn egress_sendmsg6(ctx: SockAddrContext) -> i32 {
 
 /// The four words of the destination in network order, IPv4 as v4-mapped.
 #[inline(always)]
-fn v4(ctx: *mut bpf_sock_addr) -> [u32; 4] {
+pub fn v4(ctx: *mut bpf_sock_addr) -> [u32; 4] {
     // SAFETY: the context is valid for the program's run. Volatile, because the compiler would
     // otherwise merge this load with that of another field, which the verifier refuses.
     let address = unsafe { (&raw const (*ctx).user_ip4).read_volatile() };
-    [0, 0, 0xffff_u32.to_be(), address]
+    [0, 0, MAPPED, address]
 }
 
 #[inline(always)]
-fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
+pub fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
     // SAFETY: as in `v4`; the kernel allows these loads word by word only.
     unsafe {
         let words = (&raw const (*ctx).user_ip6).cast::<u32>();
@@ -80,6 +118,19 @@ fn bound_v4(ctx: *mut bpf_sock_addr) -> u32 {
     }
 }
 
+/// IP protocol of the socket, and the port in host order.
+#[inline(always)]
+pub fn protocol_and_port(ctx: *mut bpf_sock_addr) -> (u32, u32) {
+    // SAFETY: as in `v4`.
+    let (port, protocol) = unsafe {
+        (
+            (&raw const (*ctx).user_port).read_volatile(),
+            (&raw const (*ctx).protocol).read_volatile(),
+        )
+    };
+    (protocol, u32::from(u16::from_be(port as u16)))
+}
+
 #[inline(always)]
 fn check(
     operation: Operation,
@@ -88,42 +139,75 @@ fn check(
     source: u32,
     ctx: *mut bpf_sock_addr,
 ) -> i32 {
-    let address = effective(address, source);
-    let mapped = address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be();
-    // SAFETY: as in `v4`.
-    let (port, protocol) = unsafe {
-        (
-            (&raw const (*ctx).user_port).read_volatile(),
-            (&raw const (*ctx).protocol).read_volatile(),
-        )
-    };
-    let port = u32::from(u16::from_be(port as u16));
-    // SAFETY: four words are sixteen bytes of any value.
-    let address: [u8; 16] = unsafe { core::mem::transmute(address) };
+    let (protocol, port) = protocol_and_port(ctx);
+    let to = Destination { address: effective(address, source), port, family };
     let subject = identity::current_or_unknown();
-    let decision = match subject.policy() {
-        Ok(policy) => decide(policy, subject.policy, address, protocol, port),
-        Err(decision) => decision,
-    };
-    let bits = if mapped && family == AF_INET6 { flags::V4_MAPPED } else { 0 };
-    let header = ring::header(Kind::Egress, bits, &subject, decision);
+    let decision = answer(&subject, &to, protocol);
+    report(operation, 0, &subject, decision, &to, protocol);
+    i32::from(decision.allows())
+}
+
+/// Puts one Egress record into the ring its decision belongs into.
+#[inline(always)]
+pub fn report(
+    operation: Operation,
+    bits: u32,
+    subject: &Subject,
+    decision: Decision,
+    to: &Destination,
+    protocol: u32,
+) {
+    let [a, b, c, _] = to.address;
+    let mapped = a == 0 && b == 0 && c == MAPPED && to.family == AF_INET6;
+    let bits = if mapped { bits | flags::V4_MAPPED } else { bits };
+    let header = ring::header(Kind::Egress, bits, subject, decision);
+    let (address, port, family) = (to.bytes(), to.port, to.family);
     ring::put(
         ring::for_decision(&decision),
         Egress { header, address, operation, protocol, port, family },
     );
-    i32::from(decision.allows())
+}
+
+/// What the policies say of a destination, which must be [`effective`].
+#[inline(always)]
+pub fn answer(subject: &Subject, to: &Destination, protocol: u32) -> Decision {
+    if to.port == u32::from(GATEWAY_PORT) && is_gateway(to.address) {
+        return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
+    }
+    let posture = match subject.policy() {
+        Ok(policy) => {
+            let decision = decide(policy.egress_default, subject.policy, to, protocol);
+            return names::join(decision, subject, to, protocol);
+        }
+        Err(decision) => decision,
+    };
+    if !posture.allows() {
+        return posture;
+    }
+    // A lost label opens no Target: what is allowed unseen has entries of its own, under cgroup 0.
+    // SAFETY: the entry is read at once; userspace replaces entries, never writes into them.
+    let Some(entry) = (unsafe { WORKLOADS.get(0) }) else { return REFUSED };
+    let decision = decide(posture, entry.policy, to, protocol);
+    if decision.allows() { posture } else { decision }
+}
+
+/// Whether an address is one the gateway listens at: 127.0.0.1 or ::1.
+#[inline(always)]
+pub fn is_gateway(address: [u32; 4]) -> bool {
+    let [a, b, c, d] = address;
+    a == 0 && b == 0 && ((c == MAPPED && d == LOOPBACK_V4) || (c == 0 && d == 1_u32.to_be()))
 }
 
 /// The address the kernel will really use: for the unspecified IPv4 address the one the socket is
 /// bound to, else loopback (net/ipv4/route.c `ip_route_output_key_hash_rcu`); for `::` always
 /// `::1`.
 #[inline(always)]
-fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
+pub fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
     if address[0] == 0 && address[1] == 0 && address[3] == 0 {
         if address[2] == 0 {
             address[3] = 1_u32.to_be();
-        } else if address[2] == 0xffff_u32.to_be() {
-            address[3] = if source != 0 { source } else { 0x7f00_0001_u32.to_be() };
+        } else if address[2] == MAPPED {
+            address[3] = if source != 0 { source } else { LOOPBACK_V4 };
         }
     }
     address
@@ -132,15 +216,17 @@ fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
 /// Longest prefix first, then (protocol, port), (protocol, any), (any, any) of its block: each
 /// entry already holds the folded answer of every rule that covers it.
 #[inline(always)]
-fn decide(
-    policy: &PolicyEntry,
-    number: u32,
-    address: [u8; 16],
-    protocol: u32,
-    port: u32,
-) -> Decision {
-    let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address });
-    let Some(&block) = EGRESS.get(&key) else { return policy.egress_default };
+pub fn decide(default: Decision, number: u32, to: &Destination, protocol: u32) -> Decision {
+    let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address: to.bytes() });
+    match EGRESS.get(&key) {
+        Some(&block) => in_block(block, protocol, to.port),
+        None => default,
+    }
+}
+
+/// What a block of `PORTS` says.
+#[inline(always)]
+pub fn in_block(block: u32, protocol: u32, port: u32) -> Decision {
     let exact = PortKey { block, port: port as u16, protocol: protocol as u8, reserved: 0 };
     // SAFETY: the entry is copied at once; userspace never writes into a live entry.
     unsafe {

@@ -54,13 +54,7 @@ fn refuse(subject: &Subject, rule: u32, what: What, numbers: [u32; 4]) -> i32 {
 
 /// As [`refuse`], with the NUL-terminated kernel string at `name`.
 #[inline(always)]
-fn refuse_named(
-    subject: &Subject,
-    rule: u32,
-    what: What,
-    numbers: [u32; 4],
-    name: Address,
-) -> i32 {
+fn refuse_named(subject: &Subject, rule: u32, what: What, numbers: [u32; 4], name: Address) -> i32 {
     ring::put_named(Ring::Verdicts, attempt(subject, rule, what, numbers), name);
     -EPERM
 }

@@ -25,6 +25,8 @@ pub struct Subject {
     pub cgroup: u64,
     /// The deepest governed cgroup above it; 0 = below the root, but no workload is known.
     pub workload: u64,
+    /// The highest governed cgroup above it: the pod, where its containers are known too; 0 = none.
+    pub pod: u64,
     /// Policy number; meaningless where `workload` is 0.
     pub policy: u32,
 }
@@ -56,13 +58,13 @@ pub fn current_or_unknown() -> Subject {
     current().unwrap_or_else(|| {
         // SAFETY: helper without preconditions.
         let cgroup = unsafe { bpf_get_current_cgroup_id() };
-        Subject { cgroup, workload: 0, policy: 0 }
+        Subject { cgroup, workload: 0, pod: 0, policy: 0 }
     })
 }
 
 #[inline(always)]
 fn below_root(cgroup: u64) -> Subject {
-    let mut subject = Subject { cgroup, workload: 0, policy: 0 };
+    let mut subject = Subject { cgroup, workload: 0, pod: 0, policy: 0 };
     let first = settings().root_level;
     for depth in 0..limits::CGROUP_DEPTH_MAX {
         // SAFETY: helper without preconditions; a level below the task's own answers 0.
@@ -72,6 +74,9 @@ fn below_root(cgroup: u64) -> Subject {
         }
         // SAFETY: the entry is read at once; userspace replaces entries, never writes into them.
         if let Some(entry) = unsafe { WORKLOADS.get(id) } {
+            if subject.pod == 0 {
+                subject.pod = id;
+            }
             subject.workload = id;
             subject.policy = entry.policy;
         }
@@ -91,6 +96,15 @@ impl Subject {
         // does; a program that still holds the pointer is protected by RCU.
         unsafe { POLICIES.get(self.policy) }
             .ok_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
+    }
+
+    /// The answer to what no egress rule can name; `rule` says what it is.
+    #[inline(always)]
+    pub fn confined(&self, rule: u32) -> Decision {
+        match self.policy() {
+            Ok(policy) => policy.confined(rule),
+            Err(decision) => decision,
+        }
     }
 }
 
@@ -127,22 +141,10 @@ pub fn address_of(task: *const task_struct) -> Address {
     Address(task as u64)
 }
 
-/// The outermost governed cgroup above the current task, its pod; the task's own cgroup where no
-/// workload is known.
+/// The cgroup of the pod; the task's own where no workload is known.
 #[inline(always)]
 pub fn pod(subject: &Subject) -> u64 {
-    if subject.workload != 0 {
-        let first = settings().root_level;
-        for depth in 0..limits::CGROUP_DEPTH_MAX {
-            // SAFETY: helper without preconditions.
-            let id = unsafe { bpf_get_current_ancestor_cgroup_id((first + depth) as i32) };
-            // SAFETY: nothing of the entry is kept.
-            if id == 0 || unsafe { WORKLOADS.get(id) }.is_some() {
-                return id;
-            }
-        }
-    }
-    subject.cgroup
+    if subject.pod == 0 { subject.cgroup } else { subject.pod }
 }
 
 /// Whether the task at `task` is in `cgroup` or below it. What cannot be read is not.

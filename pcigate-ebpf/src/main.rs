@@ -1,4 +1,4 @@
-//! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg.
+//! The kernel programs: observe exec, fork and exit; decide exec, connect and sendmsg; learn names.
 //!
 //! One program per hook, policies as data (`maps`). A program finds who acts (`identity`), asks the
 //! policy (`exec_policy`, `egress`) and puts a record into a ring (`ring`). What it cannot decide
@@ -12,14 +12,21 @@ mod egress;
 mod entering;
 mod exec_lsm;
 mod exec_policy;
+mod foreign;
 mod guards;
 mod identity;
 mod maps;
 mod memory;
+mod names;
+mod packet;
 mod path;
 mod process;
 mod ring;
 mod scratch;
+mod socket_attempt;
+mod socket_origin;
+mod sockets;
+mod unix;
 
 #[cfg(not(test))]
 #[panic_handler]

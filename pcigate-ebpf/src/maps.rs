@@ -2,15 +2,16 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{Decision, ForeignKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
 };
 
-use crate::scratch::Scratch;
+use crate::{names::NameScratch, scratch::Scratch};
 
 /// cgroup id → policy number.
 #[map]
@@ -58,6 +59,10 @@ pub static SEQUENCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Sockets carried in whose allowed use has been recorded; forgetting one costs one more record.
+#[map]
+pub static FOREIGN: LruHashMap<ForeignKey, u8> =
+    LruHashMap::with_max_entries(limits::FOREIGN_MAX, 0);
 /// Processes on their way into a governed cgroup → start of the process, ns since boot.
 #[map]
 pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTERING_MAX, 0);
@@ -66,6 +71,34 @@ pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTER
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
 
+/// (policy, name reversed) → what identifies the name or wildcard.
+#[map]
+pub static NAMES: LpmTrie<NameKey, NameId> = LpmTrie::with_max_entries(limits::NAMES_MAX, 0);
+
+/// (policy, name) → block of `PORTS`.
+#[map]
+pub static NAME_BLOCKS: HashMap<NameBlockKey, u32> =
+    HashMap::with_max_entries(limits::NAMES_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// DNS questions under way.
+#[map]
+pub static QUESTIONS: LruHashMap<QuestionKey, Question> =
+    LruHashMap::with_max_entries(limits::QUESTIONS_MAX, 0);
+
+/// (workload, address) → the names it is known by.
+#[map]
+pub static LEARNED: LruHashMap<LearnedKey, Learned> =
+    LruHashMap::with_max_entries(limits::LEARNED_MAX, 0);
+
+/// Buffers for DNS messages; the loader sizes it to the CPUs of the machine.
+#[map]
+pub static NAME_SCRATCH: Array<NameScratch> = Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
+
+/// What became of DNS messages, per CPU (`pcigate_common::names::Count`).
+#[map]
+pub static NAME_COUNTS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Count::ALL.len() as u32, 0);
+
 /// Written by the loader (`override_global`) and frozen before verification.
 // SAFETY: `Offsets` is plain integers, for which all-zero bytes are a value.
 #[unsafe(no_mangle)]
@@ -73,7 +106,13 @@ static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 
 /// Written by the loader (`override_global`) and frozen before verification.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { root_cgroup: 0, root_level: 0, unknown_verdict: 0 };
+static SETTINGS: Settings = Settings {
+    root_cgroup: 0,
+    root_level: 0,
+    unknown_verdict: 0,
+    loopback_teaches: 0,
+    reserved: 0,
+};
 
 /// The struct offsets of the running kernel.
 #[inline(always)]

@@ -84,6 +84,19 @@ pub fn put<T: 'static>(ring: Ring, record: T) {
     }
 }
 
+/// Puts a record that `fill` writes in place: too large for the stack, or of foreign bytes.
+#[inline(always)]
+pub fn put_with<T: 'static>(ring: Ring, fill: impl FnOnce(*mut T)) {
+    let map = map_of(ring);
+    match map.reserve::<T>(0) {
+        Some(mut entry) => {
+            fill(entry.as_mut_ptr());
+            entry.submit(wake_up(map));
+        }
+        None => lose(ring),
+    }
+}
+
 /// Puts an attempt and the NUL-terminated kernel string at `text` into a ring; null = no text.
 #[inline(always)]
 pub fn put_named(ring: Ring, mut attempt: Attempt, text: Address) {

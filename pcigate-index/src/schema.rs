@@ -119,7 +119,7 @@ pub enum C {
 pub const COLUMNS: usize = SPECS.len();
 
 /// Every column: its place, name, type, and what it says.
-pub const SPECS: [(C, &str, Type, &str); 73] = [
+pub const SPECS: [(C, &str, Type, &str); 74] = [
     (C::Leaf, "leaf", Type::U64, "position in the ledger; what `pcigate record N` takes"),
     (C::Time, "time", Type::Time, "when it happened, by the clock of the machine in `node`"),
     (

@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use pcigate_common::maps::{Decision, verdict};
+use pcigate_common::limits;
+use pcigate_common::maps::{Decision, rule, verdict};
 
-use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
+use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, Mode};
 use crate::document::{ObjectName, Peer, PortMatch, Section};
 use crate::fold::{Fold, with_invoked};
 use crate::glob::Glob;
@@ -26,9 +27,12 @@ pub struct ExecRequest<'a> {
 
 /// A destination about to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EgressRequest {
-    /// Destination as the socket gives it; see [`effective`].
-    pub address: IpAddr,
+pub struct EgressRequest<'a> {
+    /// Destination as the socket gives it; see [`effective`]. `None` = not known yet: then only
+    /// rules by name are asked.
+    pub address: Option<IpAddr>,
+    /// The names by which the workload has resolved it.
+    pub names: &'a [&'a str],
     /// IP protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
     /// Destination port; 0 where the protocol has none.
@@ -128,15 +132,17 @@ impl PolicySet {
 
     /// Whether a destination may be reached.
     #[must_use]
-    pub fn decide_egress(&self, request: &EgressRequest) -> Answer {
-        let address = effective(request.address);
+    pub fn decide_egress(&self, request: &EgressRequest<'_>) -> Answer {
+        let address = request.address.map(effective);
+        let defaults = self.defaults(|p| p.egress.as_ref());
+        if address.is_some_and(|address| is_gateway(address, request.port)) {
+            let refused = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
+            return self.answer(refused, Vec::new(), defaults);
+        }
         let mut fold = Fold::default();
         let mut considered = Vec::new();
         for (number, policy, rule) in self.egress_rules() {
-            let hit = self.destinations(rule).find(|(cidr, ports)| {
-                cidr.contains(address) && ports.covers(request.protocol, request.port)
-            });
-            if let Some((cidr, ports)) = hit {
+            if let Some((by, ports)) = self.egress_match(rule, request) {
                 fold.add(rule.mode, rule.verdict(), number);
                 let (policy, id) = (policy.name.clone(), rule.id.clone());
                 considered.push(Considered {
@@ -144,20 +150,71 @@ impl PolicySet {
                     verdict: rule.verdict(),
                     mode: rule.mode,
                     matched: Matched::Destination,
-                    by: if ports == PortMatch::ANY {
-                        cidr.to_string()
-                    } else {
-                        format!("{cidr} {ports}")
-                    },
+                    by: if ports == PortMatch::ANY { by } else { format!("{by} {ports}") },
                 });
             }
         }
-        let decision = fold.decision(&self.egress_defaults());
-        self.answer(decision, considered, self.defaults(|p| p.egress.as_ref()))
+        for (target, cidr, port) in self.protected() {
+            let within = address.is_some_and(|address| cidr.contains(address));
+            if within && port.covers(request.protocol, request.port) {
+                fold.add(Mode::Enforce, verdict::DENY, rule::TARGET);
+                considered.push(Considered {
+                    rule: RuleRef::Target,
+                    verdict: verdict::DENY,
+                    mode: Mode::Enforce,
+                    matched: Matched::Destination,
+                    by: format!("{cidr} {port} of Target {}", target.name),
+                });
+            }
+        }
+        self.answer(fold.decision(&self.egress_defaults()), considered, defaults)
     }
 
-    /// Every prefix and port an egress rule covers as far as addresses are known: names and
-    /// Services are not looked up here.
+    /// The prefix or name by which a rule matches a destination, if it does.
+    fn egress_match(
+        &self,
+        rule: &EgressRule,
+        request: &EgressRequest<'_>,
+    ) -> Option<(String, PortMatch)> {
+        let asked = |ports: &PortMatch| ports.covers(request.protocol, request.port);
+        let address = request.address.map(effective);
+        let prefix = address.and_then(|address| {
+            let mut prefixes = self.destinations(rule);
+            prefixes.find(|(cidr, ports)| cidr.contains(address) && asked(ports))
+        });
+        let covers = |fqdn: &Fqdn| request.names.iter().any(|name| fqdn.covers(name));
+        prefix.map(|(cidr, ports)| (cidr.to_string(), ports)).or_else(|| {
+            let name = self.named(rule).find(|(fqdn, ports)| covers(fqdn) && asked(ports));
+            name.map(|(fqdn, ports)| (fqdn.to_string(), ports))
+        })
+    }
+
+    /// Every name and port an egress rule covers.
+    pub(crate) fn named<'a>(
+        &'a self,
+        rule: &'a EgressRule,
+    ) -> Box<dyn Iterator<Item = (&'a Fqdn, PortMatch)> + 'a> {
+        match &rule.effect {
+            EgressEffect::Direct { to, ports, .. } => Box::new(to.iter().flat_map(move |peer| {
+                let fqdn = match peer {
+                    Peer::Fqdn(fqdn) => Some(fqdn),
+                    Peer::Cidr(_) => None,
+                };
+                let ports: &[PortMatch] = if ports.is_empty() { &[PortMatch::ANY] } else { ports };
+                fqdn.into_iter().flat_map(move |fqdn| ports.iter().map(move |port| (fqdn, *port)))
+            })),
+            EgressEffect::Gate { target, .. } => {
+                let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
+                Box::new(endpoints.filter_map(|endpoint| match &endpoint.at {
+                    EndpointAt::Fqdn(fqdn) => Some((fqdn, PortMatch::tcp(endpoint.port))),
+                    EndpointAt::Service(_) | EndpointAt::Cidr(_) => None,
+                }))
+            }
+        }
+    }
+
+    /// Every prefix and port an egress rule covers; names are in [`Self::named`], and Services are
+    /// not looked up.
     pub(crate) fn destinations<'a>(
         &'a self,
         rule: &'a EgressRule,
@@ -224,6 +281,14 @@ pub fn effective(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         address => address,
     }
+}
+
+/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod. Without
+/// a redirect nothing goes there.
+#[must_use]
+pub fn is_gateway(address: IpAddr, port: u16) -> bool {
+    let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    port == limits::GATEWAY_PORT && own.contains(&address)
 }
 
 /// The pattern by which a rule matches a file, if it does.

@@ -3,6 +3,7 @@
 //! walk the tables as the kernel does, so that a test can hold them against `decide`.
 
 mod automaton;
+mod names;
 mod prefixes;
 mod unenforceable;
 
@@ -10,10 +11,11 @@ use std::net::IpAddr;
 
 use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
+use pcigate_common::names::NameId;
 
 pub use unenforceable::Unenforceable;
 
-use crate::decide::effective;
+use crate::decide::{effective, is_gateway};
 use crate::fold::with_invoked;
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
@@ -36,6 +38,8 @@ pub struct KernelEntries {
     pub egress_default: Decision,
     /// The destinations, each with the folded answer of every rule that covers it.
     pub egress: Vec<Prefix>,
+    /// The names, each with the folded answer of every rule that covers it; sorted by key.
+    pub names: Vec<Name>,
     /// What rule numbers stand for.
     pub rules: Vec<RuleRef>,
     /// Rules that are not or not exactly enforced in the kernel.
@@ -69,6 +73,18 @@ pub struct Prefix {
     pub bits: u8,
     /// (protocol, port, answer), sorted; 0 = any. Looked up as (protocol, port), (protocol, 0),
     /// (0, 0); the last is always there.
+    pub ports: Vec<(u8, u16, Decision)>,
+}
+
+/// One name, or all names below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The name reversed, with a NUL behind for itself, a dot for those below. The longest key that
+    /// begins a name counts.
+    pub key: Vec<u8>,
+    /// What stands for it in the kernel.
+    pub id: NameId,
+    /// As in [`Prefix::ports`], but without defaults: see `Decision::with_name`.
     pub ports: Vec<(u8, u16, Decision)>,
 }
 
@@ -128,6 +144,7 @@ impl PolicySet {
             exec_unresolved: self.exec_unresolved(),
             egress_default: self.egress_defaults().decision(),
             egress: prefixes::build(self)?,
+            names: names::build(self)?,
             rules: self.rules(),
             unenforceable: self.unenforceable(),
             hash: self.hash(),
@@ -151,6 +168,7 @@ impl KernelEntries {
             exec_unresolved: decision,
             egress_default: decision,
             egress: Vec::new(),
+            names: Vec::new(),
             rules: Vec::new(),
             unenforceable: Vec::new(),
             hash: [0; 32],
@@ -166,9 +184,24 @@ impl KernelEntries {
         with_invoked(resolved, automaton.run(invoked))
     }
 
-    /// What the kernel answers for a destination. `protocol` is the IP protocol number.
+    /// What the kernel answers for a destination that the workload has learned under `names`.
+    /// `protocol` is the IP protocol number.
     #[must_use]
-    pub fn egress(&self, address: IpAddr, protocol: u8, port: u16) -> Decision {
+    pub fn egress(&self, address: IpAddr, names: &[&str], protocol: u8, port: u16) -> Decision {
+        if is_gateway(effective(address), port) {
+            return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
+        }
+        let decision = self.by_prefix(address, protocol, port);
+        let known = names.iter().filter_map(|name| {
+            let name = names::of_name(name);
+            let covers = |known: &&Name| name.starts_with(&known.key);
+            self.names.iter().filter(covers).max_by_key(|known| known.key.len())
+        });
+        let says = |name: &Name| in_block(&name.ports, protocol, port);
+        known.fold(decision, |decision, name| decision.with_name(says(name))).shown()
+    }
+
+    fn by_prefix(&self, address: IpAddr, protocol: u8, port: u16) -> Decision {
         let address = match effective(address) {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -181,10 +214,7 @@ impl KernelEntries {
         else {
             return self.egress_default;
         };
-        let keys = [(protocol, port), (protocol, 0), (0, 0)];
-        let find = |key| prefix.ports.iter().find(|(protocol, port, _)| (*protocol, *port) == key);
-        let found = keys.into_iter().find_map(find).map(|(_, _, decision)| *decision);
-        found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
+        in_block(&prefix.ports, protocol, port)
     }
 
     /// What a rule number of a decision stands for.
@@ -192,6 +222,13 @@ impl KernelEntries {
     pub fn rule(&self, number: u32) -> RuleRef {
         RuleRef::of_number(number, &self.rules)
     }
+}
+
+fn in_block(ports: &[(u8, u16, Decision)], protocol: u8, port: u16) -> Decision {
+    let keys = [(protocol, port), (protocol, 0), (0, 0)];
+    let find = |key| ports.iter().find(|(protocol, port, _)| (*protocol, *port) == key);
+    let found = keys.into_iter().find_map(find).map(|(_, _, decision)| *decision);
+    found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
 }
 
 impl ExecAutomaton {

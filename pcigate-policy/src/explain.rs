@@ -17,7 +17,7 @@ pub enum Request<'a> {
     /// To execute a program.
     Exec(ExecRequest<'a>),
     /// To reach a destination.
-    Egress(EgressRequest),
+    Egress(EgressRequest<'a>),
 }
 
 /// The answer to a request with everything that led to it.
@@ -31,6 +31,8 @@ pub struct Explanation {
     pub policies: Vec<PolicyVerdict>,
     /// The answer on a node.
     pub answer: Answer,
+    /// Whether a name was asked for whose addresses are not known here.
+    pub by_name_alone: bool,
     /// The answer if the file's digest could be checked, where it is another.
     pub with_digest: Option<Answer>,
     /// Rules of the selecting policies that are not, or not exactly, enforced here.
@@ -74,6 +76,7 @@ pub fn explain(documents: &Documents, identity: &Identity, request: &Request<'_>
         question,
         policies: policies.collect(),
         answer,
+        by_name_alone: matches!(request, Request::Egress(egress) if egress.address.is_none()),
         with_digest,
         unenforceable: set.unenforceable(),
     }
@@ -85,6 +88,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "{} asks {}", self.workload, self.question)?;
         writeln!(f, "verdict: {}", verdict_name(answer.verdict))?;
         writeln!(f, "  {}", self.why())?;
+        if self.by_name_alone {
+            writeln!(f, "  A rule by `cidr` that covers one of its addresses may be stricter.")?;
+        }
         if let Some((verdict, rule)) = &answer.audit {
             writeln!(
                 f,
@@ -205,11 +211,15 @@ fn exec_question(request: &ExecRequest<'_>) -> String {
     text
 }
 
-fn egress_question(request: &EgressRequest) -> String {
-    let used = effective(request.address);
+fn egress_question(request: &EgressRequest<'_>) -> String {
     let ports = PortMatch { protocol: request.protocol, port: request.port };
+    let Some(address) = request.address else {
+        let name = shown(&request.names.join(", "));
+        return format!("to reach {name} by the addresses it has resolved, {ports}");
+    };
+    let used = effective(address);
     let text = format!("to reach {used}, {ports}");
-    if used == request.address { text } else { format!("{text} (written {})", request.address) }
+    if used == address { text } else { format!("{text} (written {address})") }
 }
 
 #[cfg(test)]

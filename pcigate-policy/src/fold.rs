@@ -43,6 +43,23 @@ impl Fold {
         let everything = self.everything.unwrap_or(defaults.everything);
         with_audit(verdict, rule, everything)
     }
+
+    /// As [`Self::decision`], for an address whose names may have more to say: what audit-mode
+    /// rules say is kept beside a default, which an enforced rule by name may yet replace.
+    pub(crate) fn to_be_joined(&self, defaults: &Defaults) -> Decision {
+        let mut decision = self.decision(defaults);
+        if let (None, Some(everything)) = (self.enforced, self.everything) {
+            (decision.audit_verdict, decision.audit_rule) = everything;
+        }
+        decision
+    }
+
+    /// What the rules say by themselves, for [`Decision::with_name`].
+    pub(crate) fn without_defaults(&self) -> Decision {
+        let (verdict, rule) = self.enforced.unwrap_or((verdict::NONE, 0));
+        let (audit_verdict, audit_rule) = self.everything.unwrap_or((verdict::NONE, 0));
+        Decision { verdict, rule, audit_verdict, audit_rule }
+    }
 }
 
 /// The answers where no rule matches.

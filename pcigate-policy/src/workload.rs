@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Documents, EgressEffect, EgressRule, ExecRule, ObjectName, Policy, Target};
+use crate::document::{Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
+use crate::document::{ObjectName, Policy, PortMatch, Target};
 use crate::rule::RuleRef;
 
 /// The label Kubernetes puts on every namespace with its name.
@@ -29,7 +30,7 @@ pub struct Identity {
     pub namespace_labels: BTreeMap<String, String>,
 }
 
-/// The policies that select one workload, and the targets they gate.
+/// The policies that select one workload, and all targets: those they gate, and those kept from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicySet {
     policies: Vec<Arc<Policy>>,
@@ -65,15 +66,18 @@ impl Documents {
     #[must_use]
     pub fn select(&self, identity: &Identity) -> PolicySet {
         let selects = |policy: &&Arc<Policy>| policy.selects(identity).is_ok();
-        let policies: Vec<_> = self.policies().iter().filter(selects).cloned().collect();
-        let mut targets = BTreeMap::new();
-        for rule in policies.iter().flat_map(|p| p.egress.iter()).flat_map(|s| &s.rules) {
-            if let EgressEffect::Gate { target, .. } = &rule.effect
-                && let Some(found) = self.targets().get(target)
-            {
-                targets.insert(target.clone(), Arc::clone(found));
-            }
-        }
+        self.set(self.policies().iter().filter(selects).cloned().collect())
+    }
+
+    /// What holds for a workload that no policy selects: nothing but that Targets protect
+    /// themselves.
+    #[must_use]
+    pub fn select_none(&self) -> PolicySet {
+        self.set(Vec::new())
+    }
+
+    fn set(&self, policies: Vec<Arc<Policy>>) -> PolicySet {
+        let targets = self.targets().clone();
         let hash = hash(&policies, &targets);
         PolicySet { policies, targets, hash }
     }
@@ -143,8 +147,8 @@ impl PolicySet {
         &self.policies
     }
 
-    /// SHA-256 over the content of the policies and of the targets they gate. The same for the same
-    /// content, whatever the files' names, order or layout.
+    /// SHA-256 over the content of the policies and of all targets. The same for the same content,
+    /// whatever the files' names, order or layout.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         self.hash
@@ -184,6 +188,39 @@ impl PolicySet {
             let rules = policy.exec.iter().flat_map(|section| &section.rules);
             rules.map(|rule| (policy.as_ref(), rule))
         })
+    }
+
+    /// Every prefix and port that is refused because it belongs to a target: its endpoints, unless
+    /// an enforced gate rule names it, and the same ports over UDP (QUIC), which nothing gates.
+    pub(crate) fn protected(&self) -> impl Iterator<Item = (&Target, Cidr, PortMatch)> {
+        self.targets
+            .values()
+            .flat_map(|target| {
+                let gated = self.gates(&target.name);
+                target.endpoints.iter().flat_map(move |endpoint| {
+                    let EndpointAt::Cidr(cidr) = endpoint.at else { return [None, None] };
+                    let tcp = PortMatch::tcp(endpoint.port);
+                    let udp = PortMatch::udp(endpoint.port);
+                    [
+                        (!gated).then_some((target.as_ref(), cidr, tcp)),
+                        Some((target.as_ref(), cidr, udp)),
+                    ]
+                })
+            })
+            .flatten()
+    }
+
+    /// Whether an enforced gate rule names the target. One in audit mode lifts nothing.
+    pub(crate) fn gates(&self, name: &ObjectName) -> bool {
+        self.egress_rules().any(|(_, _, rule)| {
+            let names = matches!(&rule.effect, EgressEffect::Gate { target, .. } if target == name);
+            names && rule.mode == Mode::Enforce
+        })
+    }
+
+    /// All targets by name.
+    pub(crate) fn targets(&self) -> &BTreeMap<ObjectName, Arc<Target>> {
+        &self.targets
     }
 
     /// The target a gate rule names.

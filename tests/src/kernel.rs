@@ -14,7 +14,7 @@ use pcigate_agent::{
     btf::{self, Btf},
     cgroup,
     draft::Draft,
-    enforcer::{Enforcer, ExecRefusal, Options},
+    enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
     sensor::{Batch, Sensor},
@@ -23,6 +23,7 @@ use pcigate_agent::{
 use pcigate_common::{
     event::Event,
     maps::{Ring, verdict},
+    names::Count,
     settings::{Offsets, Settings},
 };
 use pcigate_policy::{document::Documents, workload::Identity};
@@ -37,11 +38,18 @@ pub struct Setup {
     pub unknown: u32,
     /// Bytes of each ring.
     pub ring: u32,
+    /// Whether DNS answers over loopback teach names.
+    pub loopback_teaches: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { policy: String::new(), unknown: verdict::DENY, ring: 1024 * 1024 }
+        Self {
+            policy: String::new(),
+            unknown: verdict::DENY,
+            ring: 1024 * 1024,
+            loopback_teaches: false,
+        }
     }
 }
 
@@ -56,7 +64,8 @@ pub struct Kernel {
     attribution: Attribution,
     batch: Batch,
     // Detached before the cgroup goes.
-    _enforcer: Enforcer,
+    enforcer: Enforcer,
+    names: NameCounts,
     root: cgroup::Owned,
 }
 
@@ -93,6 +102,8 @@ impl Kernel {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,
             unknown_verdict: setup.unknown,
+            loopback_teaches: u32::from(setup.loopback_teaches),
+            reserved: 0,
         };
         let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;
@@ -101,12 +112,26 @@ impl Kernel {
         let tables = enforcer.take_tables().expect("tables");
         let documents = Documents::read(&[("policy.yaml", &setup.policy)])
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let governor = Governor::new(documents, tables);
+        let mut governor = Governor::new(documents, tables);
+        governor.protect_targets().unwrap_or_else(|error| chain(&error));
+        let names = enforcer.take_name_counts().expect("counters of names");
         let sensor = Sensor::new(enforcer.take_rings().expect("rings"));
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());
         let batch = Batch::default();
-        Self { refusal, governor, sensor, attribution, batch, _enforcer: enforcer, root }
+        Self { refusal, governor, sensor, attribution, batch, enforcer, names, root }
+    }
+
+    /// The loaded programs.
+    #[must_use]
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
+    }
+
+    /// What became of DNS messages so far.
+    #[must_use]
+    pub fn names(&self, count: Count) -> u64 {
+        self.names.get(count)
     }
 
     /// The governed root.
@@ -144,7 +169,16 @@ impl Kernel {
     /// # Panics
     /// The probe itself does not work.
     pub fn probe_in(&self, cgroup: &Path, actions: &[&str]) -> Vec<String> {
+        self.probe_with(&[], cgroup, actions)
+    }
+
+    /// Runs the probe in a cgroup, with options of its own before.
+    ///
+    /// # Panics
+    /// The probe itself does not work.
+    pub fn probe_with(&self, options: &[&str], cgroup: &Path, actions: &[&str]) -> Vec<String> {
         let output = Command::new(crate::program("pcigate-probe"))
+            .args(options)
             .arg("--cgroup")
             .arg(cgroup)
             .args(actions)

@@ -3,16 +3,22 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
-pub mod attacks;
+pub mod attack;
 pub mod crash;
+pub mod dns;
 pub mod faults;
 pub mod figures;
 pub mod kernel;
 pub mod line;
 pub mod needs;
+pub mod network;
 pub mod port;
+pub mod probe_guards;
+pub mod probe_sockets;
 pub mod site;
 pub mod system_calls;
+pub mod table;
+pub mod uring;
 pub mod wait;
 
 use std::path::PathBuf;

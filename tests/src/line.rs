@@ -96,6 +96,7 @@ impl Place {
             root_cgroup: self.root.cgroup.id,
             root_level: self.root.cgroup.level,
             unknown_verdict: verdict::DENY,
+            ..Settings::default()
         };
         let options = Options::new(offsets::find(&btf).expect("offsets"), settings);
         let mut enforcer = Enforcer::load(&options).expect("the kernel programs load");

@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod run;
 mod setup;
+mod tables;
 mod test;
 mod tidy;
 mod verifier;

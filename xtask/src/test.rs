@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::run;
 use crate::setup;
+use crate::tables::{self, Extent, Tables};
 use crate::vm;
 use plan::{Plan, Stage, Work};
 pub use tally::Tally;
@@ -59,15 +60,20 @@ struct Done {
 fn all(no_root: bool, deny: bool) -> ExitCode {
     let began = Instant::now();
     let mut tally = Tally::default();
+    let mut seen = Tables::default();
     let mut done = Vec::new();
     let plan = Plan::new(no_root, deny);
     let mut not_run = plan.not_run.clone();
     let mut stages = plan.stages.iter();
     for stage in stages.by_ref() {
-        let outcome = perform(stage, no_root, &mut tally, &mut done);
+        let outcome = perform(stage, no_root, &mut tally, &mut seen, &mut done);
         if outcome.is_err() && stage.needed_by_the_rest {
             break;
         }
+    }
+    match seen.stale(Extent::Whole) {
+        Ok(stale) => tally.stale(&stale),
+        Err(error) => tally.stale(&[format!("{error:#}")]),
     }
     let stopped = "a stage before it failed";
     not_run.extend(stages.map(|stage| format!("{}: {stopped}", stage.name)));
@@ -78,10 +84,16 @@ fn all(no_root: bool, deny: bool) -> ExitCode {
 
 /// Runs one stage and counts what came of it. A check is one failure when it fails, and no pass
 /// when it succeeds: only tests are tests.
-fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>) -> Result<()> {
+fn perform(
+    stage: &Stage,
+    no_root: bool,
+    tally: &mut Tally,
+    seen: &mut Tables,
+    done: &mut Vec<Done>,
+) -> Result<()> {
     println!("\n== {}", stage.name);
     if let Work::Vms(runs) = &stage.work {
-        machines(runs, tally, done);
+        machines(runs, tally, seen, done);
         return Ok(());
     }
     let began = Instant::now();
@@ -95,7 +107,13 @@ fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>
             commands.iter().try_for_each(|command| run::run(&mut command(no_root)))
         }
         Work::Vms(_) => Ok(()),
-        Work::Tests(command) => run::watch(&mut command(no_root), |line| tally.take(line)),
+        Work::Tests(command) => {
+            let native = tables::native();
+            run::watch(&mut command(no_root), |line| {
+                tally.take(line);
+                seen.take(&native, line);
+            })
+        }
     };
     tally.end(&outcome, failed);
     if let Err(error) = &outcome {
@@ -110,10 +128,11 @@ fn perform(stage: &Stage, no_root: bool, tally: &mut Tally, done: &mut Vec<Done>
 }
 
 /// Virtual machines run side by side, and are a stage each.
-fn machines(runs: &[vm::Run], tally: &mut Tally, done: &mut Vec<Done>) {
+fn machines(runs: &[vm::Run], tally: &mut Tally, seen: &mut Tables, done: &mut Vec<Done>) {
     for finished in vm::run_all(runs, &[], false) {
         let (passed, failed) = (tally.passed, tally.failed);
         finished.count(tally);
+        finished.tell(seen);
         let (passed, failed) = (tally.passed - passed, tally.failed - failed);
         done.push(Done { name: finished.name, took: finished.took, passed, failed });
     }

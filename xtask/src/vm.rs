@@ -24,6 +24,7 @@ pub use runs::{Run, default};
 
 use crate::run::root;
 use crate::setup;
+use crate::tables::{Extent, Tables};
 use crate::test::Tally;
 
 /// Machines that run side by side; more would only wait for each other on two cores.
@@ -50,6 +51,10 @@ pub struct Options {
     /// Keep the console logs of runs that passed, too.
     #[arg(long)]
     keep_log: bool,
+    /// Keep the tables that the tests print as docs/NAME.md. Without --kernel, the tests also run
+    /// on this machine's own kernel, as root.
+    #[arg(long, conflicts_with = "shell")]
+    write: bool,
     /// Only tests whose names contain one of these.
     #[arg(value_name = "TEST")]
     tests: Vec<String>,
@@ -59,6 +64,8 @@ pub struct Options {
 pub struct Finished {
     /// Which.
     pub name: String,
+    /// Its column in tables.
+    pub column: String,
     /// From its start to its end.
     pub took: Duration,
     /// The lines of its console.
@@ -74,6 +81,11 @@ impl Finished {
         tally.begin(&self.name);
         self.lines.iter().for_each(|line| tally.take(line));
         tally.end(&self.outcome, failed);
+    }
+
+    /// Hands over the rows of tables it printed.
+    pub fn tell(&self, tables: &mut Tables) {
+        self.lines.iter().for_each(|line| tables.take(&self.column, line));
     }
 }
 
@@ -93,14 +105,25 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let mut tally = Tally::default();
-    let finished = run_all(&chosen, &options.tests, options.keep_log);
+    let mut finished = Vec::new();
+    if options.write && options.kernel.is_empty() {
+        finished.push(native(&options.tests));
+    }
+    finished.extend(run_all(&chosen, &options.tests, options.keep_log));
+    let mut tables = Tables::default();
     println!("\n== summary");
     for finished in finished {
         let failed = tally.failed;
         finished.count(&mut tally);
+        finished.tell(&mut tables);
         let word = if tally.failed == failed { "ok" } else { "FAILED" };
         println!("{word:>7} {:>7.1} s  {}", finished.took.as_secs_f64(), finished.name);
     }
+    let extent = if options.tests.is_empty() { Extent::Whole } else { Extent::Part };
+    if options.write && tally.failed == 0 {
+        tables.write(extent, &runs::all().iter().map(Run::name).collect::<Vec<_>>())?;
+    }
+    tally.stale(&tables.stale(extent)?);
     tally.not_run().for_each(|what| println!("not run  {what}"));
     tally.failed_names.iter().for_each(|name| println!("failed   {name}"));
     println!("all of it took {:.0} s", began.elapsed().as_secs_f64());
@@ -161,7 +184,18 @@ fn run_one(run: &Run, ready: Result<(&Guest, &Path)>, keep_log: bool) -> Finishe
         Ok(()) => println!("== {name}: ok in {seconds:.1} s"),
         Err(error) => println!("== {name}: FAILED in {seconds:.1} s: {error:#}"),
     }
-    Finished { name, took, lines, outcome }
+    Finished { name, column: run.name(), took, lines, outcome }
+}
+
+/// The same tests on this machine's own kernel.
+fn native(tests: &[String]) -> Finished {
+    let began = Instant::now();
+    let (name, column) = ("kernel".to_owned(), crate::tables::native());
+    let mut lines = Vec::new();
+    let words = ["test", "--workspace", "--no-fail-fast", "--test", "kernel", "--"];
+    let mut command = crate::run::cargo(words);
+    let outcome = crate::run::watch(command.args(tests), |line| lines.push(line.to_owned()));
+    Finished { name, column, took: began.elapsed(), lines, outcome }
 }
 
 fn image(run: &Run) -> Result<PathBuf> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::libc;
 use pcigate_common::{
-    event::{Attempt, What, setting},
+    event::{Attempt, What, flags, setting},
     limits::NAME_BYTES_MAX,
 };
 use pcigate_policy::mask::{Cut, Masked};
@@ -31,6 +31,7 @@ pub(super) fn event(attempt: &Attempt, text: &[u8]) -> (draft::Event, Option<Enf
         What::Process => plain(&format!("{} of process {b}", setting(a))),
     };
     let refused_by = match attempt.what {
+        _ if attempt.header.flags & flags::LSM != 0 => Enforcement::Lsm,
         What::Socket | What::Bind | What::Accept => Enforcement::Cgroup,
         _ => Enforcement::Lsm,
     };

@@ -5,7 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock,
+        CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
     },
 };
 
@@ -16,13 +17,22 @@ use super::EnforcerError;
 pub(super) enum CgroupHook {
     /// `connect4/6`, `sendmsg4/6`, `bind4/6`: the program knows which.
     SockAddr,
+    /// `sock_create`.
+    Sock,
+    /// Packets of the cgroup's sockets, one way.
+    Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 4] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
     ("egress_sendmsg6", CgroupHook::SockAddr),
+    ("socket_inet", CgroupHook::Sock),
+    ("socket_bind4", CgroupHook::SockAddr),
+    ("socket_bind6", CgroupHook::SockAddr),
+    ("names_asked", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
+    ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -34,8 +44,14 @@ pub(super) const TRACEPOINTS: [(&str, &str); 4] = [
 ];
 
 /// As the tracepoints. The first is the one the canary looks at.
-pub(super) const LSM: [(&str, &str); 16] = [
+pub(super) const LSM: [(&str, &str); 22] = [
     ("exec_check", "bprm_check_security"),
+    ("socket_any", "socket_create"),
+    ("socket_listens", "socket_listen"),
+    ("foreign_connect", "socket_connect"),
+    ("foreign_send", "socket_sendmsg"),
+    ("unix_connect", "unix_stream_connect"),
+    ("unix_send", "unix_may_send"),
     ("guard_signal", "task_kill"),
     ("guard_ptrace", "ptrace_access_check"),
     ("guard_limit", "task_setrlimit"),
@@ -68,6 +84,24 @@ pub(super) fn attach_cgroup(
             let link = program
                 .load()
                 .and_then(|()| program.attach(cgroup.as_fd(), mode))
+                .and_then(|id| program.take_link(id))
+                .map_err(refused(name))?;
+            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+        }
+        CgroupHook::Sock => {
+            let program: &mut CgroupSock = of(ebpf, name)?;
+            let link = program
+                .load()
+                .and_then(|()| program.attach(cgroup.as_fd(), mode))
+                .and_then(|id| program.take_link(id))
+                .map_err(refused(name))?;
+            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+        }
+        CgroupHook::Skb(way) => {
+            let program: &mut CgroupSkb = of(ebpf, name)?;
+            let link = program
+                .load()
+                .and_then(|()| program.attach(cgroup.as_fd(), way, mode))
                 .and_then(|id| program.take_link(id))
                 .map_err(refused(name))?;
             link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
@@ -116,4 +150,20 @@ where
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(EnforcerError::Missing(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CGROUP, LSM, TRACEPOINTS};
+
+    #[test]
+    fn every_program_has_its_row_in_the_table_of_verifier_costs() {
+        let table = include_str!("../../../docs/verifier-cost.md");
+        let names = CGROUP.iter().map(|(name, _)| name);
+        let names = names.chain(TRACEPOINTS.iter().chain(&LSM).map(|(name, _)| name));
+        for name in names {
+            let remedy = "run `cargo xtask vm --all --write`";
+            assert!(table.contains(&format!("\n| {name} |")), "{name} has no row: {remedy}");
+        }
+    }
 }

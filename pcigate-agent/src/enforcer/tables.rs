@@ -21,7 +21,11 @@ use pcigate_common::{
 use pcigate_policy::entries::KernelEntries;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{EnforcerError, regions::Regions};
+use super::{
+    EnforcerError,
+    names::{InstalledName, NameTables},
+    regions::Regions,
+};
 
 /// A program runs for microseconds; ten seconds outlast any preemption.
 const RETIRE_AFTER: Duration = Duration::from_secs(10);
@@ -32,7 +36,7 @@ pub enum TableError {
     /// A map has no room left.
     #[error(
         "the kernel table {table} is full ({limit} entries): select fewer pods with distinct \
-             policies on this node, or write fewer prefixes, ports or path patterns"
+             policies on this node, or write fewer prefixes, names, ports or path patterns"
     )]
     Full {
         /// Which map.
@@ -51,7 +55,7 @@ pub enum TableError {
     },
 }
 
-type Bytes<const N: usize> = [u8; N];
+pub(super) type Bytes<const N: usize> = [u8; N];
 const WORKLOAD: usize = size_of::<WorkloadEntry>();
 const POLICY: usize = size_of::<PolicyEntry>();
 const PREFIX: usize = size_of::<PrefixKey>();
@@ -66,6 +70,7 @@ pub struct Tables {
     ports: KernelMap<MapData, Bytes<PORT>, Bytes<DECISION>>,
     cells: Array<MapData, u64>,
     decisions: Array<MapData, Bytes<DECISION>>,
+    names: NameTables,
     free_slots: Regions,
     free_decisions: Regions,
     next_policy: u32,
@@ -82,8 +87,10 @@ struct Installed {
     number: u32,
     slots: Range<u32>,
     decisions: Range<u32>,
-    /// Keys of the prefixes, each with its block and the block's port keys.
-    prefixes: Vec<(u32, PrefixKey, Vec<PortKey>)>,
+    prefixes: Vec<(u32, PrefixKey)>,
+    names: Vec<InstalledName>,
+    /// Keys of the ports of both.
+    ports: Vec<PortKey>,
     users: usize,
 }
 
@@ -96,6 +103,7 @@ impl Tables {
             ports: take(ebpf, "PORTS")?,
             cells: take(ebpf, "EXEC_CELLS")?,
             decisions: take(ebpf, "EXEC_DECISIONS")?,
+            names: NameTables::take(ebpf)?,
             free_slots: Regions::new(limits::EXEC_SLOTS_MAX),
             free_decisions: Regions::new(limits::EXEC_DECISIONS_MAX),
             next_policy: 1,
@@ -186,6 +194,8 @@ impl Tables {
             slots: 0..0,
             decisions: 0..0,
             prefixes: Vec::new(),
+            names: Vec::new(),
+            ports: Vec::new(),
             users: 0,
         };
         self.next_policy = self.next_policy.wrapping_add(1).max(1);
@@ -218,6 +228,10 @@ impl Tables {
         }
         for prefix in &entries.egress {
             self.write_prefix(prefix, into)?;
+        }
+        for name in &entries.names {
+            let block = self.write_block(&name.ports, into)?;
+            self.names.add(into.number, name, block, &mut into.names)?;
         }
         self.policies.insert(into.number, bytes::<_, POLICY>(&entry), 0).map_err(write("POLICIES"))
     }
@@ -260,33 +274,44 @@ impl Tables {
         prefix: &pcigate_policy::entries::Prefix,
         into: &mut Installed,
     ) -> Result<(), TableError> {
-        let block = self.next_block;
-        self.next_block = self.next_block.wrapping_add(1).max(1);
+        let block = self.write_block(&prefix.ports, into)?;
         let key = PrefixKey { policy: into.number.to_be_bytes(), address: prefix.address };
         let bits = 32 + u32::from(prefix.bits);
-        into.prefixes.push((bits, key, Vec::with_capacity(prefix.ports.len())));
-        for &(protocol, port, decision) in &prefix.ports {
+        into.prefixes.push((bits, key));
+        let key = Key::new(bits, bytes::<_, PREFIX>(&key));
+        self.prefixes.insert(&key, block, 0).map_err(write("EGRESS"))
+    }
+
+    /// The ports of a prefix or name, under a fresh block number.
+    fn write_block(
+        &mut self,
+        ports: &[(u8, u16, pcigate_common::maps::Decision)],
+        into: &mut Installed,
+    ) -> Result<u32, TableError> {
+        let block = self.next_block;
+        self.next_block = self.next_block.wrapping_add(1).max(1);
+        for &(protocol, port, decision) in ports {
             let port = PortKey { block, port, protocol, reserved: 0 };
+            into.ports.push(port);
             self.ports
                 .insert(bytes::<_, PORT>(&port), bytes::<_, DECISION>(&decision), 0)
                 .map_err(write("PORTS"))?;
-            if let Some((_, _, ports)) = into.prefixes.last_mut() {
-                ports.push(port);
-            }
         }
-        let key = Key::new(bits, bytes::<_, PREFIX>(&key));
-        self.prefixes.insert(&key, block, 0).map_err(write("EGRESS"))
+        Ok(block)
     }
 
     /// Removes everything of a policy; entries that were never written are no error.
     fn uninstall(&mut self, installed: &Installed) -> Result<(), TableError> {
         gone(self.policies.remove(&installed.number)).map_err(write("POLICIES"))?;
-        for (bits, key, ports) in &installed.prefixes {
+        for (bits, key) in &installed.prefixes {
             let key = Key::new(*bits, bytes::<_, PREFIX>(key));
             gone(self.prefixes.remove(&key)).map_err(write("EGRESS"))?;
-            for port in ports {
-                gone(self.ports.remove(&bytes::<_, PORT>(port))).map_err(write("PORTS"))?;
-            }
+        }
+        for name in &installed.names {
+            self.names.remove(name)?;
+        }
+        for port in &installed.ports {
+            gone(self.ports.remove(&bytes::<_, PORT>(port))).map_err(write("PORTS"))?;
         }
         self.free_slots.give_back(&installed.slots);
         self.free_decisions.give_back(&installed.decisions);
@@ -294,7 +319,7 @@ impl Tables {
     }
 }
 
-fn take<M: TryFrom<aya::maps::Map>>(
+pub(super) fn take<M: TryFrom<aya::maps::Map>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, EnforcerError> {
@@ -302,7 +327,7 @@ fn take<M: TryFrom<aya::maps::Map>>(
 }
 
 /// The bytes of a shared struct, as aya wants them (arrays of bytes are plain old data).
-fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> Bytes<N>
+pub(super) fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> Bytes<N>
 where
     Bytes<N>: Pod,
 {
@@ -312,11 +337,12 @@ where
 }
 
 /// The map's own words for "full" become ours, with the remedy.
-fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
+pub(super) fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
     let limit = match table {
         "WORKLOADS" => limits::WORKLOADS_MAX,
         "POLICIES" => limits::POLICIES_MAX,
         "EGRESS" => limits::PREFIXES_MAX,
+        "NAMES" | "NAME_BLOCKS" => limits::NAMES_MAX,
         _ => limits::PORTS_MAX,
     };
     move |source| match &source {
@@ -331,7 +357,7 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(7 | 12 | 28)) // E2BIG, ENOMEM, ENOSPC
 }
 
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(2) => Ok(()),

@@ -1,7 +1,7 @@
 //! `pcigate policy explain`: the answer to one request of one workload, and where it comes from.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -48,8 +48,22 @@ struct Asked {
     #[arg(long, value_name = "PATH", value_parser = absolute)]
     exec: Option<String>,
     /// To reach this destination; TCP where no protocol is named.
-    #[arg(long, value_name = "[tcp|udp|sctp:]ADDRESS:PORT", value_parser = destination)]
-    connect: Option<EgressRequest>,
+    #[arg(long, value_name = "[tcp|udp|sctp:]ADDRESS|NAME:PORT", value_parser = destination)]
+    connect: Option<Destination>,
+}
+
+/// Where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    to: Host,
+    protocol: u8,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Address(IpAddr),
+    Name(String),
 }
 
 /// Reads, decides, explains.
@@ -67,13 +81,24 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
         labels: options.labels.iter().cloned().collect(),
         namespace_labels: options.namespace_labels.iter().cloned().collect(),
     };
-    let request = match (&options.request.exec, options.request.connect) {
+    let mut names = Vec::new();
+    let request = match (&options.request.exec, &options.request.connect) {
         (Some(path), _) => Request::Exec(ExecRequest {
             path: Some(path.as_bytes()),
             invoked: options.invoked.as_bytes(),
             sha256: None,
         }),
-        (None, Some(destination)) => Request::Egress(destination),
+        (None, Some(Destination { to, protocol, port })) => {
+            let address = match to {
+                Host::Address(address) => Some(*address),
+                Host::Name(name) => {
+                    names.push(name.as_str());
+                    None
+                }
+            };
+            let (protocol, port) = (*protocol, *port);
+            Request::Egress(EgressRequest { address, names: &names, protocol, port })
+        }
         (None, None) => return Err(Failure::input("nothing is asked: give --exec or --connect")),
     };
     let explanation = explain(&documents, &identity, &request);
@@ -108,19 +133,33 @@ fn absolute(text: &str) -> Result<String, String> {
     Err(format!("`{text}` is not absolute: give the path of the file, as /usr/bin/curl"))
 }
 
-fn destination(text: &str) -> Result<EgressRequest, String> {
+fn destination(text: &str) -> Result<Destination, String> {
     let (protocol, place) = match text.split_once(':') {
         Some(("tcp", place)) => (6, place),
         Some(("udp", place)) => (17, place),
         Some(("sctp", place)) => (132, place),
         _ => (6, text),
     };
-    let place: SocketAddr = place.parse().map_err(|_| {
+    if let Ok(place) = place.parse::<SocketAddr>() {
+        return Ok(Destination { to: Host::Address(place.ip()), protocol, port: place.port() });
+    }
+    let named = place.rsplit_once(':').and_then(|(name, port)| {
+        let port = port.parse().ok()?;
+        let name = name.strip_suffix('.').unwrap_or(name);
+        is_name(name).then(|| Destination { to: Host::Name(name.to_owned()), protocol, port })
+    });
+    named.ok_or_else(|| {
         format!(
-            "`{text}` is not a destination: write 10.0.0.5:5432, udp:10.0.0.5:53 or [fd00::1]:443"
+            "`{text}` is not a destination: write 10.0.0.5:5432, udp:10.0.0.5:53, [fd00::1]:443 or \
+             api.example.com:443"
         )
-    })?;
-    Ok(EgressRequest { address: place.ip(), protocol, port: place.port() })
+    })
+}
+
+/// A host name, and no address that lacks something.
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.bytes().all(fits) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
@@ -136,13 +175,20 @@ mod tests {
             ("sctp:[fd00::1]:1", "fd00::1", 132, 1),
         ] {
             let address = address.parse().expect("an address");
-            assert_eq!(destination(text), Ok(EgressRequest { address, protocol, port }), "{text}");
+            let to = Host::Address(address);
+            assert_eq!(destination(text), Ok(Destination { to, protocol, port }), "{text}");
         }
+        let named = |text: &str| destination(text).map(|found| (found.to, found.protocol));
+        let name = || Host::Name("db.payments".to_owned());
+        assert_eq!(named("db.payments:5432"), Ok((name(), 6)));
+        assert_eq!(named("udp:db.payments.:53"), Ok((name(), 17)));
     }
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for text in ["", "10.0.0.5", "icmp:10.0.0.5:1", "fd00::1:443", "db.payments:5432"] {
+        for text in
+            ["", "10.0.0.5", "icmp:10.0.0.5:1", "fd00::1:443", "10.0.0:1", "db.payments:", "a b:1"]
+        {
             assert!(destination(text).is_err_and(|error| error.contains(text)), "{text}");
         }
         assert!(pod("a").is_err() && pod("a/").is_err() && pod("a/b/c").is_err());

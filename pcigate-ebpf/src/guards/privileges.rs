@@ -14,17 +14,17 @@ const SYS_ADMIN: u32 = 21;
 /// Refused to confined tasks, in every user namespace. The kernel's own rules are asked first, so
 /// this is reached only by who holds the privilege: containers that were given it.
 const REFUSED: [u32; 11] = [
-    12, // NET_ADMIN: tun, WireGuard, tunnels, DNAT, routes
-    16, // SYS_MODULE: kernel code
-    17, // SYS_RAWIO: memory and devices as they are
+    12,        // NET_ADMIN: tun, WireGuard, tunnels, DNAT, routes
+    16,        // SYS_MODULE: kernel code
+    17,        // SYS_RAWIO: memory and devices as they are
     SYS_ADMIN, // namespaces (setns, unshare), mounts, and far more
-    22, // SYS_BOOT: reboot, kexec
-    25, // SYS_TIME: the clock of the records
-    30, // AUDIT_CONTROL: the kernel's own audit
-    32, // MAC_OVERRIDE
-    33, // MAC_ADMIN: other security modules' rules
-    38, // PERFMON
-    40, // CHECKPOINT_RESTORE: chosen process ids
+    22,        // SYS_BOOT: reboot, kexec
+    25,        // SYS_TIME: the clock of the records
+    30,        // AUDIT_CONTROL: the kernel's own audit
+    32,        // MAC_OVERRIDE
+    33,        // MAC_ADMIN: other security modules' rules
+    38,        // PERFMON
+    40,        // CHECKPOINT_RESTORE: chosen process ids
 ];
 // Not among them. NET_RAW: raw and packet sockets are refused as sockets. SYS_PTRACE, KILL,
 // SYS_NICE, SYS_RESOURCE: hold for the own pod, see `processes`. BPF: bpf(2) is refused. MKNOD: the

@@ -71,9 +71,7 @@ pub fn guard_nice(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn change(task: u64, what: u32) -> i32 {
     match stranger(task) {
-        Some((subject, pid)) => {
-            refuse(&subject, SELF_PROTECTION, What::Process, [what, pid, 0, 0])
-        }
+        Some((subject, pid)) => refuse(&subject, SELF_PROTECTION, What::Process, [what, pid, 0, 0]),
         None => 0,
     }
 }

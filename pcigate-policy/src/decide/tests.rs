@@ -143,7 +143,12 @@ fn a_cluster_policy_s_deny_and_gate_are_not_lifted_by_an_agent_policy() {
     let set = documents.select(&Identity { namespace: "n".to_owned(), ..Identity::default() });
     let answer = |address: &str, port| {
         let address = address.parse().unwrap();
-        let answer = set.decide_egress(&EgressRequest { address, protocol: 6, port });
+        let answer = set.decide_egress(&EgressRequest {
+            address: Some(address),
+            names: &[],
+            protocol: 6,
+            port,
+        });
         format!("{} by {}", verdict_name(answer.verdict), answer.rule)
     };
     assert_eq!(answer("10.0.0.1", 80), "deny by rule wide of ClusterAgentPolicy c");

@@ -88,6 +88,12 @@ impl PortMatch {
         Self { protocol: 6, port }
     }
 
+    /// One UDP port.
+    #[must_use]
+    pub const fn udp(port: u16) -> Self {
+        Self { protocol: 17, port }
+    }
+
     /// Whether it covers a request.
     #[must_use]
     pub fn covers(&self, protocol: u8, port: u16) -> bool {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use pcigate_common::limits::DNS_NAME_BYTES_MAX;
+
 use crate::yaml::{Node, shown};
 
 /// Name of a document. Only a ClusterAgentPolicy has no namespace.
@@ -110,12 +112,30 @@ pub struct Fqdn {
 }
 
 impl Fqdn {
+    /// Whether a resolved name is meant. Case does not count.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        match name.strip_suffix(&self.name) {
+            Some("") => !self.below,
+            Some(above) => self.below && above.len() > 1 && above.ends_with('.'),
+            None => false,
+        }
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (name, below) = match text.strip_prefix("*.") {
             Some(name) => (name, true),
             None => (text, false),
         };
         let lower = name.to_ascii_lowercase();
+        if lower.len() >= DNS_NAME_BYTES_MAX {
+            return Err(format!(
+                "{} is longer than the kernel's tables hold; use at most {} characters",
+                shown(text),
+                DNS_NAME_BYTES_MAX - 1
+            ));
+        }
         if is_dns_subdomain(&lower.replace('_', "-")) && lower.parse::<std::net::IpAddr>().is_err()
         {
             return Ok(Self { name: lower, below });

@@ -8,26 +8,47 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pcigate_common::limits;
-use pcigate_common::maps::Decision;
+use pcigate_common::maps::{Decision, rule, verdict};
 
 use super::{CompileError, Prefix};
-use crate::document::{Cidr, EgressRule, PortMatch};
+use crate::document::{Cidr, Mode, PortMatch};
 use crate::fold::{Defaults, Fold};
 use crate::workload::PolicySet;
 
-/// (address, bits) → the rules that name exactly this prefix, with their ports.
-type Named<'a> = BTreeMap<(u128, u8), Vec<(u32, &'a EgressRule, PortMatch)>>;
+/// What is said of a port of a prefix or a name, in which mode, and by which rule number.
+#[derive(Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) mode: Mode,
+    pub(super) verdict: u32,
+    pub(super) rule: u32,
+    pub(super) port: PortMatch,
+}
+
+/// (address, bits) → what is said of exactly this prefix.
+type Named = BTreeMap<(u128, u8), Vec<Claim>>;
 type Ports = Rc<Vec<(u8, u16, Decision)>>;
+/// What covers each (protocol, port), including what covers it through wider keys.
+pub(super) type Folds = BTreeMap<(u8, u16), Fold>;
 
 pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
     let (mut v4, mut v6) = (Named::new(), Named::new());
+    let mut claim = |cidr: Cidr, claim| {
+        let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
+        family.entry(cidr.mapped()).or_default().push(claim);
+    };
     for (number, _, rule) in set.egress_rules() {
         for (cidr, port) in set.destinations(rule) {
-            let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
-            family.entry(cidr.mapped()).or_default().push((number, rule, port));
+            let (mode, verdict) = (rule.mode, rule.verdict());
+            claim(cidr, Claim { mode, verdict, rule: number, port });
         }
     }
-    let mut out = Out { set, defaults: set.egress_defaults(), prefixes: Vec::new(), ports: 0 };
+    for (_, cidr, port) in set.protected() {
+        let (mode, verdict) = (Mode::Enforce, verdict::DENY);
+        claim(cidr, Claim { mode, verdict, rule: rule::TARGET, port });
+    }
+    let named = set.egress_rules().any(|(_, _, rule)| set.named(rule).next().is_some());
+    let defaults = set.egress_defaults();
+    let mut out = Out { set, defaults, named, prefixes: Vec::new(), ports: 0 };
     let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
     out.visit(v6, &default)?;
     // Where an IPv6 prefix covers the v4-mapped range, all of IPv4 needs an entry of its own.
@@ -46,6 +67,8 @@ pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
 struct Out<'a> {
     set: &'a PolicySet,
     defaults: Defaults,
+    /// Whether the answers of names join those of addresses.
+    named: bool,
     prefixes: Vec<Prefix>,
     ports: usize,
 }
@@ -54,29 +77,28 @@ struct Out<'a> {
 struct Frame {
     address: u128,
     bits: u8,
-    /// What covers each (protocol, port), including what covers it through wider keys.
-    folds: BTreeMap<(u8, u16), Fold>,
+    folds: Folds,
     /// What the kernel answers here: this prefix's or, where it is the same, a covering one's.
     ports: Ports,
 }
 
 impl Out<'_> {
     /// Adds the prefixes of one family; `outside` is what the kernel answers around them.
-    fn visit(&mut self, named: Named<'_>, outside: &Ports) -> Result<(), CompileError> {
+    fn visit(&mut self, named: Named, outside: &Ports) -> Result<(), CompileError> {
         let mut stack: Vec<Frame> = Vec::new();
-        for ((address, bits), rules) in named {
+        for ((address, bits), claims) in named {
             while stack.last().is_some_and(|frame| !covers(frame.address, frame.bits, address)) {
                 stack.pop();
             }
             let mut folds = match stack.last() {
                 Some(frame) => frame.folds.clone(),
-                None => BTreeMap::from([((0, 0), Fold::default())]),
+                None => Folds::from([((0, 0), Fold::default())]),
             };
-            for (number, rule, port) in rules {
-                add(&mut folds, port, |fold| fold.add(rule.mode, rule.verdict(), number));
+            for claim in claims {
+                add(&mut folds, claim);
             }
             let around = stack.last().map_or(outside, |frame| &frame.ports);
-            let mut ports = Rc::new(self.answers(&folds));
+            let mut ports = Rc::new(answers(&folds, |fold| self.decision(fold)));
             if ports == *around {
                 ports = Rc::clone(around);
             } else {
@@ -87,19 +109,8 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// The entries of one prefix, leaving out what a wider key answers the same.
-    fn answers(&self, folds: &BTreeMap<(u8, u16), Fold>) -> Vec<(u8, u16, Decision)> {
-        let answer = |key: (u8, u16)| folds.get(&key).map(|fold| fold.decision(&self.defaults));
-        let wider = |(protocol, port): (u8, u16)| match (protocol, port) {
-            (0, _) => None,
-            (_, 0) => answer((0, 0)),
-            _ => answer((protocol, 0)).or_else(|| answer((0, 0))),
-        };
-        let own = |(key, fold): (&(u8, u16), &Fold)| {
-            let decision = fold.decision(&self.defaults);
-            (wider(*key) != Some(decision)).then_some((key.0, key.1, decision))
-        };
-        folds.iter().filter_map(own).collect()
+    fn decision(&self, fold: &Fold) -> Decision {
+        if self.named { fold.to_be_joined(&self.defaults) } else { fold.decision(&self.defaults) }
     }
 
     fn push(&mut self, address: u128, bits: u8, ports: &Ports) -> Result<(), CompileError> {
@@ -121,9 +132,28 @@ impl Out<'_> {
     }
 }
 
-/// Adds a rule at its key and at every narrower one. A new key starts from what the next wider one
+/// The entries of one block, leaving out what a wider key answers the same.
+pub(super) fn answers(
+    folds: &Folds,
+    decision: impl Fn(&Fold) -> Decision,
+) -> Vec<(u8, u16, Decision)> {
+    let answer = |key: (u8, u16)| folds.get(&key).map(&decision);
+    let wider = |(protocol, port): (u8, u16)| match (protocol, port) {
+        (0, _) => None,
+        (_, 0) => answer((0, 0)),
+        _ => answer((protocol, 0)).or_else(|| answer((0, 0))),
+    };
+    let own = |(key, fold): (&(u8, u16), &Fold)| {
+        let decision = decision(fold);
+        (wider(*key) != Some(decision)).then_some((key.0, key.1, decision))
+    };
+    folds.iter().filter_map(own).collect()
+}
+
+/// Adds a claim at its key and at every narrower one. A new key starts from what the next wider one
 /// says, so that each key holds everything that covers it.
-fn add(folds: &mut BTreeMap<(u8, u16), Fold>, port: PortMatch, rule: impl Fn(&mut Fold)) {
+pub(super) fn add(folds: &mut Folds, claim: Claim) {
+    let port = claim.port;
     let key = (port.protocol, port.port);
     if !folds.contains_key(&key) {
         let wider = folds.get(&(port.protocol, 0)).or_else(|| folds.get(&(0, 0)));
@@ -132,7 +162,7 @@ fn add(folds: &mut BTreeMap<(u8, u16), Fold>, port: PortMatch, rule: impl Fn(&mu
     }
     for (&(protocol, number), fold) in folds.iter_mut() {
         if (protocol, number) == key || port.covers(protocol, number) {
-            rule(fold);
+            fold.add(claim.mode, claim.verdict, claim.rule);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The entries against `decide`, on random policies and requests, and what they cost.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -15,7 +16,8 @@ use crate::workload::{Identity, PolicySet};
 
 const TARGET: &str = "{apiVersion: pcigate.dev/v1alpha1, kind: Target, metadata: {name: t, \
     namespace: n}, spec: {protocol: http, upstream: {address: 'a:1'}, endpoints: \
-    [{cidr: 10.0.0.1/32, port: 80}, {cidr: 'fd00::/16', port: 443}, {service: s, port: 80}]}}\n";
+    [{cidr: 10.0.0.1/32, port: 80}, {cidr: 'fd00::/16', port: 443}, {service: s, port: 80}, \
+    {fqdn: t.svc, port: 80}]}}\n";
 
 fn identity() -> Identity {
     Identity { namespace: "n".to_owned(), ..Identity::default() }
@@ -90,8 +92,12 @@ fn egress_rule() -> impl Strategy<Value = String> {
         "port: 443, protocol: UDP",
     ]);
     let ports = prop::collection::vec(port, 0..3);
-    let direct = (select(vec!["allow", "deny"]), to, ports).prop_map(|(action, to, ports)| {
-        let to: Vec<_> = to.iter().map(|cidr| format!("{{cidr: '{cidr}'}}")).collect();
+    let names = prop::collection::vec(select(NAMES.to_vec()), 0..3);
+    let direct = (select(vec!["allow", "deny"]), to, names, ports);
+    let direct = direct.prop_map(|(action, to, names, ports)| {
+        let cidrs = to.iter().map(|cidr| format!("{{cidr: '{cidr}'}}"));
+        let names: Vec<_> = names.iter().map(|name| format!("{{fqdn: '{name}'}}")).collect();
+        let to: Vec<_> = cidrs.take(3 - names.len()).chain(names).collect();
         let mut text = format!("action: {action}, to: [{}]", to.join(", "));
         if !ports.is_empty() {
             let ports: Vec<_> = ports.iter().map(|port| format!("{{{port}}}")).collect();
@@ -102,9 +108,7 @@ fn egress_rule() -> impl Strategy<Value = String> {
     let gate = Just(
         "action: gate, target: n/t, statements: [{id: s, action: ask, effects: [ddl]}]".to_owned(),
     );
-    let everywhere = Just("action: deny, to: [{fqdn: '*.a.b'}]".to_owned());
-    (prop_oneof![8 => direct, 1 => gate, 1 => everywhere], mode())
-        .prop_map(|(rule, mode)| rule + mode)
+    (prop_oneof![8 => direct, 1 => gate], mode()).prop_map(|(rule, mode)| rule + mode)
 }
 
 /// Up to four policies that all select [`identity`].
@@ -129,6 +133,14 @@ fn policies() -> impl Strategy<Value = String> {
         }
         text
     })
+}
+
+/// Wildcards within wildcards, a name beside the wildcard of the same, and one that only ends alike.
+const NAMES: &[&str] = &["*.com", "*.a.com", "a.com", "x.a.com", "*.x.a.com", "ba.com", "t.svc"];
+
+fn resolved() -> impl Strategy<Value = Vec<&'static str>> {
+    let names = vec!["a.com", "x.a.com", "y.X.A.com", "z.y.x.a.com", "ba.com", "t.svc", "com"];
+    prop::collection::vec(select(names), 0..4)
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -180,14 +192,15 @@ proptest! {
     fn the_entries_answer_every_destination_as_decide_does(
         text in policies(),
         requests in prop::collection::vec(
-            (address(), select(vec![6_u8, 17, 132, 1]), select(vec![80_u16, 443, 53, 0, 9])), 40),
+            (address(), resolved(), select(vec![6_u8, 17, 132, 1]),
+             select(vec![80_u16, 443, 53, 0, 9])), 40),
     ) {
         let set = set(&text);
         let entries = set.compile().unwrap();
-        for (address, protocol, port) in requests {
-            let request = EgressRequest { address, protocol, port };
+        for (address, names, protocol, port) in requests {
+            let request = EgressRequest { address: Some(address), names: &names, protocol, port };
             let answer = set.decide_egress(&request);
-            let found = entries.egress(address, protocol, port);
+            let found = entries.egress(address, &names, protocol, port);
             prop_assert_eq!(found, answer.decision, "{:?}\n{}", request, text);
             prop_assert_eq!(entries.rule(found.rule), answer.rule);
         }
@@ -230,7 +243,7 @@ fn a_longer_prefix_carries_what_a_shorter_one_denies() {
     ];
     let entries = set(&policy(0, false, false, "", &section("egress", true, &rules)));
     let entries = entries.compile().unwrap();
-    let answer = |text: &str, port| entries.egress(text.parse().unwrap(), 6, port).verdict;
+    let answer = |text: &str, port| entries.egress(text.parse().unwrap(), &[], 6, port).verdict;
     assert_eq!(answer("10.0.0.1", 22), verdict::DENY);
     assert_eq!(answer("::ffff:10.0.0.1", 23), verdict::ALLOW);
     assert_eq!(answer("10.0.0.2", 23), verdict::DENY);
@@ -253,11 +266,41 @@ fn what_the_kernel_cannot_do_is_listed() {
     let entries = set(&format!("{TARGET}{}", policy(0, false, false, &exec, &egress)));
     let entries = entries.compile().unwrap();
     let listed: Vec<_> = entries.unenforceable.iter().map(|one| one.rule.as_str()).collect();
-    assert_eq!(listed, ["ex-0", "ex-1", "ex-2", "eg-0", "eg-1", "eg-1"]);
+    assert_eq!(listed, ["ex-0", "ex-1", "ex-2", "eg-0", "eg-1", "eg-1", "eg-1"]);
     assert_eq!(entries.exec(Some(b"/a"), b"").verdict, verdict::DENY, "by default");
     assert_eq!(entries.exec(Some(b"/b"), b"").rule, 1, "by path alone");
-    assert_eq!(entries.egress("10.0.0.1".parse().unwrap(), 6, 80).verdict, verdict::DENY);
-    assert_eq!(entries.egress("fd00::1".parse().unwrap(), 6, 443).verdict, verdict::GATE);
+    assert_eq!(entries.egress("10.0.0.1".parse().unwrap(), &[], 6, 80).verdict, verdict::DENY);
+    assert_eq!(entries.egress("fd00::1".parse().unwrap(), &[], 6, 443).verdict, verdict::GATE);
+}
+
+#[test]
+fn names_are_enforced_but_a_deny_beside_an_open_default_is_said_to_be_inexact() {
+    let noted = |default_deny: bool, action: &str| {
+        let rule = format!("action: {action}, to: [{{fqdn: a.com}}, {{fqdn: '*.b.com'}}]");
+        let set = set(&policy(0, false, false, "", &section("egress", default_deny, &[rule])));
+        set.compile().unwrap().unenforceable.len()
+    };
+    assert_eq!(noted(true, "allow"), 0);
+    assert_eq!(noted(false, "allow"), 0);
+    assert_eq!(noted(true, "deny"), 0);
+    assert_eq!(noted(false, "deny"), 2);
+}
+
+#[test]
+fn what_is_learned_by_a_wildcard_counts_only_where_the_same_names_below_it_are_told_apart() {
+    let ids = |names: &[&str]| {
+        let to: Vec<_> = names.iter().map(|name| format!("{{fqdn: '{name}'}}")).collect();
+        let rule = format!("action: allow, to: [{}]", to.join(", "));
+        let set = set(&policy(0, false, false, "", &section("egress", true, &[rule])));
+        let names = set.compile().unwrap().names;
+        names.into_iter().map(|name| (name.key, name.id)).collect::<BTreeMap<_, _>>()
+    };
+    let (wildcard, exact) = (&b"moc.a."[..], &b"moc.a.x\0"[..]);
+    let (alone, beside) = (ids(&["*.a.com"]), ids(&["*.a.com", "b.com", "*.com"]));
+    let apart = ids(&["*.a.com", "x.a.com"]);
+    assert_eq!(alone[wildcard], beside[wildcard]);
+    assert_ne!(alone[wildcard], apart[wildcard]);
+    assert_eq!(apart[exact], ids(&["x.a.com"])[exact]);
 }
 
 #[test]

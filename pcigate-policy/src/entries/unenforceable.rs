@@ -1,6 +1,10 @@
 //! What the kernel cannot do of what the documents say, so that "applied" never means "ignored".
 
-use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
+use pcigate_common::maps::verdict;
+
+use crate::document::Target;
+use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, ObjectName};
+use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
 /// A rule that is not, or not exactly, enforced in the kernel.
@@ -30,35 +34,51 @@ impl PolicySet {
             let notes = self.egress_notes(rule);
             notes.into_iter().map(move |why| note(&policy.name, &rule.id, why))
         });
-        exec.chain(egress).collect()
+        let targets = self.targets().values().filter(|target| !self.gates(&target.name));
+        let targets = targets.flat_map(|target| {
+            unknown_addresses(target).map(move |at| {
+                let why = format!(
+                    "{at} is not kept from workloads without a gate rule: it is not joined to \
+                     addresses yet; use `cidr`"
+                );
+                note(&target.name, RuleRef::Target.rule_id(), why)
+            })
+        });
+        exec.chain(egress).chain(targets).collect()
     }
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
-        match &rule.effect {
-            EgressEffect::Direct { to, .. } => {
-                let fqdn = |peer: &Peer| match peer {
-                    Peer::Fqdn(fqdn) => Some(format!(
-                        "{fqdn} never matches: names are not joined to addresses yet; use `cidr`"
-                    )),
-                    Peer::Cidr(_) => None,
-                };
-                to.iter().filter_map(fqdn).collect()
-            }
-            EgressEffect::Gate { target, .. } => {
-                let mut notes =
-                    vec!["refused rather than gated: there is no gateway here yet".to_owned()];
-                let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
-                notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
-                    EndpointAt::Cidr(_) => None,
-                    at => Some(format!(
-                        "{at} of Target {target} never matches: it is not joined to addresses \
-                         yet; use `cidr`"
-                    )),
-                }));
-                notes
-            }
+        let mut notes = Vec::new();
+        if let EgressEffect::Gate { target, .. } = &rule.effect {
+            notes.push("refused rather than gated: there is no gateway here yet".to_owned());
+            let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
+            notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
+                EndpointAt::Cidr(_) | EndpointAt::Fqdn(_) => None,
+                at @ EndpointAt::Service(_) => Some(format!(
+                    "{at} of Target {target} never matches: it is not joined to addresses yet; \
+                     use `cidr`"
+                )),
+            }));
         }
+        let open = self.egress_defaults().decision().verdict == verdict::ALLOW;
+        if open && rule.verdict() != verdict::ALLOW {
+            let mut names: Vec<&Fqdn> = self.named(rule).map(|(fqdn, _)| fqdn).collect();
+            names.dedup();
+            notes.extend(names.into_iter().map(|fqdn| {
+                format!(
+                    "{fqdn} is refused only at addresses the workload has resolved it to; deny by \
+                     default and allow names instead"
+                )
+            }));
+        }
+        notes
     }
+}
+
+/// Endpoints whose addresses are not known.
+fn unknown_addresses(target: &Target) -> impl Iterator<Item = &EndpointAt> {
+    let places = target.endpoints.iter().map(|endpoint| &endpoint.at);
+    places.filter(|at| !matches!(at, EndpointAt::Cidr(_)))
 }
 
 fn exec(rule: &ExecRule) -> Option<&'static str> {

@@ -42,7 +42,7 @@ fn an_explanation_says_who_decided_and_why() {
 #[test]
 fn an_explanation_says_what_is_not_enforceable_here() {
     let address = "10.0.0.5".parse().unwrap();
-    let egress = EgressRequest { address, protocol: 6, port: 5432 };
+    let egress = EgressRequest { address: Some(address), names: &[], protocol: 6, port: 5432 };
     let text = explain(&examples(), &billing_bot(), &Request::Egress(egress)).to_string();
     for line in [
         "asks to reach 10.0.0.5, TCP port 5432",
@@ -56,11 +56,32 @@ fn an_explanation_says_what_is_not_enforceable_here() {
 }
 
 #[test]
+fn a_name_is_answered_by_the_rules_by_name() {
+    let documents = BILLING.replace("cidr: 10.96.0.10/32", "fqdn: \"*.stripe.com\"");
+    let documents = Documents::read(&[("p.yaml", documents.as_str()), ("baseline.yaml", BASELINE)])
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let says = |name: &str| {
+        let egress = EgressRequest { address: None, names: &[name], protocol: 17, port: 53 };
+        explain(&documents, &billing_bot(), &Request::Egress(egress)).to_string()
+    };
+    let text = says("API.stripe.com");
+    for line in [
+        "asks to reach `API.stripe.com` by the addresses it has resolved, UDP port 53",
+        "verdict: allow",
+        "A rule by `cidr` that covers one of its addresses may be stricter.",
+        "says allow: `*.stripe.com UDP port 53` matches the destination",
+    ] {
+        assert!(text.contains(line), "{line}\nnot in\n{text}");
+    }
+    assert!(says("stripe.com").contains("verdict: deny"), "{}", says("stripe.com"));
+}
+
+#[test]
 fn an_explanation_says_why_a_policy_does_not_select() {
     let mut other = billing_bot();
     other.labels.clear();
     let address = "192.0.2.1".parse().unwrap();
-    let egress = EgressRequest { address, protocol: 17, port: 9 };
+    let egress = EgressRequest { address: Some(address), names: &[], protocol: 17, port: 9 };
     let text = explain(&examples(), &other, &Request::Egress(egress)).to_string();
     let line = "AgentPolicy payments/billing-bot (enforce) does not: \
                 the pod does not carry the label app=billing-bot";

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pcigate_agent::attribution::Attribution;
 use pcigate_agent::draft::{encode, record_of};
 use pcigate_common::event::Task;
-use pcigate_common::event::{Egress, Event, Exec, ExecEvent, Exit, Fork, Header, Kind, Operation};
+use pcigate_common::event::{Attempt, Egress, Event, Exec, ExecEvent, Exit, Fork, Header, Kind, Operation, What};
 use pcigate_common::maps::Decision;
 use pcigate_fuzz::cards;
 use pcigate_proto::record::{RECORD_BYTES_MAX, check_complete};
@@ -30,6 +30,8 @@ struct Input<'a> {
 /// No process has this id, so that nothing depends on the machine.
 const PID: u32 = u32::MAX;
 
+const WHATS: [What; 4] = [What::Socket, What::Bind, What::UnixConnect, What::Write];
+
 fn header(input: &Input<'_>, kind: Kind) -> Header {
     let [verdict, rule, audit_verdict, audit_rule] = input.decision;
     let [time_ns, seq, start_ns, workload] = input.numbers;
@@ -48,9 +50,9 @@ fuzz_target!(|input: Input<'_>| {
     let invoked = &input.invoked[..input.invoked.len().min(1024)];
     let [protocol, port, status] = input.words;
     let head = |kind| header(&input, kind);
-    let kind = if input.kind % 5 == 0 { Kind::ExecRefused } else { Kind::Exec };
-    let (exec, fork, exit, egress);
-    let event = match input.kind % 5 {
+    let kind = if input.kind % 6 == 0 { Kind::ExecRefused } else { Kind::Exec };
+    let (exec, fork, exit, egress, attempt);
+    let event = match input.kind % 6 {
         2 => {
             let child_start_ns = input.numbers[3];
             fork = Fork { header: head(Kind::Fork), child_start_ns, child_pid: 7, reserved: 0 };
@@ -65,6 +67,13 @@ fuzz_target!(|input: Input<'_>| {
             let header = head(Kind::Egress);
             egress = Egress { header, address, operation, protocol, port, family: 10 };
             Event::Egress(&egress)
+        }
+        5 => {
+            let what = WHATS[usize::from(input.flags as u8) % WHATS.len()];
+            let (header, numbers) = (head(Kind::Attempt), input.decision);
+            let text_len = path.len() as u32;
+            attempt = Attempt { header, what, text_len, numbers, address: input.address };
+            Event::Attempt(&attempt, path)
         }
         _ => {
             let lengths = [path.len(), invoked.len(), argv.len()];

@@ -44,7 +44,7 @@ fuzz_target!(|input: Input<'_>| {
     };
     let Input { path, invoked, address, protocol, port, .. } = input;
     let exec = ExecRequest { path: Some(path), invoked, sha256: None };
-    let egress = EgressRequest { address, protocol, port };
+    let egress = EgressRequest { address: Some(address), names: &[], protocol, port };
     for policy in documents.policies() {
         let workload = policy.sample_workload();
         assert_eq!(policy.selects(&workload), Ok(()));
@@ -52,7 +52,7 @@ fuzz_target!(|input: Input<'_>| {
         let Ok(entries) = set.compile() else { continue };
         assert_eq!(entries.hash, set.hash());
         assert_eq!(entries.exec(Some(path), invoked), set.decide_exec(&exec).decision);
-        let found = entries.egress(address, protocol, port);
+        let found = entries.egress(address, &[], protocol, port);
         assert_eq!(found, set.decide_egress(&egress).decision);
         for request in [Request::Exec(exec), Request::Egress(egress)] {
             let _ = explain(&documents, &workload, &request).to_string();

@@ -1,7 +1,8 @@
 //! A program that tries things and says how each ended: the workload of tests and of the demo.
 //!
-//! `pcigate-probe [--cgroup DIR] ACTION…` joins a cgroup first, where given, then does one action
-//! after the other and prints a line `ACTION RESULT` for each. RESULT is `ok`, an errno name such
+//! `pcigate-probe [--netns FILE] [--resolver ADDRESS] [--cgroup DIR] ACTION…` enters a network
+//! namespace, makes an address its resolver (in a mount namespace of its own) and joins a cgroup
+//! first, where given in this order, then does one action after the other and prints a line `ACTION RESULT` for each. RESULT is `ok`, an errno name such
 //! as `EPERM`, or for `exec:` how the program ended. Actions:
 //!
 //! ```text
@@ -9,6 +10,10 @@
 //! udp:ADDRESS:PORT            send a datagram on an unconnected socket
 //! udp-connected:ADDRESS:PORT  connect a datagram socket
 //! udp-from:ADDRESS:ADDRESS:PORT  as udp, from a socket bound to the first address
+//! resolve:HOW,TYPE,NAME@SERVER  send a DNS query (HOW: udp, or tcp; TYPE: a number) to an address
+//!                             and port, and wait for whatever comes back
+//! forge:NAME=ADDRESS@SERVER   send a DNS query, and its answer oneself from that same address
+//! lookup:NAME                 ask the C library for the addresses of a name
 //! repeat:N:ACTION             an action N times; the result of the last
 //! exec:PROGRAM[ ARG]…         run a program to its end (arguments split at spaces)
 //! fork-exec:N:PROGRAM         N programs one after the other
@@ -18,8 +23,9 @@
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
+//! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
 //! read-line                   wait for a line on standard input
-//! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::attacks`
+//! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -35,17 +41,35 @@ use std::{
     time::Duration,
 };
 
+#[path = "pcigate-probe/names.rs"]
+mod names;
+
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::memfd::{MFdFlags, memfd_create},
 };
+use pcigate_tests::{probe_sockets, system_calls};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == "--netns").is_some() {
+        let file = fs::File::open(arguments.next().unwrap_or_default());
+        let entered = file.and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
+        if let Err(error) = entered {
+            println!("--netns {error}");
+            return ExitCode::from(2);
+        }
+    }
+    if arguments.next_if(|argument| argument == "--resolver").is_some()
+        && let Err(error) = resolver(&arguments.next().unwrap_or_default())
+    {
+        println!("--resolver {error}");
+        return ExitCode::from(2);
+    }
     if arguments.next_if(|argument| argument == "--cgroup").is_some() {
         let directory = arguments.next().unwrap_or_default();
         if let Err(error) = fs::write(format!("{directory}/cgroup.procs"), "0") {
@@ -86,12 +110,44 @@ fn act(action: &str) -> String {
                 .and_then(|mut file| file.write_all(b"1")),
         ),
         "socket" => word(socket(rest)),
+        "resolve" => word(names::resolve(rest)),
+        "forge" => word(names::forge(rest)),
+        "lookup" => word(names::lookup(rest)),
         "call" => word(call(rest).map_err(io::Error::from)),
-        "inside" => pcigate_tests::attacks::inside(rest).unwrap_or_else(|error| word(Err(error))),
-        "enter" => word(pcigate_tests::attacks::enter(rest)),
-        "attack" => word(pcigate_tests::attacks::attack(rest)),
-        _ => word(network(kind, rest)),
+        "inside" => {
+            pcigate_tests::probe_guards::inside(rest).unwrap_or_else(|error| word(Err(error)))
+        }
+        "enter" => word(pcigate_tests::probe_guards::enter(rest)),
+        "attack" => word(pcigate_tests::probe_guards::attack(rest)),
+        _ => {
+            let done = probe_sockets::act(kind, rest);
+            word(done.unwrap_or_else(|| network(kind, rest)))
+        }
     }
+}
+
+/// Files above `/etc/resolv.conf` and `/etc/nsswitch.conf` that only this process sees.
+fn resolver(address: &str) -> io::Result<()> {
+    let directory = std::env::temp_dir().join(format!("pcigate-probe-{}", std::process::id()));
+    fs::create_dir(&directory)?;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("tmpfs"), &directory, Some("tmpfs"), MsFlags::empty(), none)?;
+    for (name, text) in [
+        ("resolv.conf", format!("nameserver {address}\noptions timeout:5 attempts:1\n")),
+        ("nsswitch.conf", "hosts: dns\n".to_owned()),
+    ] {
+        let (ours, seen) = (directory.join(name), std::path::Path::new("/etc").join(name));
+        fs::write(&ours, text)?;
+        if !seen.exists() {
+            fs::write(&seen, "")?;
+        }
+        mount(Some(&ours), &seen, none, MsFlags::MS_BIND, none)?;
+    }
+    // Only the mounts keep the files; the name would stay behind in the machine's own directory.
+    nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH)?;
+    fs::remove_dir(&directory)
 }
 
 fn network(kind: &str, address: &str) -> io::Result<()> {
@@ -145,16 +201,13 @@ fn thread_exec(program: String) -> String {
 }
 
 fn socket(numbers: &str) -> io::Result<()> {
-    let numbers: Vec<i32> = numbers.split(',').filter_map(|n| n.parse().ok()).collect();
-    let &[family, kind, protocol] = numbers.as_slice() else {
-        return Err(io::Error::other("three numbers are needed"));
-    };
-    pcigate_tests::system_calls::socket(family, kind, protocol)
+    let [family, kind, protocol] = probe_sockets::numbers(numbers)?;
+    system_calls::open_socket(family, kind, protocol).map(drop)
 }
 
 fn call(name: &str) -> Result<(), Errno> {
     match name {
-        "bpf" => pcigate_tests::system_calls::bpf(),
+        "bpf" => system_calls::bpf(),
         "unshare-user" => unshare(CloneFlags::CLONE_NEWUSER),
         "mount" => mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>),
         "setns" => match fs::File::open("/proc/self/ns/net") {

@@ -267,10 +267,14 @@ fn a_process_on_its_way_into_a_container_is_confined_from_its_first_exec_on() {
     let (inside, both) = (format!("inside:{action}"), format!("inside:inside:{action}"));
     let actions = [action.clone(), inside, both, action];
     // As a container runtime's helper does, which is then replaced by the container's program.
-    assert_eq!(kernel.probe(&actions.each_ref().map(String::as_str)), ["ok", "EPERM", "EPERM", "ok"]);
+    assert_eq!(
+        kernel.probe(&actions.each_ref().map(String::as_str)),
+        ["ok", "EPERM", "EPERM", "ok"]
+    );
     // Made there directly from outside, as newer runtimes do.
     let clone = format!("attack:clone:{}", kernel.root().display());
-    let outside = Command::new(pcigate_tests::program("pcigate-probe")).arg(clone).output().unwrap();
+    let outside =
+        Command::new(pcigate_tests::program("pcigate-probe")).arg(clone).output().unwrap();
     assert!(String::from_utf8(outside.stdout).unwrap().ends_with(" ok\n"));
 }
 

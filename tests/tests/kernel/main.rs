@@ -1,10 +1,14 @@
 //! Kernel tests: real programs, real hooks, in cgroups of their own. They need root.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod bypass;
 mod egress;
 mod exec;
 mod guards;
 mod lsm;
+mod names;
 mod privileges;
 mod rings;
+mod sockets;
 mod too_old;
+mod verifier_cost;

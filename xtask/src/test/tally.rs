@@ -76,6 +76,12 @@ impl Tally {
         }
     }
 
+    /// Tables that are not what was printed are a failure each.
+    pub fn stale(&mut self, what: &[String]) {
+        self.begin("tables");
+        what.iter().for_each(|what| self.fail(what));
+    }
+
     fn fail(&mut self, name: &str) {
         self.failed += 1;
         self.failed_names.push(format!("{}: {name}", self.stage));

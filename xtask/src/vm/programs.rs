@@ -20,7 +20,7 @@ pub struct Programs {
 }
 
 const INIT: &str = "pcigate-vm-init";
-const BESIDE: [&str; 2] = ["pcigate-agent", "pcigate-probe"];
+const BESIDE: [&str; 3] = ["pcigate-agent", "pcigate-attack", "pcigate-probe"];
 const TEST: &str = "kernel";
 
 /// Builds them. After `cargo xtask test` has built everything, this only finds them: selection and

@@ -1,0 +1,172 @@
+//! Where in a packet of a governed socket a DNS message lies, and whose socket it is.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
+};
+use pcigate_common::{dns, limits};
+
+use crate::maps::{WORKLOADS, settings};
+
+/// IP protocol number of TCP.
+pub const TCP: u32 = 6;
+const UDP: u32 = 17;
+/// `lo` has this number in every network namespace (include/net/net_namespace.h,
+/// `LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+const V4_BYTES: u32 = 20;
+const V6_BYTES: u32 = 40;
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the socket to a DNS server.
+    Out,
+    /// From a DNS server to the socket.
+    In,
+}
+
+/// A packet to or from port 53 over TCP or UDP.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    skb: *mut __sk_buff,
+    /// Where TCP or UDP begins.
+    transport: u32,
+    /// 6 or 17.
+    pub protocol: u32,
+}
+
+/// A message in a packet.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Its first byte.
+    pub at: u32,
+    /// Its length.
+    pub len: u32,
+}
+
+/// `None` for everything but port 53, after a few instructions. IPv4 options and IPv6 extension
+/// headers, which no DNS server sends, are not looked behind.
+#[inline(always)]
+pub fn dns(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
+    // SAFETY: the context is valid for the program's run. The kernel has pulled the headers of a
+    // packet that has a socket into its linear part; every load is behind a comparison with its
+    // end.
+    unsafe {
+        let data = (&raw const (*skb).data).read_volatile() as usize;
+        let end = (&raw const (*skb).data_end).read_volatile() as usize;
+        if data + V4_BYTES as usize + 4 > end {
+            return None;
+        }
+        let bytes = data as *const u8;
+        match *bytes {
+            0x45 => {
+                let ports = bytes.add(V4_BYTES as usize);
+                is_dns(u32::from(*bytes.add(9)), ports, way).map(|protocol| Packet {
+                    skb,
+                    transport: V4_BYTES,
+                    protocol,
+                })
+            }
+            first if first >> 4 == 6 => {
+                if data + V6_BYTES as usize + 4 > end {
+                    return None;
+                }
+                let ports = bytes.add(V6_BYTES as usize);
+                is_dns(u32::from(*bytes.add(6)), ports, way).map(|protocol| Packet {
+                    skb,
+                    transport: V6_BYTES,
+                    protocol,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// # Safety
+/// Four bytes can be read at `ports`.
+#[inline(always)]
+unsafe fn is_dns(protocol: u32, ports: *const u8, way: Way) -> Option<u32> {
+    if protocol != UDP && protocol != TCP {
+        return None;
+    }
+    let at = if way == Way::In { 0 } else { 2 };
+    // SAFETY: by the contract of this function.
+    let port = unsafe { [*ports.add(at), *ports.add(at + 1)] };
+    (u16::from_be_bytes(port) == dns::PORT).then_some(protocol)
+}
+
+impl Packet {
+    /// Whether it came over loopback, where any process of the same network namespace can have sent
+    /// it, from whatever address.
+    #[inline(always)]
+    pub fn is_loopback(&self) -> bool {
+        // SAFETY: as in `dns`.
+        unsafe { (&raw const (*self.skb).ifindex).read_volatile() == LOOPBACK }
+    }
+
+    /// The address it comes from (IPv4 as v4-mapped).
+    #[inline(always)]
+    pub fn source(&self) -> Option<[u8; 16]> {
+        if self.transport == V6_BYTES {
+            return self.load::<16>(8);
+        }
+        let [a, b, c, d] = self.load::<4>(12)?;
+        Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    }
+
+    /// The message: a datagram's content, or of a segment what follows a length that is exactly
+    /// the rest of it. `Err` = there is content, but no whole message.
+    #[inline(always)]
+    pub fn message(&self) -> Option<Result<Place, ()>> {
+        // SAFETY: as in `dns`.
+        let total = unsafe { (&raw const (*self.skb).len).read_volatile() };
+        if self.protocol != TCP {
+            let place = Place { at: self.transport + 8, len: self.word(self.transport + 4)? };
+            let len = place.len.checked_sub(8)?;
+            return (total >= place.at + len).then_some(Ok(Place { len, ..place }));
+        }
+        let [offset] = self.load::<1>(self.transport + 12)?;
+        let at = self.transport + u32::from(offset >> 4) * 4;
+        if total <= at {
+            return None;
+        }
+        let len = total - at;
+        let whole = self.word(at).is_some_and(|said| said + 2 == len);
+        Some(if whole { Ok(Place { at: at + 2, len: len - 2 }) } else { Err(()) })
+    }
+
+    #[inline(always)]
+    fn word(&self, at: u32) -> Option<u32> {
+        self.load::<2>(at).map(|bytes| u32::from(u16::from_be_bytes(bytes)))
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the buffer holds `N` bytes.
+        let status =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
+        (status == 0).then_some(bytes)
+    }
+
+    /// The workload of the socket and its policy: the deepest governed cgroup above the socket's.
+    #[inline(always)]
+    pub fn workload(&self) -> Option<(u64, u32)> {
+        let first = settings().root_level;
+        let mut found = None;
+        for depth in 0..limits::CGROUP_DEPTH_MAX {
+            // SAFETY: a level below the socket's own answers 0.
+            let id = unsafe { bpf_skb_ancestor_cgroup_id(self.skb, (first + depth) as i32) };
+            if id == 0 {
+                break;
+            }
+            // SAFETY: as in `identity`.
+            if let Some(entry) = unsafe { WORKLOADS.get(id) } {
+                found = Some((id, entry.policy));
+            }
+        }
+        found
+    }
+}
