@@ -10,8 +10,8 @@ mod privileges;
 mod processes;
 
 use pcigate_common::{
-    event::{Attempt, Kind, What},
-    maps::{Decision, Ring, rule, verdict},
+    event::{Attempt, Kind, What, flags},
+    maps::{Decision, rule, verdict},
 };
 
 use crate::{
@@ -23,49 +23,54 @@ use crate::{
 
 const EPERM: i32 = 1;
 
-/// The current task where it is to be kept from attacking.
-#[inline(always)]
-fn governed() -> Option<Subject> {
-    identity::current()
+/// Who is kept from something, and what is decided about it.
+struct Guarded {
+    subject: Subject,
+    decision: Decision,
 }
 
-/// The current task where it may not leave its namespaces and cgroup either.
+/// The current task where it is governed: what attacks pcigate or its neighbours is refused.
 #[inline(always)]
-fn confined() -> Option<Subject> {
-    let subject = governed()?;
-    if is_confined(&subject) && !entering::is_current() { Some(subject) } else { None }
+fn governed() -> Option<Guarded> {
+    let subject = identity::current()?;
+    Some(Guarded { subject, decision: Decision::enforced(verdict::DENY, rule::SELF_PROTECTION) })
 }
 
-/// Whether egress is refused by default, which only holds where there is no other way out.
+/// The current task where it may not leave its namespaces and cgroup either: where egress is denied
+/// by default, which only holds where there is no other way out. In audit mode that is remarked.
 #[inline(always)]
-fn is_confined(subject: &Subject) -> bool {
-    match subject.policy() {
-        Ok(policy) => !policy.egress_default.allows(),
-        Err(decision) => !decision.allows(),
+fn confined() -> Option<Guarded> {
+    let subject = identity::current()?;
+    let decision = subject.confined(rule::ISOLATION);
+    let matters = !decision.allows() || decision.audit_verdict != verdict::NONE;
+    if matters && !entering::is_current() { Some(Guarded { subject, decision }) } else { None }
+}
+
+impl Guarded {
+    /// What the hook answers.
+    #[inline(always)]
+    fn answer(&self) -> i32 {
+        if self.decision.allows() { 0 } else { -EPERM }
+    }
+
+    /// Records an attempt, and what the hook answers.
+    #[inline(always)]
+    fn report(&self, what: What, numbers: [u32; 4]) -> i32 {
+        ring::put(ring::for_decision(&self.decision), self.attempt(what, numbers));
+        self.answer()
+    }
+
+    /// As [`Self::report`], with the NUL-terminated kernel string at `name`.
+    #[inline(always)]
+    fn report_named(&self, what: What, numbers: [u32; 4], name: Address) -> i32 {
+        let ring = ring::for_decision(&self.decision);
+        ring::put_named(ring, self.attempt(what, numbers), name);
+        self.answer()
+    }
+
+    #[inline(always)]
+    fn attempt(&self, what: What, numbers: [u32; 4]) -> Attempt {
+        let header = ring::header(Kind::Attempt, flags::LSM, &self.subject, self.decision);
+        Attempt { header, what, text_len: 0, numbers, address: [0; 16] }
     }
 }
-
-/// Records an attempt, and what the hook answers.
-#[inline(always)]
-fn refuse(subject: &Subject, rule: u32, what: What, numbers: [u32; 4]) -> i32 {
-    ring::put(Ring::Verdicts, attempt(subject, rule, what, numbers));
-    -EPERM
-}
-
-/// As [`refuse`], with the NUL-terminated kernel string at `name`.
-#[inline(always)]
-fn refuse_named(subject: &Subject, rule: u32, what: What, numbers: [u32; 4], name: Address) -> i32 {
-    ring::put_named(Ring::Verdicts, attempt(subject, rule, what, numbers), name);
-    -EPERM
-}
-
-#[inline(always)]
-fn attempt(subject: &Subject, rule: u32, what: What, numbers: [u32; 4]) -> Attempt {
-    let decision = Decision::enforced(verdict::DENY, rule);
-    let header = ring::header(Kind::Attempt, 0, subject, decision);
-    Attempt { header, what, text_len: 0, numbers, address: [0; 16] }
-}
-
-/// Rules of this module, by the name of what they keep.
-const SELF_PROTECTION: u32 = rule::SELF_PROTECTION;
-const ISOLATION: u32 = rule::ISOLATION;

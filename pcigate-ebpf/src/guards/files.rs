@@ -9,12 +9,8 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use pcigate_common::event::What;
 
-use super::{ISOLATION, SELF_PROTECTION, confined, governed, refuse_named};
-use crate::{
-    identity::{self, Subject},
-    maps::offsets,
-    memory::Address,
-};
+use super::{Guarded, confined, governed};
+use crate::{identity, maps::offsets, memory::Address};
 
 /// include/uapi/linux/magic.h `BPF_FS_MAGIC`
 const BPFFS: u32 = 0xcafe_4a11;
@@ -66,9 +62,9 @@ pub fn guard_umount(ctx: LsmContext) -> i32 {
     if magic(mount.follow(offsets.vfsmount_mnt_sb).unwrap_or(Address(0))) != BPFFS {
         return 0;
     }
-    let Some(subject) = governed() else { return 0 };
+    let Some(guarded) = governed() else { return 0 };
     let root = mount.follow(offsets.vfsmount_mnt_root).unwrap_or(Address(0));
-    refuse_named(&subject, SELF_PROTECTION, What::Write, [BPFFS, 0, 0, 0], name(root))
+    guarded.report_named(What::Write, [BPFFS, 0, 0, 0], name(root))
 }
 
 /// A file, or a name in a directory, is to be written, made or removed; `inode` is of the same file
@@ -79,20 +75,22 @@ fn change(inode: Address, dentry: Address) -> i32 {
         return 0;
     }
     let magic = magic(inode.follow(offsets().inode_i_sb).unwrap_or(Address(0)));
-    let (subject, rule) = match magic {
-        BPFFS => (governed(), SELF_PROTECTION),
-        CGROUP2 | CGROUP1 => (confined(), ISOLATION),
-        _ => return 0,
+    let guarded = match magic {
+        BPFFS => governed(),
+        CGROUP2 | CGROUP1 => confined(),
+        _ => None,
     };
-    let Some(subject) = subject else { return 0 };
-    refuse_named(&subject, rule, What::Write, [magic, 0, 0, 0], name(dentry))
+    match guarded {
+        Some(guarded) => guarded.report_named(What::Write, [magic, 0, 0, 0], name(dentry)),
+        None => 0,
+    }
 }
 
-/// The refusal of a child in another cgroup.
+/// A child made in another cgroup.
 #[inline(always)]
-pub fn refuse_cgroup(subject: &Subject) -> i32 {
+pub fn report_clone(guarded: &Guarded) -> i32 {
     let name = Address((&raw const CLONE) as u64);
-    refuse_named(subject, ISOLATION, What::Write, [CGROUP2, 0, 0, 0], name)
+    guarded.report_named(What::Write, [CGROUP2, 0, 0, 0], name)
 }
 
 static CLONE: [u8; 7] = *b"clone3\0";

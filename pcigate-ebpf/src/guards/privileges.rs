@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::bpf_get_current_task, macros::lsm, programs::LsmContext};
 use pcigate_common::event::What;
 
-use super::{ISOLATION, confined, refuse};
+use super::confined;
 use crate::{maps::offsets, memory::Address};
 
 const SYS_ADMIN: u32 = 21;
@@ -35,7 +35,6 @@ const MASK: u64 = mask();
 const NOAUDIT: u32 = 2;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWUSER: u32 = 0x1000_0000;
-const EPERM: i32 = 1;
 
 const fn mask() -> u64 {
     let (mut mask, mut rest) = (0, REFUSED.as_slice());
@@ -52,14 +51,14 @@ pub fn guard_capability(ctx: LsmContext) -> i32 {
     if (MASK >> (capability & 63)) & 1 == 0 {
         return 0;
     }
-    let Some(subject) = confined() else { return 0 };
+    let Some(guarded) = confined() else { return 0 };
     if capability == SYS_ADMIN && is_lent(ctx.arg(0)) {
         return 0;
     }
     if ctx.arg::<u64>(3) as u32 & NOAUDIT != 0 {
-        return -EPERM;
+        return guarded.answer();
     }
-    refuse(&subject, ISOLATION, What::Capability, [capability, 0, 0, 0])
+    guarded.report(What::Capability, [capability, 0, 0, 0])
 }
 
 /// Whether the kernel acts with other credentials than the task's own: overlayfs reads and writes
@@ -77,7 +76,7 @@ fn is_lent(credentials: u64) -> bool {
 #[lsm(hook = "userns_create")]
 pub fn guard_user_namespace(_ctx: LsmContext) -> i32 {
     match confined() {
-        Some(subject) => refuse(&subject, ISOLATION, What::Namespace, [CLONE_NEWUSER, 0, 0, 0]),
+        Some(guarded) => guarded.report(What::Namespace, [CLONE_NEWUSER, 0, 0, 0]),
         None => 0,
     }
 }
@@ -90,7 +89,7 @@ pub fn guard_clone(ctx: LsmContext) -> i32 {
         return 0;
     }
     match confined() {
-        Some(subject) => super::files::refuse_cgroup(&subject),
+        Some(guarded) => super::files::report_clone(&guarded),
         None => 0,
     }
 }

@@ -10,33 +10,26 @@
 use aya_ebpf::{helpers::bpf_get_current_task, macros::lsm, programs::LsmContext};
 use pcigate_common::event::{What, setting};
 
-use super::{ISOLATION, SELF_PROTECTION, confined, governed, refuse};
-use crate::{
-    identity::{self, Subject},
-    maps::offsets,
-    memory::Address,
-};
+use super::{Guarded, confined, governed};
+use crate::{identity, maps::offsets, memory::Address};
 
 /// `PTRACE_MODE_NOAUDIT`: the kernel only wants to know how much to show.
 const MODE_NOAUDIT: u32 = 4;
-const EPERM: i32 = 1;
 
 /// Signals of the kernel itself are not asked about. Signal 0 only asks whether a process is there,
 /// which /proc tells too.
 #[lsm(hook = "task_kill")]
 pub fn guard_signal(ctx: LsmContext) -> i32 {
     let signal = ctx.arg::<u64>(2) as u32;
-    // Signals of a driver come with the credentials of whoever asked for them, in anybody's time.
-    // Newer verifiers take arguments for non-null and drop a comparison; this read they cannot see
-    // through.
-    let asked_before = Address(ctx.arg(3)).read::<u32>().is_some();
-    if signal == 0 || asked_before {
+    if signal == 0 {
         return 0;
     }
     match stranger(ctx.arg(0)) {
-        Some((subject, pid)) => {
-            refuse(&subject, SELF_PROTECTION, What::Signal, [signal, pid, 0, 0])
-        }
+        // A driver's signal, in anybody's time, comes with the credentials of whoever asked for it.
+        // Newer verifiers take arguments for non-null and drop a comparison; this read they cannot
+        // see through.
+        Some(_) if Address(ctx.arg(3)).read::<u32>().is_some() => 0,
+        Some((guarded, pid)) => guarded.report(What::Signal, [signal, pid, 0, 0]),
         None => 0,
     }
 }
@@ -46,8 +39,8 @@ pub fn guard_signal(ctx: LsmContext) -> i32 {
 pub fn guard_ptrace(ctx: LsmContext) -> i32 {
     let mode = ctx.arg::<u64>(1) as u32;
     match stranger(ctx.arg(0)) {
-        Some(_) if mode & MODE_NOAUDIT != 0 => -EPERM,
-        Some((subject, pid)) => refuse(&subject, SELF_PROTECTION, What::Ptrace, [mode, pid, 0, 0]),
+        Some((guarded, _)) if mode & MODE_NOAUDIT != 0 => guarded.answer(),
+        Some((guarded, pid)) => guarded.report(What::Ptrace, [mode, pid, 0, 0]),
         None => 0,
     }
 }
@@ -71,7 +64,7 @@ pub fn guard_nice(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn change(task: u64, what: u32) -> i32 {
     match stranger(task) {
-        Some((subject, pid)) => refuse(&subject, SELF_PROTECTION, What::Process, [what, pid, 0, 0]),
+        Some((guarded, pid)) => guarded.report(What::Process, [what, pid, 0, 0]),
         None => 0,
     }
 }
@@ -80,9 +73,7 @@ fn change(task: u64, what: u32) -> i32 {
 #[lsm(hook = "bpf")]
 pub fn guard_bpf(ctx: LsmContext) -> i32 {
     match governed() {
-        Some(subject) => {
-            refuse(&subject, SELF_PROTECTION, What::Bpf, [ctx.arg::<u64>(0) as u32, 0, 0, 0])
-        }
+        Some(guarded) => guarded.report(What::Bpf, [ctx.arg::<u64>(0) as u32, 0, 0, 0]),
         None => 0,
     }
 }
@@ -90,23 +81,23 @@ pub fn guard_bpf(ctx: LsmContext) -> i32 {
 #[lsm(hook = "perf_event_open")]
 pub fn guard_perf(_ctx: LsmContext) -> i32 {
     match confined() {
-        Some(subject) => refuse(&subject, ISOLATION, What::Perf, [0; 4]),
+        Some(guarded) => guarded.report(What::Perf, [0; 4]),
         None => 0,
     }
 }
 
 /// The current task and the process it reaches for, where that is not of its own pod.
 #[inline(always)]
-fn stranger(task: u64) -> Option<(Subject, u32)> {
+fn stranger(task: u64) -> Option<(Guarded, u32)> {
     let task = Address(task);
     // SAFETY: helper without preconditions.
     let own = Address(unsafe { bpf_get_current_task() });
     if !identity::is_governed() || identity::side_by_side(own, task) {
         return None;
     }
-    let subject = governed()?;
-    if identity::stands_below(task, identity::pod(&subject)) {
+    let guarded = governed()?;
+    if identity::stands_below(task, identity::pod(&guarded.subject)) {
         return None;
     }
-    Some((subject, task.at(offsets().task_tgid).read().unwrap_or(0)))
+    Some((guarded, task.at(offsets().task_tgid).read().unwrap_or(0)))
 }

@@ -247,6 +247,23 @@ fn a_confined_task_stays_in_its_cgroup_and_namespaces_and_cannot_build_a_way_out
 }
 
 #[test]
+fn confinement_in_audit_mode_lets_through_and_says_what_it_would_have_refused() {
+    if !needs::met(&[Need::Kernel(6, 1), Need::BpfLsm]) {
+        return;
+    }
+    let mut kernel = Kernel::with_policy(&CONFINED.replace("mode: enforce", "mode: audit"));
+    let root = kernel.root().to_owned();
+    assert_eq!(probe(&kernel, &root, &["inside:attack:unshare-net".into()]), ["ok"]);
+    let drafts = kernel.drafts();
+    let attempt = drafts.iter().find(|draft| matches!(draft.event, Event::Attempt { .. })).unwrap();
+    assert_eq!(attempt.outcome.result, Ending::Success);
+    assert_eq!(attempt.outcome.decision.as_ref().unwrap().verdict, Verdict::Allow);
+    let remark = attempt.outcome.audit.as_ref().unwrap();
+    let told = (remark.verdict, remark.rule.id.as_str());
+    assert_eq!(told, (Verdict::Deny, "pcigate/isolation"));
+}
+
+#[test]
 fn ordinary_programs_go_on_under_confinement_without_a_word() {
     let directory = tempfile::tempdir().unwrap();
     let mut kernel = Kernel::with_policy(CONFINED);

@@ -159,7 +159,7 @@ fn an_agent_that_cannot_give_up_its_privileges_does_not_start_and_says_what_woul
     // Capabilities belong to a thread, and a program it starts has no others.
     std::thread::spawn(move || {
         caps::drop(None, CapSet::Bounding, Capability::CAP_SETPCAP).unwrap();
-        sender.send(pcigate_tests::site::output(&mut agent)).unwrap();
+        sender.send(agent.output().unwrap()).unwrap();
     });
     let output = receiver.recv().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
