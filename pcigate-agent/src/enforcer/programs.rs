@@ -35,6 +35,17 @@ pub(super) const TRACEPOINTS: [(&str, &str); 3] = [
 /// As the tracepoints. The first is the one the canary looks at.
 pub(super) const LSM: [(&str, &str); 1] = [("exec_check", "bprm_check_security")];
 
+/// Loads a program that will take the place of another in a link, instead of being attached.
+pub(super) fn load_cgroup(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    hook: CgroupHook,
+) -> Result<(), EnforcerError> {
+    match hook {
+        CgroupHook::SockAddr => of::<CgroupSockAddr>(ebpf, name)?.load().map_err(refused(name)),
+    }
+}
+
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those
 /// above and below this cgroup run too, and one refusal is enough.
 pub(super) fn attach_cgroup(
@@ -87,7 +98,7 @@ pub(super) fn attach_lsm(
     Ok(link.into())
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
+pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
     move |source| EnforcerError::Program { program, source: source.into() }
 }
 

@@ -18,6 +18,8 @@
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
+//! until-line:ACTION           an action every millisecond until standard input ends or has a line;
+//!                             says `at N` every tenth time; the result is `N/HOW-OFTEN-OK`
 //! read-line                   wait for a line on standard input
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
@@ -27,7 +29,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Command, ExitCode},
@@ -37,6 +39,7 @@ use std::{
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
+    poll::{PollFd, PollFlags, poll},
     sched::{CloneFlags, setns, unshare},
     sys::memfd::{MFdFlags, memfd_create},
 };
@@ -69,6 +72,7 @@ fn act(action: &str) -> String {
             (0..n).fold(String::new(), |_, _| act(inner))
         }
         "exec" => exec(rest),
+        "until-line" => until_line(rest),
         "fork-exec" => {
             let (n, program) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
@@ -87,6 +91,24 @@ fn act(action: &str) -> String {
         "socket" => word(socket(rest)),
         "call" => word(call(rest).map_err(io::Error::from)),
         _ => word(network(kind, rest)),
+    }
+}
+
+/// One try a millisecond, whatever happens meanwhile; no second thread, so that one process ends
+/// once.
+fn until_line(action: &str) -> String {
+    let stdin = io::stdin();
+    let (mut tries, mut succeeded) = (0u64, 0u64);
+    loop {
+        tries += 1;
+        succeeded += u64::from(act(action) == "ok");
+        if tries.is_multiple_of(10) {
+            println!("at {tries}");
+        }
+        let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, 1_u8) != Ok(0) {
+            return format!("{tries}/{succeeded}");
+        }
     }
 }
 

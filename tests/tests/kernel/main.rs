@@ -5,4 +5,5 @@ mod egress;
 mod exec;
 mod lsm;
 mod rings;
+mod survival;
 mod too_old;
