@@ -4,9 +4,13 @@
 //! a policy number stands for. Both outlive what they describe for a while, because records of it
 //! may still be in the rings.
 
+mod names;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, RwLock},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -51,6 +55,15 @@ pub enum GovernError {
         #[source]
         source: TableError,
     },
+    /// The names cannot be kept for the next agent.
+    #[error("cannot write {path} (stateDir): the next agent could not name what this one governs")]
+    Names {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The names behind a policy number.
@@ -70,6 +83,13 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// What an earlier agent wrote with [`Governor::keep_names`]; what cannot be read names
+    /// nothing.
+    #[must_use]
+    pub fn kept(path: &Path) -> Self {
+        names::read(path).unwrap_or_default()
+    }
+
     /// The workload of a governed cgroup.
     #[must_use]
     pub fn workload(&self, cgroup_id: u64) -> Option<&Arc<Workload>> {
@@ -95,6 +115,10 @@ pub struct Governor {
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
     gone: HashMap<u64, Instant>,
+    /// Where names are kept for the next agent, and whether there are new ones.
+    names: Option<PathBuf>,
+    unsaved: bool,
+    exempt: BTreeSet<String>,
 }
 
 impl Governor {
@@ -108,7 +132,17 @@ impl Governor {
             compiled: HashMap::new(),
             governed: HashSet::new(),
             gone: HashMap::new(),
+            names: None,
+            unsaved: false,
+            exempt: BTreeSet::new(),
         }
+    }
+
+    /// Keeps the directory in a file from now on, before the kernel can send a number of it: an
+    /// agent that comes after this one reads what is left in its rings.
+    pub fn keep_names(&mut self, path: PathBuf) {
+        self.names = Some(path);
+        self.unsaved = true;
     }
 
     /// For the reading side.
@@ -124,11 +158,19 @@ impl Governor {
         if let Err(error) = self.protect_targets() {
             errors.push(error);
         }
+        let mut prepared = Vec::new();
         for found in found {
-            if let Err(error) = self.govern(found) {
-                errors.push(error);
+            match self.prepare(found) {
+                Ok(entries) => prepared.push((found, entries)),
+                Err(error) => errors.push(error),
             }
         }
+        errors.extend(self.save_names().err());
+        for (found, entries) in prepared {
+            errors.extend(self.enforce(found, &entries).err());
+        }
+        let exempt = found.iter().filter(|found| found.exempt);
+        self.exempt = exempt.map(|found| exempt_name(found)).collect();
         let present: HashSet<u64> = found.iter().map(|found| found.cgroup_id).collect();
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {
@@ -141,6 +183,12 @@ impl Governor {
         }
         self.forget(Instant::now());
         errors
+    }
+
+    /// Pods no policy governs, as `namespace/pod (UID)`.
+    #[must_use]
+    pub fn exempt(&self) -> &BTreeSet<String> {
+        &self.exempt
     }
 
     /// Other policies count from the next [`Self::apply`] on.
@@ -168,18 +216,39 @@ impl Governor {
     /// # Errors
     /// Its policies do not compile, or the kernel has no room for them.
     pub fn govern(&mut self, found: &Found) -> Result<(), GovernError> {
-        let identity = &found.identity;
-        let pod = || format!("{}/{}", identity.namespace, identity.pod);
+        let entries = self.prepare(found)?;
+        self.save_names()?;
+        self.enforce(found, &entries)
+    }
+
+    /// The reading side must know the names before the kernel can send the numbers.
+    fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
         let entries = self
-            .compiled(self.documents.select(identity))
-            .map_err(|source| GovernError::Compile { pod: pod(), source })?;
-        let refused = |source| GovernError::Tables { pod: pod(), source };
-        // The reading side must know the names before the kernel can send the numbers.
-        let number = self.tables.install(&entries).map_err(refused)?;
+            .compiled(self.select(found))
+            .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
+        let number = self
+            .tables
+            .install(&entries)
+            .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.name(found, number, &entries);
-        self.tables.govern(found.cgroup_id, &entries).map_err(refused)?;
+        Ok(entries)
+    }
+
+    fn enforce(&mut self, found: &Found, entries: &KernelEntries) -> Result<(), GovernError> {
+        self.tables
+            .govern(found.cgroup_id, entries)
+            .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.governed.insert(found.cgroup_id);
         self.gone.remove(&found.cgroup_id);
+        Ok(())
+    }
+
+    fn save_names(&mut self) -> Result<(), GovernError> {
+        let Some(path) = self.names.as_ref().filter(|_| self.unsaved) else { return Ok(()) };
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        names::write(path, &directory)
+            .map_err(|source| GovernError::Names { path: path.clone(), source })?;
+        self.unsaved = false;
         Ok(())
     }
 
@@ -193,6 +262,13 @@ impl Governor {
         all
     }
 
+    /// Of no documents, no policy selects anybody.
+    fn select(&self, found: &Found) -> PolicySet {
+        let none = Documents::default();
+        let documents = if found.exempt { &none } else { &self.documents };
+        documents.select(&found.identity)
+    }
+
     fn compiled(&mut self, set: PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
         let hash = set.hash();
         if let Some(entries) = self.compiled.get(&hash) {
@@ -203,9 +279,12 @@ impl Governor {
         Ok(entries)
     }
 
-    fn name(&self, found: &Found, number: u32, entries: &KernelEntries) {
-        let mut directory = write(&self.directory);
-        directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+    fn name(&mut self, found: &Found, number: u32, entries: &KernelEntries) {
+        let shared = Arc::clone(&self.directory);
+        let mut directory = write(&shared);
+        let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+        self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
+            || !directory.rules.contains_key(&number);
         directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries)));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
@@ -222,6 +301,15 @@ impl Governor {
     }
 }
 
+fn pod(found: &Found) -> String {
+    format!("{}/{}", found.identity.namespace, found.identity.pod)
+}
+
+fn exempt_name(found: &Found) -> String {
+    let uid = &found.identity.pod_uid;
+    if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
+}
+
 fn rule_table(entries: &KernelEntries) -> RuleTable {
     let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
     let rules = entries.rules.iter().map(|rule| {
@@ -236,5 +324,5 @@ fn rule_table(entries: &KernelEntries) -> RuleTable {
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.
 fn write(directory: &SharedDirectory) -> std::sync::RwLockWriteGuard<'_, Directory> {
-    directory.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    directory.write().unwrap_or_else(PoisonError::into_inner)
 }

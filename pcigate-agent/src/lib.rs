@@ -30,6 +30,10 @@ pub mod exporter;
 pub mod recorder;
 pub mod spool;
 
+pub mod downtime;
+pub mod handover;
+
 pub mod sandbox;
 
+pub mod notify;
 pub mod running;

@@ -18,10 +18,11 @@ use crate::{
     cgroup::Cgroup,
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
-    draft::CoverageState,
+    draft::{Capability, CoverageState},
     enforcer::{Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
+    handover::{Handover, Kept, Reader, Report, Survival},
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder},
@@ -31,9 +32,6 @@ use crate::{
 };
 
 const STARTED: &str = "the agent enforces";
-/// The kernel went on refusing, but nobody read its rings.
-const TAKEN_OVER: &str = "the agent enforces; what an earlier agent had pinned enforced until now, \
-     and events since that agent's last record were not recorded";
 
 /// What an agent is to do.
 pub struct Plan {
@@ -51,8 +49,8 @@ pub struct Plan {
     pub witness_dir: PathBuf,
     /// Where records are sent.
     pub collector: Option<Collector>,
-    /// Directory in bpffs to pin the links in; `None` for `exec`, whose command ends with it.
-    pub pins: Option<PathBuf>,
+    /// What outlives the agent; `None` for `exec`, whose command ends with it.
+    pub survival: Option<Survival>,
 }
 
 /// The parts.
@@ -66,6 +64,7 @@ pub struct Agent {
     pipeline: Pipeline,
     recorder: Recorder,
     exporter: Option<Exporter>,
+    kept: Option<Kept>,
 }
 
 /// Opens the spool in `directory`; with `set_aside`, after saving what can be read of damaged
@@ -112,12 +111,21 @@ impl Agent {
         };
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
         let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;
+        let mut handover = match plan.survival {
+            Some(survival) => Some(Handover::begin(survival, &mut enforcer, &plan.spool)?),
+            None => None,
+        };
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
+        if let Some(handover) = &handover {
+            governor.keep_names(handover.names());
+        }
         if let Some(error) = governor.apply(found).into_iter().next() {
             return Err(error.into());
         }
         let spool = Arc::new(Mutex::new(plan.spool));
-        let recorder = recorder::start(Arc::clone(&spool), plan.node).context("the recorder")?;
+        let books = handover.as_ref().map(Handover::books);
+        let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
+        let recorder = recorder.context("the recorder")?;
         let exporter = match plan.collector {
             None => None,
             Some(collector) => {
@@ -132,19 +140,33 @@ impl Agent {
         };
         let sensor = Sensor::new(enforcer.take_rings()?);
         let attribution = Attribution::new(governor.directory());
-        let refusal = enforcer.attach(&plan.root.path)?;
-        let (confinement, message) = match &plan.pins {
-            None => (Confinement::Sandbox, STARTED),
-            Some(directory) => {
-                let taken_over = enforcer.pin(directory)?;
-                let message = if taken_over { TAKEN_OVER } else { STARTED };
-                (Confinement::Runtime { pinned: true }, message)
+        let handle = recorder.handle();
+        let refusal = match &mut handover {
+            None => enforcer.attach(&plan.root.path)?,
+            Some(handover) => handover.take_over(&mut enforcer, &plan.root.path, &handle)?,
+        };
+        let mut reader = Reader::new(sensor, attribution);
+        let (confinement, kept, report) = match handover {
+            None => (Confinement::Sandbox, None, Report::default()),
+            Some(handover) => {
+                let (kept, report) = handover.finish(&handle, &mut reader)?;
+                (Confinement::Runtime { pinned: true }, Some(kept), report)
             }
         };
-        let pipeline = pipeline::start(sensor, attribution, recorder.handle())?;
-        let agent = Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter };
-        agent.record_coverage(CoverageState::Start, message)?;
+        let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
+        let agent =
+            Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter, kept };
+        let message = if report.message.is_empty() { STARTED } else { &report.message };
+        agent.record(CoverageState::Start, message, report.capability)?;
         Ok(agent)
+    }
+
+    /// Tells the next agent that this one was alive until now.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn beat(&self) -> std::io::Result<()> {
+        self.kept.as_ref().map_or(Ok(()), Kept::beat)
     }
 
     /// Puts a Coverage record on disk: what is enforced now, and what is not.
@@ -152,7 +174,18 @@ impl Agent {
     /// # Errors
     /// The spool takes nothing any more.
     pub fn record_coverage(&self, state: CoverageState, message: &str) -> anyhow::Result<()> {
+        self.record(state, message, None)
+    }
+
+    fn record(
+        &self,
+        state: CoverageState,
+        message: &str,
+        more: Option<Capability>,
+    ) -> anyhow::Result<()> {
         let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
+        capabilities.extend(more);
+        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
         capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
         let draft = coverage::draft(state, message, capabilities);
         self.recorder.handle().record_durable(vec![draft]).context("a Coverage record")?;
@@ -167,7 +200,7 @@ impl Agent {
     pub async fn stop(self, message: &str, patience: Duration) -> anyhow::Result<End> {
         let capabilities = coverage::capabilities(&self.refusal, self.confinement);
         let last = coverage::draft(CoverageState::Stop, message, capabilities);
-        let Self { pipeline, recorder, exporter, enforcer, .. } = self;
+        let Self { pipeline, recorder, exporter, enforcer, kept, .. } = self;
         let counters = recorder.handle();
         let stopped = tokio::task::spawn_blocking(move || {
             pipeline.stop();
@@ -182,6 +215,8 @@ impl Agent {
             sent = Some(exporter.counters());
             exporter.stop().await;
         }
+        // Whoever comes next may claim the pins from here on.
+        drop(kept);
         Ok(End { recorded: counters.counters(), sent, undrained, unwritten })
     }
 }

@@ -69,6 +69,20 @@ pub(super) const LSM: [(&str, &str); 22] = [
     ("guard_umount", "sb_umount"),
 ];
 
+/// Loads a program that will take the place of another in a link, instead of being attached.
+pub(super) fn load_cgroup(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    hook: CgroupHook,
+) -> Result<(), EnforcerError> {
+    let loaded = match hook {
+        CgroupHook::SockAddr => of::<CgroupSockAddr>(ebpf, name)?.load(),
+        CgroupHook::Sock => of::<CgroupSock>(ebpf, name)?.load(),
+        CgroupHook::Skb(_) => of::<CgroupSkb>(ebpf, name)?.load(),
+    };
+    loaded.map_err(refused(name))
+}
+
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those
 /// above and below this cgroup run too, and one refusal is enough.
 pub(super) fn attach_cgroup(
@@ -139,7 +153,7 @@ pub(super) fn attach_lsm(
     Ok(link.into())
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
+pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
     move |source| EnforcerError::Program { program, source: source.into() }
 }
 

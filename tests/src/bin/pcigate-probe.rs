@@ -24,6 +24,8 @@
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
 //! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
+//! until-line:ACTION           an action every millisecond until standard input ends or has a line;
+//!                             says `at N` every tenth time; the result is `N/HOW-OFTEN-OK`
 //! read-line                   wait for a line on standard input
 //! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
@@ -34,7 +36,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Command, ExitCode},
@@ -47,6 +49,7 @@ mod names;
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
+    poll::{PollFd, PollFlags, poll},
     sched::{CloneFlags, setns, unshare},
     sys::memfd::{MFdFlags, memfd_create},
 };
@@ -94,6 +97,7 @@ fn act(action: &str) -> String {
             (0..n).fold(String::new(), |_, _| act(inner))
         }
         "exec" => exec(rest),
+        "until-line" => until_line(rest),
         "fork-exec" => {
             let (n, program) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
@@ -148,6 +152,24 @@ fn resolver(address: &str) -> io::Result<()> {
     // Only the mounts keep the files; the name would stay behind in the machine's own directory.
     nix::mount::umount2(&directory, nix::mount::MntFlags::MNT_DETACH)?;
     fs::remove_dir(&directory)
+}
+
+/// One try a millisecond, whatever happens meanwhile; no second thread, so that one process ends
+/// once.
+fn until_line(action: &str) -> String {
+    let stdin = io::stdin();
+    let (mut tries, mut succeeded) = (0u64, 0u64);
+    loop {
+        tries += 1;
+        succeeded += u64::from(act(action) == "ok");
+        if tries.is_multiple_of(10) {
+            println!("at {tries}");
+        }
+        let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, 1_u8) != Ok(0) {
+            return format!("{tries}/{succeeded}");
+        }
+    }
 }
 
 fn network(kind: &str, address: &str) -> io::Result<()> {

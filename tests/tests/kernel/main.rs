@@ -9,5 +9,6 @@ mod lsm;
 mod names;
 mod rings;
 mod sockets;
+mod survival;
 mod too_old;
 mod verifier_cost;
