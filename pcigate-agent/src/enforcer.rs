@@ -4,6 +4,7 @@
 //! the maps equal to the compiled policies, [`Enforcer::attach`] makes it bite. A workload is in
 //! the maps before the programs are attached, or it counts as unknown.
 
+mod files;
 mod pins;
 mod programs;
 mod regions;
@@ -25,6 +26,7 @@ use pcigate_common::{
 };
 use zerocopy::IntoBytes;
 
+pub use files::FileTable;
 pub use pins::remove as remove_pins;
 pub use tables::{TableError, Tables};
 

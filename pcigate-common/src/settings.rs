@@ -65,8 +65,24 @@ pub struct Offsets {
     pub bprm_file: u32,
     /// `linux_binprm.filename`
     pub bprm_filename: u32,
+    /// `file.f_inode`
+    pub file_f_inode: u32,
+    /// `inode.i_sb`
+    pub inode_i_sb: u32,
+    /// `inode.i_ino`
+    pub inode_i_ino: u32,
+    /// `inode.i_size`
+    pub inode_i_size: u32,
+    /// `inode.i_writecount`
+    pub inode_i_writecount: u32,
+    /// Seconds of the inode's change time: `i_ctime_sec` (6.11), `__i_ctime` (6.6), `i_ctime`
+    pub inode_ctime_sec: u32,
+    /// Its nanoseconds
+    pub inode_ctime_nsec: u32,
+    /// `super_block.s_dev`
+    pub super_block_s_dev: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 27 * 4);
+const _: () = assert!(size_of::<Offsets>() == 35 * 4);
 
 /// Where and how to govern.
 #[derive(

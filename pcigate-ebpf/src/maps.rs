@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{
+        Decision, DigestKey, ExecAnswer, FileEntry, FileKey, PolicyEntry, PortKey, PrefixKey,
+        WorkloadEntry,
+    },
     settings::{Offsets, Settings},
 };
 
@@ -36,7 +39,18 @@ pub static EXEC_CELLS: Array<u64> = Array::with_max_entries(limits::EXEC_SLOTS_M
 
 /// Answers of the exec automata.
 #[map]
-pub static EXEC_DECISIONS: Array<Decision> = Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+pub static EXEC_DECISIONS: Array<ExecAnswer> =
+    Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+
+/// Files whose digest is known.
+#[map]
+pub static FILES: HashMap<FileKey, FileEntry> =
+    HashMap::with_max_entries(limits::FILES_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// (policy, digest) → class of the digest.
+#[map]
+pub static DIGEST_CLASSES: HashMap<DigestKey, u32> =
+    HashMap::with_max_entries(limits::DIGESTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
 /// Process events.
 #[map]

@@ -1,6 +1,6 @@
 //! What the kernel cannot do of what the documents say, so that "applied" never means "ignored".
 
-use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
+use crate::document::{EgressEffect, EgressRule, EndpointAt, ObjectName, Peer};
 use crate::workload::PolicySet;
 
 /// A rule that is not, or not exactly, enforced in the kernel.
@@ -23,14 +23,11 @@ impl PolicySet {
             rule: rule.to_owned(),
             why,
         };
-        let exec = self.exec_rules().filter_map(|(_, policy, rule)| {
-            exec(rule).map(|why| note(&policy.name, &rule.id, why.to_owned()))
-        });
         let egress = self.egress_rules().flat_map(|(_, policy, rule)| {
             let notes = self.egress_notes(rule);
             notes.into_iter().map(move |why| note(&policy.name, &rule.id, why))
         });
-        exec.chain(egress).collect()
+        egress.collect()
     }
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
@@ -57,21 +54,6 @@ impl PolicySet {
                 }));
                 notes
             }
-        }
-    }
-}
-
-fn exec(rule: &ExecRule) -> Option<&'static str> {
-    match (rule.action, rule.sha256.is_empty(), rule.paths.is_empty()) {
-        (_, true, _) => None,
-        (Action::Allow, false, _) => {
-            Some("never matches: the kernel cannot check a digest, so nothing is allowed by it")
-        }
-        (Action::Deny, false, true) => {
-            Some("never matches: the kernel cannot check a digest; add `paths`")
-        }
-        (Action::Deny, false, false) => {
-            Some("matches by path alone, whatever the digest: the kernel cannot check it")
         }
     }
 }
