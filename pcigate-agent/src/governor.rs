@@ -6,20 +6,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
+    glob::Glob,
     mask::{Cut, Masked},
     workload::Identity,
 };
 
 use crate::{
+    digests::{SharedWanted, Wanted},
     draft::{Rule, Workload},
-    enforcer::{TableError, Tables},
+    enforcer::{FileTable, TableError, Tables},
     workloads::Found,
 };
 
@@ -92,6 +94,8 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    digests: HashMap<u64, Arc<Vec<Glob>>>,
+    wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
 }
 
@@ -105,6 +109,8 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            digests: HashMap::new(),
+            wanted: SharedWanted::default(),
             gone: HashMap::new(),
         }
     }
@@ -113,6 +119,18 @@ impl Governor {
     #[must_use]
     pub fn directory(&self) -> SharedDirectory {
         Arc::clone(&self.directory)
+    }
+
+    /// Which files' digests the rules of which workloads ask for, now and later.
+    #[must_use]
+    pub fn wanted(&self) -> SharedWanted {
+        Arc::clone(&self.wanted)
+    }
+
+    /// The kernel's table of digests.
+    #[must_use]
+    pub fn files(&self) -> FileTable {
+        self.tables.files()
     }
 
     /// Makes the kernel govern exactly what was found. A workload that fails does not keep the
@@ -129,6 +147,7 @@ impl Governor {
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
+            self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
                 let pod = format!("cgroup {cgroup_id}");
                 errors.push(GovernError::Tables { pod, source });
@@ -159,6 +178,7 @@ impl Governor {
         let number = self.tables.install(&entries).map_err(refused)?;
         self.name(found, number, &entries);
         self.tables.govern(found.cgroup_id, &entries).map_err(refused)?;
+        self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
         self.gone.remove(&found.cgroup_id);
         Ok(())
@@ -183,6 +203,25 @@ impl Governor {
         let entries = Arc::new(set.compile()?);
         self.compiled.insert(hash, Arc::clone(&entries));
         Ok(entries)
+    }
+
+    /// Has the digests of files read for a workload; none where there are no patterns.
+    fn ask_for(&mut self, cgroup_id: u64, globs: &[Glob]) {
+        let known = self.digests.get(&cgroup_id).map_or(&[][..], |globs| globs.as_slice());
+        if known == globs {
+            return;
+        }
+        if globs.is_empty() {
+            self.digests.remove(&cgroup_id);
+        } else {
+            // Workloads of the same rules share them.
+            let same = self.digests.values().find(|known| known.as_slice() == globs);
+            let shared = same.cloned().unwrap_or_else(|| Arc::new(globs.to_vec()));
+            self.digests.insert(cgroup_id, shared);
+        }
+        let all = self.digests.iter();
+        let all = all.map(|(id, globs)| Wanted { cgroup_id: *id, globs: Arc::clone(globs) });
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
     }
 
     fn name(&self, found: &Found, number: u32, entries: &KernelEntries) {
@@ -218,5 +257,5 @@ fn rule_table(entries: &KernelEntries) -> RuleTable {
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.
 fn write(directory: &SharedDirectory) -> std::sync::RwLockWriteGuard<'_, Directory> {
-    directory.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    directory.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -52,5 +52,8 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         inode_ctime_sec: ctime("i_ctime_sec", "tv_sec")?,
         inode_ctime_nsec: ctime("i_ctime_nsec", "tv_nsec")?,
         super_block_s_dev: at("super_block", "s_dev")?,
+        super_block_s_magic: at("super_block", "s_magic")?,
+        mm_start_code: at("mm_struct", "start_code")?,
+        vma_vm_file: at("vm_area_struct", "vm_file")?,
     })
 }

@@ -42,6 +42,8 @@ pub mod flags {
     pub const V4_MAPPED: u32 = 1 << 5;
     /// The name the program was called by did not fit.
     pub const INVOKED_TRUNCATED: u32 = 1 << 6;
+    /// A rule asks for the file's digest, and it is not known.
+    pub const DIGEST_UNKNOWN: u32 = 1 << 16;
 }
 
 /// The task that acted.

@@ -125,33 +125,23 @@ pub mod digest_class {
     pub const NAMED: u32 = 2;
 }
 
-/// `FILES`: a file as the kernel knows it, whatever its names.
+/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of the
+/// file changes the key, so an entry is never wrong, only unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FileKey {
     /// `inode.i_ino`.
     pub inode: u64,
-    /// `super_block.s_dev`, as the kernel packs it: major << 20 | minor.
-    pub device: u32,
-    /// Unused, zero.
-    pub reserved: u32,
-}
-const _: () = assert!(size_of::<FileKey>() == 16);
-
-/// `FILES`: the digest of a file, good while change time and size are these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct FileEntry {
-    /// Change time, s.
+    /// `inode.i_size`.
+    pub size: u64,
+    /// Change time of the inode, s.
     pub ctime_sec: u64,
     /// Change time, ns of the second.
-    pub ctime_nsec: u64,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 of the content.
-    pub sha256: [u8; 32],
+    pub ctime_nsec: u32,
+    /// `super_block.s_dev`, as the kernel packs it: major << 20 | minor.
+    pub device: u32,
 }
-const _: () = assert!(size_of::<FileEntry>() == 56);
+const _: () = assert!(size_of::<FileKey>() == 32);
 
 /// `DIGEST_CLASSES`: a digest that rules of a policy name → its class. Digests that the same rules
 /// name share one.

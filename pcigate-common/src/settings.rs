@@ -81,8 +81,14 @@ pub struct Offsets {
     pub inode_ctime_nsec: u32,
     /// `super_block.s_dev`
     pub super_block_s_dev: u32,
+    /// `super_block.s_magic`
+    pub super_block_s_magic: u32,
+    /// `mm_struct.start_code`
+    pub mm_start_code: u32,
+    /// `vm_area_struct.vm_file`
+    pub vma_vm_file: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 35 * 4);
+const _: () = assert!(size_of::<Offsets>() == 38 * 4);
 
 /// Where and how to govern.
 #[derive(

@@ -44,9 +44,10 @@ fn check(subject: &Subject, scratch: *mut Scratch, bprm: Address) -> Decision {
     };
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = process::invoked(scratch, bprm);
-    let asked = Asked { file, path, invoked_len, args: None };
-    let decision = exec_policy::decide(subject, scratch, &asked);
+    let asked = Asked { file, mm: None, path, invoked_len, args: None };
+    let (decision, more) = exec_policy::decide(subject, scratch, &asked);
     if !decision.allows() {
+        bits |= more;
         if !path.resolved {
             bits |= flags::PATH_UNRESOLVED;
         }

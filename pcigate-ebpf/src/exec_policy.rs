@@ -5,8 +5,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use pcigate_common::{
+    event::flags,
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
-    maps::{Decision, ExecAnswer, PolicyEntry, rule, verdict},
+    maps::{Decision, ExecAnswer, PolicyEntry, digest_class, rule, verdict},
 };
 
 use crate::{
@@ -19,12 +20,16 @@ use crate::{
     scratch::Scratch,
 };
 
+/// Nothing is refused here: another hook decides.
+const LATER: Decision = Decision::enforced(verdict::ALLOW, rule::DEFAULT);
 const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
 
 /// What is to be executed.
 pub struct Asked {
     /// The `struct file`.
     pub file: Address,
+    /// The image it has become; `None` = it has not yet.
+    pub mm: Option<Address>,
     /// Its path, in the scratch buffer.
     pub path: Path,
     /// Bytes of the name it was called by, in the scratch buffer.
@@ -33,13 +38,33 @@ pub struct Asked {
     pub args: Option<Args>,
 }
 
-/// The answer for a task at this place.
+/// The answer for a task at this place, and flags.
 #[inline(always)]
-pub fn decide(subject: &Subject, scratch: *mut Scratch, asked: &Asked) -> Decision {
-    match subject.policy() {
-        Ok(policy) => by_rules(policy, subject.policy, scratch, asked).unwrap_or(REFUSED),
-        Err(decision) => decision,
+pub fn decide(subject: &Subject, scratch: *mut Scratch, asked: &Asked) -> (Decision, u32) {
+    let policy = match subject.policy() {
+        Ok(policy) => policy,
+        Err(decision) => return (decision, 0),
+    };
+    if !asked.path.resolved {
+        return (policy.exec_unresolved, 0);
     }
+    if policy.exec_columns == 0 {
+        return (policy.exec_default, 0);
+    }
+    let (mut class, mut bits) = (digest_class::UNKNOWN, 0);
+    if policy.digest_classes > 1 {
+        let file = match asked.mm {
+            Some(mm) => digest::mapped(mm),
+            // What lies below is seen when it is mapped; `process_exec` decides then.
+            None if digest::is_layered(asked.file) => return (LATER, 0),
+            None => Some(asked.file),
+        };
+        class = digest::class(subject.policy, file);
+        if class == digest_class::UNKNOWN {
+            bits = flags::DIGEST_UNKNOWN;
+        }
+    }
+    (by_rules(policy, class, scratch, asked).unwrap_or(REFUSED), bits)
 }
 
 /// The strictest answer for the resolved path and for the name the program was called by, which may
@@ -47,19 +72,11 @@ pub fn decide(subject: &Subject, scratch: *mut Scratch, asked: &Asked) -> Decisi
 #[inline(always)]
 fn by_rules(
     policy: &'static PolicyEntry,
-    number: u32,
+    class: u32,
     scratch: *mut Scratch,
     asked: &Asked,
 ) -> Result<Decision, ()> {
     let path = asked.path;
-    if !path.resolved {
-        return Ok(policy.exec_unresolved);
-    }
-    if policy.exec_columns == 0 {
-        return Ok(policy.exec_default);
-    }
-    let class =
-        if policy.digest_classes > 1 { digest::class(number, digest::of(asked.file)) } else { 0 };
     // SAFETY: both fields are plain bytes of a map value.
     let (buffer, invoked) = unsafe {
         ((&raw const (*scratch).path).cast::<u8>(), (&raw const (*scratch).invoked).cast::<u8>())

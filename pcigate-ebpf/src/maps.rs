@@ -7,8 +7,7 @@ use aya_ebpf::{
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, FileEntry, FileKey, PolicyEntry, PortKey, PrefixKey,
-        WorkloadEntry,
+        Decision, DigestKey, ExecAnswer, FileKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
     },
     settings::{Offsets, Settings},
 };
@@ -42,9 +41,9 @@ pub static EXEC_CELLS: Array<u64> = Array::with_max_entries(limits::EXEC_SLOTS_M
 pub static EXEC_DECISIONS: Array<ExecAnswer> =
     Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
 
-/// Files whose digest is known.
+/// Files whose digest is known → their SHA-256.
 #[map]
-pub static FILES: HashMap<FileKey, FileEntry> =
+pub static FILES: HashMap<FileKey, [u8; 32]> =
     HashMap::with_max_entries(limits::FILES_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
 /// (policy, digest) → class of the digest.

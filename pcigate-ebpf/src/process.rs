@@ -106,8 +106,9 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = invoked(scratch, bprm);
     let args = args::read(scratch, mm);
-    let asked = Asked { file, path, invoked_len, args: Some(args) };
-    let decision = exec_policy::decide(subject, scratch, &asked);
+    let asked = Asked { file, mm: Some(mm), path, invoked_len, args: Some(args) };
+    let (decision, more) = exec_policy::decide(subject, scratch, &asked);
+    bits |= more;
     if !path.resolved {
         bits |= flags::PATH_UNRESOLVED;
     }

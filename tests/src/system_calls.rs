@@ -1,8 +1,8 @@
-//! The two system calls of the probe that no safe library offers.
-// unsafe: socket(2) with arbitrary numbers and bpf(2) have no safe wrapper.
+//! The system calls of the probe that no safe library offers.
+// unsafe: socket(2) with arbitrary numbers, bpf(2) and mmap(2) have no safe wrapper.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::{fs, io, os::fd::AsRawFd, ptr};
 
 use nix::{errno::Errno, libc};
 
@@ -37,4 +37,36 @@ pub fn bpf() -> Result<(), Errno> {
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// Changes the last byte of a file through a mapping that is shared.
+///
+/// # Errors
+/// The errno.
+pub fn change_through_mapping(path: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of the whole file, of which only the last byte is touched before it is
+    // removed again; nobody else knows of it.
+    unsafe {
+        let fd = file.as_raw_fd();
+        let mapping = libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0);
+        if mapping == libc::MAP_FAILED || len == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let last = mapping.cast::<u8>().add(len - 1);
+        last.write_volatile(last.read_volatile() ^ 1);
+        Errno::result(libc::munmap(mapping, len))?;
+    }
+    Ok(())
+}
+
+/// Puts two files in each other's place in one step.
+///
+/// # Errors
+/// The errno.
+pub fn exchange(a: &str, b: &str) -> nix::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE)
 }

@@ -3,6 +3,8 @@
 
 mod egress;
 mod exec;
+mod exec_digests;
+mod exec_ways;
 mod lsm;
 mod rings;
 mod too_old;
