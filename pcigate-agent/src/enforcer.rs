@@ -5,6 +5,7 @@
 //! the maps before the programs are attached, or it counts as unknown.
 
 mod costs;
+mod files;
 mod kernel_link;
 mod names;
 mod pins;
@@ -31,6 +32,7 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use costs::Cost;
+pub use files::FileTable;
 pub use kernel_link::wait_for_programs;
 pub use names::NameCounts;
 pub use pins::remove as remove_pins;

@@ -17,13 +17,15 @@ use std::{
 use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
+    glob::Glob,
     mask::{Cut, Masked},
     workload::PolicySet,
 };
 
 use crate::{
+    digests::{SharedWanted, Wanted},
     draft::{Rule, Workload},
-    enforcer::{TableError, Tables},
+    enforcer::{FileTable, TableError, Tables},
     workloads::Found,
 };
 
@@ -114,6 +116,8 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    digests: HashMap<u64, Arc<Vec<Glob>>>,
+    wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
     /// Where names are kept for the next agent, and whether there are new ones.
     names: Option<PathBuf>,
@@ -131,6 +135,8 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            digests: HashMap::new(),
+            wanted: SharedWanted::default(),
             gone: HashMap::new(),
             names: None,
             unsaved: false,
@@ -149,6 +155,18 @@ impl Governor {
     #[must_use]
     pub fn directory(&self) -> SharedDirectory {
         Arc::clone(&self.directory)
+    }
+
+    /// Which files' digests the rules of which workloads ask for, now and later.
+    #[must_use]
+    pub fn wanted(&self) -> SharedWanted {
+        Arc::clone(&self.wanted)
+    }
+
+    /// The kernel's table of digests.
+    #[must_use]
+    pub fn files(&self) -> FileTable {
+        self.tables.files()
     }
 
     /// Makes the kernel govern exactly what was found. A workload that fails does not keep the
@@ -176,6 +194,7 @@ impl Governor {
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
+            self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
                 let pod = format!("cgroup {cgroup_id}");
                 errors.push(GovernError::Tables { pod, source });
@@ -238,6 +257,7 @@ impl Governor {
         self.tables
             .govern(found.cgroup_id, entries)
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
+        self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
         self.gone.remove(&found.cgroup_id);
         Ok(())
@@ -277,6 +297,25 @@ impl Governor {
         let entries = Arc::new(set.compile()?);
         self.compiled.insert(hash, Arc::clone(&entries));
         Ok(entries)
+    }
+
+    /// Has the digests of files read for a workload; none where there are no patterns.
+    fn ask_for(&mut self, cgroup_id: u64, globs: &[Glob]) {
+        let known = self.digests.get(&cgroup_id).map_or(&[][..], |globs| globs.as_slice());
+        if known == globs {
+            return;
+        }
+        if globs.is_empty() {
+            self.digests.remove(&cgroup_id);
+        } else {
+            // Workloads of the same rules share them.
+            let same = self.digests.values().find(|known| known.as_slice() == globs);
+            let shared = same.cloned().unwrap_or_else(|| Arc::new(globs.to_vec()));
+            self.digests.insert(cgroup_id, shared);
+        }
+        let all = self.digests.iter();
+        let all = all.map(|(id, globs)| Wanted { cgroup_id: *id, globs: Arc::clone(globs) });
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
     }
 
     fn name(&mut self, found: &Found, number: u32, entries: &KernelEntries) {

@@ -15,6 +15,7 @@ pub mod cgroup;
 pub mod offsets;
 pub mod preflight;
 
+pub mod digests;
 pub mod enforcer;
 pub mod governor;
 pub mod workloads;

@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     cgroup::Cgroup,
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
+    digests::{self, Digests},
     draft::{Capability, CoverageState},
     enforcer::{Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
@@ -61,6 +62,7 @@ pub struct Agent {
     pub refusal: ExecRefusal,
     confinement: Confinement,
     enforcer: Enforcer,
+    digests: Digests,
     pipeline: Pipeline,
     recorder: Recorder,
     exporter: Option<Exporter>,
@@ -139,7 +141,9 @@ impl Agent {
             }
         };
         let sensor = Sensor::new(enforcer.take_rings()?);
-        let attribution = Attribution::new(governor.directory());
+        let mut attribution = Attribution::new(governor.directory());
+        let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
+        attribution.name_unknown_digests(digests.handle());
         let handle = recorder.handle();
         let refusal = match &mut handover {
             None => enforcer.attach(&plan.root.path)?,
@@ -154,8 +158,17 @@ impl Agent {
             }
         };
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
-        let agent =
-            Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter, kept };
+        let agent = Self {
+            governor,
+            refusal,
+            confinement,
+            enforcer,
+            digests,
+            pipeline,
+            recorder,
+            exporter,
+            kept,
+        };
         let message = if report.message.is_empty() { STARTED } else { &report.message };
         agent.record(CoverageState::Start, message, report.capability)?;
         Ok(agent)
@@ -200,10 +213,11 @@ impl Agent {
     pub async fn stop(self, message: &str, patience: Duration) -> anyhow::Result<End> {
         let capabilities = coverage::capabilities(&self.refusal, self.confinement);
         let last = coverage::draft(CoverageState::Stop, message, capabilities);
-        let Self { pipeline, recorder, exporter, enforcer, kept, .. } = self;
+        let Self { pipeline, recorder, exporter, enforcer, digests, kept, .. } = self;
         let counters = recorder.handle();
         let stopped = tokio::task::spawn_blocking(move || {
             pipeline.stop();
+            drop(digests);
             drop(enforcer);
             let written = recorder.handle().record_durable(vec![last]);
             recorder.stop().and(written)
@@ -219,4 +233,15 @@ impl Agent {
         drop(kept);
         Ok(End { recorded: counters.counters(), sent, undrained, unwritten })
     }
+}
+
+/// Begins to read digests. A command that shares this machine's root starts at once, so what its
+/// rules name is read before.
+fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {
+    let (wanted, files) = (governor.wanted(), governor.files());
+    if shares_root {
+        let now = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        digests::read_now(Path::new("/"), &now, &files);
+    }
+    Digests::start(root.path.clone(), wanted, files).context("the thread that reads digests")
 }

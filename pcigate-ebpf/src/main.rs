@@ -7,7 +7,9 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod args;
 mod atomic;
+mod digest;
 mod egress;
 mod entering;
 mod exec_lsm;

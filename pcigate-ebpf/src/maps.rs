@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, ForeignKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, PolicyEntry, PortKey, PrefixKey,
+        WorkloadEntry,
+    },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
 };
@@ -37,7 +40,18 @@ pub static EXEC_CELLS: Array<u64> = Array::with_max_entries(limits::EXEC_SLOTS_M
 
 /// Answers of the exec automata.
 #[map]
-pub static EXEC_DECISIONS: Array<Decision> = Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+pub static EXEC_DECISIONS: Array<ExecAnswer> =
+    Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+
+/// Files whose digest is known → their SHA-256.
+#[map]
+pub static FILES: HashMap<FileKey, [u8; 32]> =
+    HashMap::with_max_entries(limits::FILES_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// (policy, digest) → class of the digest.
+#[map]
+pub static DIGEST_CLASSES: HashMap<DigestKey, u32> =
+    HashMap::with_max_entries(limits::DIGESTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
 /// Process events.
 #[map]

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -13,6 +13,7 @@ use pcigate_agent::{
     attribution::Attribution,
     btf::{self, Btf},
     cgroup,
+    digests::Digests,
     draft::Draft,
     enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
@@ -192,6 +193,34 @@ impl Kernel {
             .collect();
         assert_eq!(results.len(), actions.len(), "the probe was cut short: {text}");
         results
+    }
+
+    /// Begins to read digests, as the agent does.
+    ///
+    /// # Panics
+    /// No thread can be made.
+    #[must_use]
+    pub fn read_digests(&mut self) -> Digests {
+        let (wanted, files) = (self.governor.wanted(), self.governor.files());
+        let digests = Digests::start(self.root().to_owned(), wanted, files).expect("a thread");
+        self.attribution.name_unknown_digests(digests.handle());
+        digests
+    }
+
+    /// A probe in the governed root that waits until it is killed.
+    ///
+    /// # Panics
+    /// The probe does not start.
+    #[must_use]
+    pub fn probe_waiting(&self) -> Child {
+        Command::new(crate::program("pcigate-probe"))
+            .arg("--cgroup")
+            .arg(self.root())
+            .arg("read-line")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the probe starts")
     }
 
     /// Everything that is in the rings, as drafts of records.

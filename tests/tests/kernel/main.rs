@@ -4,6 +4,8 @@
 mod bypass;
 mod egress;
 mod exec;
+mod exec_digests;
+mod exec_ways;
 mod guards;
 mod lsm;
 mod names;
