@@ -59,6 +59,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("exec-refusal", Enforced, exec_how + &exec_why),
         ("egress-connect", Enforced, "TCP, UDP and MPTCP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
+        ("grants", Enforced, grants_end().to_owned()),
         ("egress-raw", raw.0, raw.1.to_owned()),
         ("egress-foreign-sockets", not_yet, FOREIGN.to_owned()),
         ("egress-source-routing", not_yet, ROUTED.to_owned()),
@@ -68,6 +69,16 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("survives-the-agent", survival.0, survival.1.to_owned()),
     ];
     rows.into_iter().map(|(name, state, reason)| capability(name, state, &reason)).collect()
+}
+
+/// What becomes of a connection at the end of its grant.
+fn grants_end() -> &'static str {
+    if crate::connections::available() {
+        "end at their deadline in the kernel, connections closed at both ends"
+    } else {
+        "end at their deadline in the kernel, packets dropped; connections stay half-open without \
+         tcp_diag"
+    }
 }
 
 /// The rules that are refused or ignored here, as capabilities of a record.

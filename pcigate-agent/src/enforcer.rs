@@ -5,6 +5,7 @@
 //! the maps before the programs are attached, or it counts as unknown.
 
 mod costs;
+mod grants;
 mod pins;
 mod programs;
 mod regions;
@@ -27,6 +28,7 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use costs::Cost;
+pub use grants::{Grant, Grants};
 pub use pins::remove as remove_pins;
 pub use tables::{TableError, Tables};
 

@@ -19,7 +19,7 @@ use pcigate_policy::{
 
 use crate::{
     draft::{Rule, Workload},
-    enforcer::{TableError, Tables},
+    enforcer::{Grants, TableError, Tables},
     workloads::Found,
 };
 
@@ -162,6 +162,17 @@ impl Governor {
         self.governed.insert(found.cgroup_id);
         self.gone.remove(&found.cgroup_id);
         Ok(())
+    }
+
+    /// Whether a cgroup is a governed workload.
+    #[must_use]
+    pub fn governs(&self, cgroup_id: u64) -> bool {
+        self.governed.contains(&cgroup_id)
+    }
+
+    /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
+    pub fn grants(&mut self) -> &mut Grants {
+        self.tables.grants()
     }
 
     /// What the policies ask for that this node cannot do, over all workloads seen so far.

@@ -15,8 +15,10 @@ pub mod cgroup;
 pub mod offsets;
 pub mod preflight;
 
+pub mod connections;
 pub mod enforcer;
 pub mod governor;
+pub mod grants;
 pub mod workloads;
 
 pub mod attribution;

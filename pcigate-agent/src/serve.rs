@@ -118,6 +118,7 @@ fn look(agent: &mut Agent, source: &Workloads, root: &Cgroup, trouble: &mut Stri
         }
         Err(error) => format!("{error:#}"),
     };
+    end_grants(agent);
     if now != *trouble {
         if now.is_empty() {
             tracing::info!("the workloads are governed again");
@@ -125,6 +126,17 @@ fn look(agent: &mut Agent, source: &Workloads, root: &Cgroup, trouble: &mut Stri
             tracing::error!("{now}");
         }
         *trouble = now;
+    }
+}
+
+/// Closes the connections of grants that are over; the kernel has stopped them already.
+fn end_grants(agent: &mut Agent) {
+    match agent.governor.end_expired_grants() {
+        Ok(ended) => ended.iter().for_each(|ended| match &ended.closed {
+            Ok(closed) => tracing::info!("grant {} is over: {closed} closed", ended.grant.id),
+            Err(error) => tracing::warn!("grant {} is over: {}", ended.grant.id, chain(error)),
+        }),
+        Err(error) => tracing::error!("{}", chain(&error)),
     }
 }
 

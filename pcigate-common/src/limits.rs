@@ -36,6 +36,8 @@ pub const EXEC_CELLS_MAX: u32 = 1024 * 1024;
 pub const EXEC_SLOTS_MAX: u32 = EXEC_CELLS_MAX / 4;
 /// Distinct answers of the exec automata of all policies together.
 pub const EXEC_DECISIONS_MAX: u32 = 65_536;
+/// Grants at a time, each of one destination for one workload.
+pub const GRANTS_MAX: u32 = 16_384;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;

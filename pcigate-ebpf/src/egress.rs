@@ -13,6 +13,7 @@ use pcigate_common::{
 };
 
 use crate::{
+    grants::{self, Asked},
     identity,
     maps::{EGRESS, PORTS},
     ring,
@@ -105,6 +106,8 @@ fn check(
         Ok(policy) => decide(policy, subject.policy, address, protocol, port),
         Err(decision) => decision,
     };
+    let asked = Asked { operation, family, address, protocol, port };
+    let decision = grants::consider(decision, &subject, &asked, ctx);
     let bits = if mapped && family == AF_INET6 { flags::V4_MAPPED } else { 0 };
     let header = ring::header(Kind::Egress, bits, &subject, decision);
     ring::put(

@@ -11,6 +11,7 @@ mod atomic;
 mod egress;
 mod exec_lsm;
 mod exec_policy;
+mod grants;
 mod identity;
 mod maps;
 mod memory;

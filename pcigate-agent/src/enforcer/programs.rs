@@ -5,7 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Lsm,
+        Program, ProgramError, links::FdLink,
     },
 };
 
@@ -16,13 +17,17 @@ use super::EnforcerError;
 pub(super) enum CgroupHook {
     /// `connect4/6`, `sendmsg4/6`, `bind4/6`: the program knows which.
     SockAddr,
+    /// Packets of the sockets of these cgroups.
+    Packets(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 4] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 6] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
     ("egress_sendmsg6", CgroupHook::SockAddr),
+    ("grant_egress", CgroupHook::Packets(CgroupSkbAttachType::Egress)),
+    ("grant_ingress", CgroupHook::Packets(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -50,6 +55,15 @@ pub(super) fn attach_cgroup(
             let link = program
                 .load()
                 .and_then(|()| program.attach(cgroup.as_fd(), mode))
+                .and_then(|id| program.take_link(id))
+                .map_err(refused(name))?;
+            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+        }
+        CgroupHook::Packets(direction) => {
+            let program: &mut CgroupSkb = of(ebpf, name)?;
+            let link = program
+                .load()
+                .and_then(|()| program.attach(cgroup.as_fd(), direction, mode))
                 .and_then(|id| program.take_link(id))
                 .map_err(refused(name))?;
             link.try_into().map_err(|source| EnforcerError::Link { program: name, source })

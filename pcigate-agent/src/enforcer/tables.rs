@@ -21,7 +21,7 @@ use pcigate_common::{
 use pcigate_policy::entries::KernelEntries;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{EnforcerError, regions::Regions};
+use super::{EnforcerError, grants::Grants, regions::Regions};
 
 /// A program runs for microseconds; ten seconds outlast any preemption.
 const RETIRE_AFTER: Duration = Duration::from_secs(10);
@@ -66,6 +66,7 @@ pub struct Tables {
     ports: KernelMap<MapData, Bytes<PORT>, Bytes<DECISION>>,
     cells: Array<MapData, u64>,
     decisions: Array<MapData, Bytes<DECISION>>,
+    grants: Grants,
     free_slots: Regions,
     free_decisions: Regions,
     next_policy: u32,
@@ -96,6 +97,7 @@ impl Tables {
             ports: take(ebpf, "PORTS")?,
             cells: take(ebpf, "EXEC_CELLS")?,
             decisions: take(ebpf, "EXEC_DECISIONS")?,
+            grants: Grants::take(ebpf)?,
             free_slots: Regions::new(limits::EXEC_SLOTS_MAX),
             free_decisions: Regions::new(limits::EXEC_DECISIONS_MAX),
             next_policy: 1,
@@ -154,6 +156,11 @@ impl Tables {
             self.leave(hash);
         }
         Ok(())
+    }
+
+    /// The grants.
+    pub fn grants(&mut self) -> &mut Grants {
+        &mut self.grants
     }
 
     /// One user less; without users a policy retires.
@@ -294,7 +301,7 @@ impl Tables {
     }
 }
 
-fn take<M: TryFrom<aya::maps::Map>>(
+pub(super) fn take<M: TryFrom<aya::maps::Map>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, EnforcerError> {
@@ -302,7 +309,7 @@ fn take<M: TryFrom<aya::maps::Map>>(
 }
 
 /// The bytes of a shared struct, as aya wants them (arrays of bytes are plain old data).
-fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> Bytes<N>
+pub(super) fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> Bytes<N>
 where
     Bytes<N>: Pod,
 {
@@ -312,11 +319,12 @@ where
 }
 
 /// The map's own words for "full" become ours, with the remedy.
-fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
+pub(super) fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
     let limit = match table {
         "WORKLOADS" => limits::WORKLOADS_MAX,
         "POLICIES" => limits::POLICIES_MAX,
         "EGRESS" => limits::PREFIXES_MAX,
+        "GRANTS" => limits::GRANTS_MAX,
         _ => limits::PORTS_MAX,
     };
     move |source| match &source {
@@ -331,7 +339,7 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(7 | 12 | 28)) // E2BIG, ENOMEM, ENOSPC
 }
 
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(2) => Ok(()),

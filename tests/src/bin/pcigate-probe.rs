@@ -18,9 +18,17 @@
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
+//! own-network                 go into a network namespace with nothing but a loopback
+//! serve:ADDRESS:PORT          send back what connections send, in a thread, as long as this runs
+//! open:ADDRESS:PORT           connect, and keep the connection
+//! ping                        send a byte over it, and wait a second for it to come back
+//! wait-end                    wait until it ends
 //! read-line                   wait for a line on standard input
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
+#[path = "pcigate-probe/line.rs"]
+mod line;
 
 use std::{
     fs,
@@ -77,6 +85,11 @@ fn act(action: &str) -> String {
         "memfd-exec" => memfd_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "thread-exec" => thread_exec(rest.to_owned()),
         "chroot-exec" => chroot_exec(rest),
+        "own-network" => word(line::own_network()),
+        "serve" => word(line::serve(rest)),
+        "open" => word(line::open(rest)),
+        "ping" => word(line::ping()),
+        "wait-end" => word(line::wait_end()),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),
         "write" => word(
             fs::OpenOptions::new()

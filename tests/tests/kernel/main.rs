@@ -3,6 +3,7 @@
 
 mod egress;
 mod exec;
+mod grants;
 mod lsm;
 mod rings;
 mod too_old;
