@@ -3,6 +3,7 @@
 
 mod egress;
 mod exec;
+mod flood;
 mod grants;
 mod lsm;
 mod rings;
