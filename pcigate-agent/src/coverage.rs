@@ -71,6 +71,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("exec-refusal", Enforced, exec_how + &exec_why),
         ("egress-connect", Enforced, "TCP, UDP and MPTCP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
+        ("grants", Enforced, grants_end().to_owned()),
         ("egress-raw", Enforced, raw.to_owned()),
         ("egress-packet-sockets", families.0, families.1.to_owned()),
         ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
@@ -129,6 +130,16 @@ pub fn downtime(lasted: &str, enforced: bool) -> Capability {
         (CapabilityState::NotEnforceableHere, "without enforcement")
     };
     capability("downtime", state, &format!("{lasted} {rest}"))
+}
+
+/// What becomes of a connection at the end of its grant.
+fn grants_end() -> &'static str {
+    if crate::connections::available() {
+        "end at their deadline in the kernel, connections closed at both ends"
+    } else {
+        "end at their deadline in the kernel, packets dropped; connections stay half-open without \
+         tcp_diag"
+    }
 }
 
 /// The rules that are refused or ignored here, as capabilities of a record.

@@ -6,6 +6,7 @@
 
 mod costs;
 mod files;
+mod grants;
 mod kernel_link;
 mod names;
 mod pins;
@@ -33,6 +34,7 @@ use zerocopy::IntoBytes;
 
 pub use costs::Cost;
 pub use files::FileTable;
+pub use grants::{Grant, Grants};
 pub use kernel_link::wait_for_programs;
 pub use names::NameCounts;
 pub use pins::remove as remove_pins;

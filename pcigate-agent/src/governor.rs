@@ -25,7 +25,7 @@ use pcigate_policy::{
 use crate::{
     digests::{SharedWanted, Wanted},
     draft::{Rule, Workload},
-    enforcer::{FileTable, TableError, Tables},
+    enforcer::{FileTable, Grants, TableError, Tables},
     workloads::Found,
 };
 
@@ -270,6 +270,17 @@ impl Governor {
             .map_err(|source| GovernError::Names { path: path.clone(), source })?;
         self.unsaved = false;
         Ok(())
+    }
+
+    /// Whether a cgroup is a governed workload.
+    #[must_use]
+    pub fn governs(&self, cgroup_id: u64) -> bool {
+        self.governed.contains(&cgroup_id)
+    }
+
+    /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
+    pub fn grants(&mut self) -> &mut Grants {
+        self.tables.grants()
     }
 
     /// What the policies ask for that this node cannot do, over all workloads seen so far.

@@ -15,9 +15,11 @@ pub mod cgroup;
 pub mod offsets;
 pub mod preflight;
 
+pub mod connections;
 pub mod digests;
 pub mod enforcer;
 pub mod governor;
+pub mod grants;
 pub mod workloads;
 
 pub mod attribution;

@@ -139,6 +139,7 @@ fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String)
         }
         Err(error) => format!("{error:#}"),
     };
+    end_grants(agent);
     if now != *trouble {
         if now.is_empty() {
             tracing::info!("the workloads are governed again");
@@ -152,6 +153,17 @@ fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String)
             agent.record_coverage(CoverageState::Change, "other workloads are exempt than before")
     {
         tracing::error!("{error:#}");
+    }
+}
+
+/// Closes the connections of grants that are over; the kernel has stopped them already.
+fn end_grants(agent: &mut Agent) {
+    match agent.governor.end_expired_grants() {
+        Ok(ended) => ended.iter().for_each(|ended| match &ended.closed {
+            Ok(closed) => tracing::info!("grant {} is over: {closed} closed", ended.grant.id),
+            Err(error) => tracing::warn!("grant {} is over: {}", ended.grant.id, chain(error)),
+        }),
+        Err(error) => tracing::error!("{}", chain(&error)),
     }
 }
 

@@ -46,6 +46,8 @@ pub const ENTERING_MAX: u32 = 1024;
 pub const FILES_MAX: u32 = 32_768;
 /// (policy, digest) pairs that rules name, of all policies together.
 pub const DIGESTS_MAX: u32 = 65_536;
+/// Grants at a time, each of one destination for one workload.
+pub const GRANTS_MAX: u32 = 16_384;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;

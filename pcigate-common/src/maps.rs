@@ -271,6 +271,34 @@ pub struct PortKey {
 }
 const _: () = assert!(size_of::<PortKey>() == 8);
 
+/// Key of `GRANTS`: one destination of one workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantKey {
+    /// Id of a cgroup: it and everything below it may.
+    pub workload: u64,
+    /// Destination in network order; IPv4 as v4-mapped.
+    pub address: [u8; 16],
+    /// Port in host order.
+    pub port: u16,
+    /// IP protocol number (6 TCP, 17 UDP).
+    pub protocol: u8,
+    /// Unused, zero.
+    pub reserved: [u8; 5],
+}
+const _: () = assert!(size_of::<GrantKey>() == 32);
+
+/// `GRANTS`: until when, and by which grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantEntry {
+    /// `bpf_ktime_get_boot_ns` from which on it counts for nothing.
+    pub deadline_ns: u64,
+    /// A connection belongs to the grant that let it through, and ends with it.
+    pub id: u64,
+}
+const _: () = assert!(size_of::<GrantEntry>() == 16);
+
 /// Which ring a lost record was meant for: index into `LOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]

@@ -15,6 +15,7 @@ mod entering;
 mod exec_lsm;
 mod exec_policy;
 mod foreign;
+mod grants;
 mod guards;
 mod identity;
 mod maps;

@@ -1,20 +1,21 @@
 //! Every map, and the frozen settings the loader fills in before the programs are verified.
 
 use aya_ebpf::{
-    macros::map,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, PolicyEntry, PortKey, PrefixKey,
-        WorkloadEntry,
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, PolicyEntry,
+        PortKey, PrefixKey, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
 };
 
-use crate::{names::NameScratch, scratch::Scratch};
+use crate::{grants::Granted, names::NameScratch, scratch::Scratch};
 
 /// cgroup id → policy number.
 #[map]
@@ -33,6 +34,19 @@ pub static EGRESS: LpmTrie<PrefixKey, u32> = LpmTrie::with_max_entries(limits::P
 #[map]
 pub static PORTS: HashMap<PortKey, Decision> =
     HashMap::with_max_entries(limits::PORTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// (cgroup, destination) → what is allowed there until when. Not preallocated: most nodes have few.
+#[map]
+pub static GRANTS: HashMap<GrantKey, GrantEntry> =
+    HashMap::with_max_entries(limits::GRANTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// 1 once there has been a grant: until then no packet is looked at.
+#[map]
+pub static GRANTS_USED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Socket → the grant that let it connect; gone with the socket.
+#[btf_map]
+pub static GRANTED: SkStorage<Granted> = SkStorage::new();
 
 /// Cells of the exec automata, four to a slot.
 #[map]

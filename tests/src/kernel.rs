@@ -18,6 +18,8 @@ use pcigate_agent::{
     enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
+    pipeline::{self, Pipeline},
+    recorder::RecorderHandle,
     sensor::{Batch, Sensor},
     workloads::Found,
 };
@@ -242,6 +244,35 @@ impl Kernel {
     /// The counters cannot be read.
     pub fn lost(&mut self) -> Vec<(Ring, u64)> {
         self.sensor.take_lost().expect("loss counters")
+    }
+}
+
+/// A [`Kernel`] whose events are recorded by the agent's own thread.
+pub struct Recording {
+    pipeline: Pipeline,
+    // Detached before the cgroup goes.
+    _enforcer: Enforcer,
+    _governor: Governor,
+    _root: cgroup::Owned,
+}
+
+impl Kernel {
+    /// Reads the rings from now on as the agent does.
+    ///
+    /// # Panics
+    /// No thread can be made.
+    #[must_use]
+    pub fn record(self, recorder: RecorderHandle) -> Recording {
+        let Self { governor, sensor, attribution, enforcer, root, .. } = self;
+        let pipeline = pipeline::start(sensor, attribution, recorder).expect("a thread");
+        Recording { pipeline, _enforcer: enforcer, _governor: governor, _root: root }
+    }
+}
+
+impl Recording {
+    /// Reads what is left, and ends everything.
+    pub fn stop(self) {
+        self.pipeline.stop();
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) enum CgroupHook {
     Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 11] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -33,6 +33,8 @@ pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("socket_bind6", CgroupHook::SockAddr),
     ("names_asked", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
     ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
+    ("grant_egress", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
+    ("grant_ingress", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.

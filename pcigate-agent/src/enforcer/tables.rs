@@ -26,6 +26,7 @@ use zerocopy::{Immutable, IntoBytes};
 use super::{
     EnforcerError,
     files::FileTable,
+    grants::Grants,
     names::{InstalledName, NameTables},
     regions::Regions,
 };
@@ -78,6 +79,7 @@ pub struct Tables {
     names: NameTables,
     digest_classes: KernelMap<MapData, Bytes<DIGEST>, u32>,
     files: FileTable,
+    grants: Grants,
     free_slots: Regions,
     free_decisions: Regions,
     next_policy: u32,
@@ -114,6 +116,7 @@ impl Tables {
             names: NameTables::take(ebpf)?,
             digest_classes: take(ebpf, "DIGEST_CLASSES")?,
             files: FileTable::new(take(ebpf, "FILES")?),
+            grants: Grants::take(ebpf)?,
             free_slots: Regions::new(limits::EXEC_SLOTS_MAX),
             free_decisions: Regions::new(limits::EXEC_DECISIONS_MAX),
             next_policy: 1,
@@ -178,6 +181,11 @@ impl Tables {
     #[must_use]
     pub fn files(&self) -> FileTable {
         self.files.clone()
+    }
+
+    /// The grants.
+    pub fn grants(&mut self) -> &mut Grants {
+        &mut self.grants
     }
 
     /// One user less; without users a policy retires.
@@ -410,6 +418,7 @@ pub(super) fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
         "EGRESS" => limits::PREFIXES_MAX,
         "NAMES" | "NAME_BLOCKS" => limits::NAMES_MAX,
         "DIGEST_CLASSES" => limits::DIGESTS_MAX,
+        "GRANTS" => limits::GRANTS_MAX,
         _ => limits::PORTS_MAX,
     };
     move |source| match &source {

@@ -31,10 +31,18 @@
 //! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
 //! until-line:ACTION           an action every millisecond until standard input ends or has a line;
 //!                             says `at N` every tenth time; the result is `N/HOW-OFTEN-OK`
+//! own-network                 go into a network namespace with nothing but a loopback
+//! serve:ADDRESS:PORT          send back what connections send, in a thread, as long as this runs
+//! open:ADDRESS:PORT           connect, and keep the connection
+//! ping                        send a byte over it, and wait a second for it to come back
+//! wait-end                    wait until it ends
 //! read-line                   wait for a line on standard input
 //! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
+#[path = "pcigate-probe/line.rs"]
+mod line;
 
 use std::{
     ffi::CString,
@@ -124,6 +132,11 @@ fn act(action: &str) -> String {
         "swap-exec" => swap_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "thread-exec" => thread_exec(rest.to_owned()),
         "chroot-exec" => chroot_exec(rest),
+        "own-network" => word(line::own_network()),
+        "serve" => word(line::serve(rest)),
+        "open" => word(line::open(rest)),
+        "ping" => word(line::ping()),
+        "wait-end" => word(line::wait_end()),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),
         "write" => word(
             fs::OpenOptions::new()

@@ -6,6 +6,8 @@ mod egress;
 mod exec;
 mod exec_digests;
 mod exec_ways;
+mod flood;
+mod grants;
 mod guards;
 mod lsm;
 mod names;
