@@ -5,8 +5,11 @@ mod attempts;
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs,
     net::{IpAddr, Ipv6Addr},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
     sync::{Arc, PoisonError},
 };
 
@@ -22,6 +25,7 @@ use pcigate_policy::{
 use pcigate_proto::{Enforcement, Verdict};
 
 use crate::{
+    digests,
     draft::{self, Decided, Draft, Ending, Outcome, Process, Rule, Subject},
     governor::SharedDirectory,
     processes::Processes,
@@ -38,6 +42,8 @@ pub struct Attribution {
     reasons: HashMap<u32, Arc<Rule>>,
     /// Wall clock minus boot clock, ns.
     clock_offset: u64,
+    /// Where programs are named whose digest is not known.
+    digests: Option<digests::Handle>,
 }
 
 impl Attribution {
@@ -45,7 +51,12 @@ impl Attribution {
     #[must_use]
     pub fn new(directory: SharedDirectory) -> Self {
         let (processes, reasons) = (Processes::default(), HashMap::new());
-        Self { directory, processes, reasons, clock_offset: clock_offset() }
+        Self { directory, processes, reasons, clock_offset: clock_offset(), digests: None }
+    }
+
+    /// From now on, names programs whose digest a rule asked for and was not known.
+    pub fn name_unknown_digests(&mut self, digests: digests::Handle) {
+        self.digests = Some(digests);
     }
 
     /// Reads the clocks again; called once per batch, so that a corrected wall clock is followed.
@@ -108,6 +119,11 @@ impl Attribution {
         let header = &event.exec.header;
         let has = |flag| header.flags & flag != 0;
         let unresolved = has(flags::PATH_UNRESOLVED);
+        if has(flags::DIGEST_UNKNOWN)
+            && let Some(digests) = &self.digests
+        {
+            digests.seen(header.workload, PathBuf::from(OsStr::from_bytes(event.path)));
+        }
         let path = path(event.path, unresolved);
         let cut = if has(flags::INVOKED_TRUNCATED) { Cut::End } else { Cut::Whole };
         let argv = event.argv.strip_suffix(b"\0").unwrap_or(event.argv);

@@ -7,6 +7,8 @@ use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 use pcigate_proto::spiffe;
 use tonic::transport::Uri;
 
+use crate::workloads::exempt::{Exempt, SYSTEM_NAMESPACE};
+
 /// Where the installation puts the configuration.
 pub const DEFAULT_PATH: &str = "/etc/pcigate/agent.yaml";
 /// FHS: state of programs that must survive a reboot.
@@ -33,6 +35,8 @@ pub struct Config {
     pub collector: Option<Collector>,
     /// What becomes of cgroups below the root that no workload is known for.
     pub unknown_workloads: UnknownWorkloads,
+    /// Workloads no policy governs.
+    pub exempt: Exempt,
 }
 
 /// Where workloads are learned from.
@@ -109,6 +113,7 @@ impl Config {
                 ("allow-and-count", UnknownWorkloads::AllowAndCount),
             ],
         );
+        let exempt = top.fields("exempt").map(exempt);
         refuse_what_is_missing(&mut top);
         top.finish();
         let config = Self {
@@ -119,6 +124,7 @@ impl Config {
             workloads: workloads.unwrap_or_else(|| Workloads::File(PathBuf::new())),
             collector,
             unknown_workloads: unknown_workloads.unwrap_or(UnknownWorkloads::Deny),
+            exempt: exempt.unwrap_or_default(),
         };
         mistakes.into_result(config)
     }
@@ -160,6 +166,14 @@ collector:
 
 # What becomes of cgroups below cgroupRoot that no workload is known for: deny, or allow-and-count.
 unknownWorkloads: deny
+
+# Pods no policy governs, although they are below cgroupRoot. They are recorded, nothing is refused
+# to them, and Coverage records list them by name and UID. The agent's own pod always is one.
+exempt:
+  # All pods of these namespaces.
+  namespaces: [{SYSTEM_NAMESPACE}]
+  # Pods by UID, also such that the list of workloads does not name.
+  podUids: []
 
 # What happens while the agent cannot decide: closed = refused. (open: not available yet.)
 failMode: closed
@@ -222,6 +236,37 @@ fn collector(mut fields: Fields<'_, '_>) -> Option<Collector> {
     fields.finish();
     let tls_dir = tls_dir.unwrap_or_else(|| DEFAULT_TLS_DIR.into());
     url.map(|url| Collector { url, tls_dir })
+}
+
+fn exempt(mut fields: Fields<'_, '_>) -> Exempt {
+    let mut exempt = Exempt::default();
+    if fields.has("namespaces") {
+        exempt.namespaces = fields.parsed_list("namespaces", namespace).into_iter().collect();
+    }
+    exempt.pod_uids = fields.parsed_list("podUids", pod_uid).into_iter().collect();
+    fields.finish();
+    exempt
+}
+
+/// RFC 1123, as Kubernetes wants it.
+fn namespace(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let edges = text.as_bytes().first().zip(text.as_bytes().last());
+    let valid = edges.is_some_and(|(first, last)| plain(*first) && plain(*last))
+        && text.len() <= 63
+        && text.bytes().all(|b| plain(b) || b == b'-');
+    if valid {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is not a namespace: use lower-case letters, digits and `-`", shown(text)))
+}
+
+fn pod_uid(text: &str) -> Result<String, String> {
+    let is_uid = text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if is_uid {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is not a pod's UID: copy it from metadata.uid", shown(text)))
 }
 
 fn url(text: &str) -> Result<String, String> {
@@ -288,9 +333,12 @@ mod tests {
 
     #[test]
     fn every_key_is_documented() {
-        for place in
-            ["", "workloads: {source: file, file: /w, ", "collector: {url: 'https://c:1', "]
-        {
+        for place in [
+            "",
+            "workloads: {source: file, file: /w, ",
+            "collector: {url: 'https://c:1', ",
+            "exempt: {",
+        ] {
             let close = if place.is_empty() { "" } else { "}" };
             let text = mistakes(&format!("{place}zzz: 1{close}\n"));
             let line = text.lines().find(|line| line.contains("known fields: ")).unwrap();
@@ -332,6 +380,18 @@ mod tests {
         ] {
             assert!(text.contains(&format!("agent.yaml:{line}: {field}: ")), "{field}: {text}");
         }
+    }
+
+    #[test]
+    fn who_is_exempt_is_the_system_namespace_unless_something_else_is_said() {
+        let exempt = |more: &str| Config::parse("agent.yaml", &format!("{LEAST}{more}"));
+        assert!(exempt("").unwrap().exempt.covers("kube-system", ""));
+        let none = exempt("exempt: {namespaces: []}\n").unwrap().exempt;
+        assert_eq!(none.namespaces.len() + none.pod_uids.len(), 0);
+        let text = mistakes(
+            "workloads: {source: file, file: /w}\nexempt: {namespaces: [A], podUids: [x]}\n",
+        );
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
     };
     let survival = match confinement {
         Confinement::Sandbox => (Enforced, "the command ends with the agent"),
-        Confinement::Runtime { pinned: true } => (Enforced, "links are pinned in bpffs"),
+        Confinement::Runtime { pinned: true } => {
+            (Enforced, "links, maps and programs are pinned in bpffs")
+        }
         Confinement::Runtime { pinned: false } => {
             (NotEnforceableHere, "no writable bpffs: enforcement ends with the agent")
         }
@@ -69,6 +71,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("exec-refusal", Enforced, exec_how + &exec_why),
         ("egress-connect", Enforced, "TCP, UDP and MPTCP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
+        ("grants", Enforced, grants_end().to_owned()),
         ("egress-raw", Enforced, raw.to_owned()),
         ("egress-packet-sockets", families.0, families.1.to_owned()),
         ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
@@ -96,6 +99,47 @@ fn guards(refusal: &ExecRefusal, sandboxed: bool) -> [(CapabilityState, String);
             (NotEnforceableHere, format!("{what}: no BPF-LSM ({reason}); {RUNTIME}"))
         }
     })
+}
+
+/// Bytes of names in one row: what a record keeps of a reason.
+const NAMES_BYTES_MAX: usize = 240;
+
+/// The workloads that are exempt, by name and UID: as many rows as their names need.
+#[must_use]
+pub fn of_exempt<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<Capability> {
+    let mut rows: Vec<String> = Vec::new();
+    for name in names {
+        match rows.last_mut() {
+            Some(row) if row.len() + name.len() + 2 <= NAMES_BYTES_MAX => {
+                row.push_str(", ");
+                row.push_str(name);
+            }
+            _ => rows.push(name.clone()),
+        }
+    }
+    let of = |row: String| capability("exempt", CapabilityState::NotEnforceableHere, &row);
+    rows.into_iter().map(of).collect()
+}
+
+/// The time no agent ran, and whether what an earlier one had pinned enforced meanwhile.
+#[must_use]
+pub fn downtime(lasted: &str, enforced: bool) -> Capability {
+    let (state, rest) = if enforced {
+        (CapabilityState::Enforced, "without an agent; pins of an earlier one enforced")
+    } else {
+        (CapabilityState::NotEnforceableHere, "without enforcement")
+    };
+    capability("downtime", state, &format!("{lasted} {rest}"))
+}
+
+/// What becomes of a connection at the end of its grant.
+fn grants_end() -> &'static str {
+    if crate::connections::available() {
+        "end at their deadline in the kernel, connections closed at both ends"
+    } else {
+        "end at their deadline in the kernel, packets dropped; connections stay half-open without \
+         tcp_diag"
+    }
 }
 
 /// The rules that are refused or ignored here, as capabilities of a record.

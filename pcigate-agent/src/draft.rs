@@ -226,14 +226,18 @@ pub enum LostReason {
     ReaderBehind,
     /// The kernel's bytes could not be decoded.
     Undecodable,
+    /// An agent that was killed had taken them out of the rings.
+    AgentDied,
+    /// They were in the rings of another version, whose records this one cannot decode.
+    OtherVersion,
 }
 
 /// Which queue an event was meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Queue {
-    /// Process events: exec, fork, exit.
+    /// Process events, and whatever was allowed.
     Events,
-    /// Egress, and every refusal.
+    /// Every refusal.
     Verdicts,
     /// The agent's own records.
     Spool,
@@ -293,10 +297,9 @@ impl Draft {
         match &self.event {
             Event::Lost(lost) => lost.queue,
             Event::Coverage { .. } => Queue::Spool,
-            Event::Egress { .. } | Event::Attempt { .. } => Queue::Verdicts,
-            Event::Exec(_) | Event::Fork { .. } | Event::Exit { .. } => {
-                if self.outcome.result == Ending::Success { Queue::Events } else { Queue::Verdicts }
-            }
+            // As the kernel does it (`pcigate-ebpf/src/ring.rs`).
+            _ if self.outcome.result == Ending::Success => Queue::Events,
+            _ => Queue::Verdicts,
         }
     }
 }
@@ -319,6 +322,8 @@ impl LostReason {
             Self::SpoolFailed => "spool-failed",
             Self::ReaderBehind => "reader-behind",
             Self::Undecodable => "undecodable",
+            Self::AgentDied => "agent-died",
+            Self::OtherVersion => "other-version",
         }
     }
 }

@@ -5,13 +5,18 @@
 //! the maps before the programs are attached, or it counts as unknown.
 
 mod costs;
+mod files;
+mod grants;
+mod kernel_link;
 mod names;
 mod pins;
 mod programs;
 mod regions;
 mod tables;
 
-use std::{error::Error as _, fs::File, io, path::Path, path::PathBuf, process::Command};
+use std::{
+    error::Error as _, fs::File, io, os::fd::AsFd, path::Path, path::PathBuf, process::Command,
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -28,8 +33,12 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use costs::Cost;
+pub use files::FileTable;
+pub use grants::{Grant, Grants};
+pub use kernel_link::wait_for_programs;
 pub use names::NameCounts;
 pub use pins::remove as remove_pins;
+pub use pins::{Counts, Generation, Reading, claim, generations, is_read, own_abi};
 pub use tables::{TableError, Tables};
 
 /// The object built by `build.rs`; empty where the build skipped it.
@@ -119,6 +128,18 @@ pub enum EnforcerError {
         #[source]
         source: LinkError,
     },
+    /// A link does not take another program.
+    #[error(
+        "cannot exchange the program behind {path}: if the cgroup it was made for is gone, run \
+         `pcigate-agent uninstall` and start again"
+    )]
+    Exchange {
+        /// Pin of the link.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A pin cannot be made.
     #[error(
         "cannot pin into {path}: mount a writable bpffs (`mount -t bpf bpf /sys/fs/bpf`), so that \
@@ -141,6 +162,8 @@ pub struct Rings {
     pub verdicts: RingBuf<MapData>,
     /// Records that found no room, per CPU and ring.
     pub lost: PerCpuArray<MapData, u64>,
+    /// All records, per CPU and ring.
+    pub made: PerCpuArray<MapData, u64>,
 }
 
 /// Loaded programs; attached after [`Enforcer::attach`].
@@ -193,9 +216,61 @@ impl Enforcer {
             RingBuf::try_from(map).map_err(|_| EnforcerError::Missing(name))
         };
         let (events, verdicts) = (ring("EVENTS")?, ring("VERDICTS")?);
-        let lost = self.ebpf.take_map("LOST").ok_or(EnforcerError::Missing("LOST"))?;
-        let lost = PerCpuArray::try_from(lost).map_err(|_| EnforcerError::Missing("LOST"))?;
-        Ok(Rings { events, verdicts, lost })
+        let mut counters = |name| {
+            let map = self.ebpf.take_map(name).ok_or(EnforcerError::Missing(name))?;
+            PerCpuArray::try_from(map).map_err(|_| EnforcerError::Missing(name))
+        };
+        let (lost, made) = (counters("LOST")?, counters("MADE")?);
+        Ok(Rings { events, verdicts, lost, made })
+    }
+
+    /// Begins the generation after `before` below `directory` and pins every map into it. Before
+    /// [`Self::take_tables`] and [`Self::take_rings`].
+    ///
+    /// # Errors
+    /// bpffs is missing, read-only or full.
+    pub fn begin_generation(
+        &mut self,
+        directory: &Path,
+        before: &[Generation],
+    ) -> Result<Generation, EnforcerError> {
+        Generation::begin(directory, before, &self.ebpf)
+    }
+
+    /// As [`Self::attach`], but pinned into `own` and without a gap after the generations
+    /// `before`: in a cgroup link of theirs our program takes the place of the old one at a stroke;
+    /// tracepoints and LSM programs run beside the old ones until those are detached
+    /// ([`Generation::detach`]).
+    ///
+    /// # Errors
+    /// As [`Self::attach`]; then what was in force stays in force.
+    pub fn attach_after(
+        &mut self,
+        cgroup: &Path,
+        own: &Generation,
+        before: &[Generation],
+    ) -> Result<ExecRefusal, EnforcerError> {
+        let taken_over = |name: &str| before.iter().rev().find_map(|old| old.link(name));
+        let mut exchanged = Vec::new();
+        let refusal = self.attach_where(cgroup, |ebpf, name, hook| {
+            let Some(pin) = taken_over(name) else { return Ok(false) };
+            programs::load_cgroup(ebpf, name, hook)?;
+            exchanged.push((name, pin));
+            Ok(true)
+        })?;
+        for (name, link) in std::mem::take(&mut self.links) {
+            own.pin_link(name, link)?;
+        }
+        own.pin_programs(&mut self.ebpf)?;
+        // Last, when nothing can be refused any more.
+        for (name, pin) in exchanged {
+            let program = self.ebpf.program(name).ok_or(EnforcerError::Missing(name))?;
+            let program = program.fd().map_err(programs::refused(name))?;
+            kernel_link::exchange(&pin, program.as_fd())
+                .map_err(|source| EnforcerError::Exchange { path: pin.clone(), source })?;
+            own.adopt(&pin, name)?;
+        }
+        Ok(refusal)
     }
 
     /// Takes the counters of DNS messages. Once.
@@ -212,9 +287,25 @@ impl Enforcer {
     /// # Errors
     /// A program that every supported kernel must accept is refused.
     pub fn attach(&mut self, cgroup: &Path) -> Result<ExecRefusal, EnforcerError> {
+        self.attach_where(cgroup, |_, _, _| Ok(false))
+    }
+
+    /// As [`Self::attach`], leaving out the cgroup programs `is_done` says yes to.
+    fn attach_where(
+        &mut self,
+        cgroup: &Path,
+        mut is_done: impl FnMut(
+            &mut Ebpf,
+            &'static str,
+            programs::CgroupHook,
+        ) -> Result<bool, EnforcerError>,
+    ) -> Result<ExecRefusal, EnforcerError> {
         let directory = File::open(cgroup)
             .map_err(|source| EnforcerError::Cgroup { path: cgroup.to_owned(), source })?;
         for (name, hook) in programs::CGROUP {
+            if is_done(&mut self.ebpf, name, hook)? {
+                continue;
+            }
             let link = programs::attach_cgroup(&mut self.ebpf, name, hook, &directory)?;
             self.links.push((name, link));
         }
@@ -266,16 +357,6 @@ impl Enforcer {
         let Some(map) = self.ebpf.map("LSM_CALLS") else { return 0 };
         let Ok(calls) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
         calls.get(&0, 0).map_or(0, |per_cpu| per_cpu.iter().sum())
-    }
-
-    /// Pins every link below `directory`, so that enforcement outlives this process; then removes
-    /// the pins of earlier agents (new before old: both run for a moment, and one refusal is
-    /// enough). Whether an earlier agent had left pins.
-    ///
-    /// # Errors
-    /// bpffs is missing, read-only or full.
-    pub fn pin(&mut self, directory: &Path) -> Result<bool, EnforcerError> {
-        pins::replace(directory, std::mem::take(&mut self.links))
     }
 }
 

@@ -143,7 +143,7 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         spool,
         witness_dir: directory.join("witness"),
         collector: options.collector.map(|url| Collector { url, tls_dir: options.tls_dir }),
-        pins: None,
+        survival: None,
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {

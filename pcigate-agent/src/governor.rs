@@ -4,22 +4,28 @@
 //! a policy number stands for. Both outlive what they describe for a while, because records of it
 //! may still be in the rings.
 
+mod names;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, RwLock},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
+    glob::Glob,
     mask::{Cut, Masked},
     workload::PolicySet,
 };
 
 use crate::{
+    digests::{SharedWanted, Wanted},
     draft::{Rule, Workload},
-    enforcer::{TableError, Tables},
+    enforcer::{FileTable, Grants, TableError, Tables},
     workloads::Found,
 };
 
@@ -51,6 +57,15 @@ pub enum GovernError {
         #[source]
         source: TableError,
     },
+    /// The names cannot be kept for the next agent.
+    #[error("cannot write {path} (stateDir): the next agent could not name what this one governs")]
+    Names {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The names behind a policy number.
@@ -70,6 +85,13 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// What an earlier agent wrote with [`Governor::keep_names`]; what cannot be read names
+    /// nothing.
+    #[must_use]
+    pub fn kept(path: &Path) -> Self {
+        names::read(path).unwrap_or_default()
+    }
+
     /// The workload of a governed cgroup.
     #[must_use]
     pub fn workload(&self, cgroup_id: u64) -> Option<&Arc<Workload>> {
@@ -94,7 +116,13 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    digests: HashMap<u64, Arc<Vec<Glob>>>,
+    wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
+    /// Where names are kept for the next agent, and whether there are new ones.
+    names: Option<PathBuf>,
+    unsaved: bool,
+    exempt: BTreeSet<String>,
 }
 
 impl Governor {
@@ -107,14 +135,38 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            digests: HashMap::new(),
+            wanted: SharedWanted::default(),
             gone: HashMap::new(),
+            names: None,
+            unsaved: false,
+            exempt: BTreeSet::new(),
         }
+    }
+
+    /// Keeps the directory in a file from now on, before the kernel can send a number of it: an
+    /// agent that comes after this one reads what is left in its rings.
+    pub fn keep_names(&mut self, path: PathBuf) {
+        self.names = Some(path);
+        self.unsaved = true;
     }
 
     /// For the reading side.
     #[must_use]
     pub fn directory(&self) -> SharedDirectory {
         Arc::clone(&self.directory)
+    }
+
+    /// Which files' digests the rules of which workloads ask for, now and later.
+    #[must_use]
+    pub fn wanted(&self) -> SharedWanted {
+        Arc::clone(&self.wanted)
+    }
+
+    /// The kernel's table of digests.
+    #[must_use]
+    pub fn files(&self) -> FileTable {
+        self.tables.files()
     }
 
     /// Makes the kernel govern exactly what was found. A workload that fails does not keep the
@@ -124,16 +176,25 @@ impl Governor {
         if let Err(error) = self.protect_targets() {
             errors.push(error);
         }
+        let mut prepared = Vec::new();
         for found in found {
-            if let Err(error) = self.govern(found) {
-                errors.push(error);
+            match self.prepare(found) {
+                Ok(entries) => prepared.push((found, entries)),
+                Err(error) => errors.push(error),
             }
         }
+        errors.extend(self.save_names().err());
+        for (found, entries) in prepared {
+            errors.extend(self.enforce(found, &entries).err());
+        }
+        let exempt = found.iter().filter(|found| found.exempt);
+        self.exempt = exempt.map(|found| exempt_name(found)).collect();
         let present: HashSet<u64> = found.iter().map(|found| found.cgroup_id).collect();
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
+            self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
                 let pod = format!("cgroup {cgroup_id}");
                 errors.push(GovernError::Tables { pod, source });
@@ -141,6 +202,12 @@ impl Governor {
         }
         self.forget(Instant::now());
         errors
+    }
+
+    /// Pods no policy governs, as `namespace/pod (UID)`.
+    #[must_use]
+    pub fn exempt(&self) -> &BTreeSet<String> {
+        &self.exempt
     }
 
     /// Other policies count from the next [`Self::apply`] on.
@@ -168,19 +235,52 @@ impl Governor {
     /// # Errors
     /// Its policies do not compile, or the kernel has no room for them.
     pub fn govern(&mut self, found: &Found) -> Result<(), GovernError> {
-        let identity = &found.identity;
-        let pod = || format!("{}/{}", identity.namespace, identity.pod);
+        let entries = self.prepare(found)?;
+        self.save_names()?;
+        self.enforce(found, &entries)
+    }
+
+    /// The reading side must know the names before the kernel can send the numbers.
+    fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
         let entries = self
-            .compiled(self.documents.select(identity))
-            .map_err(|source| GovernError::Compile { pod: pod(), source })?;
-        let refused = |source| GovernError::Tables { pod: pod(), source };
-        // The reading side must know the names before the kernel can send the numbers.
-        let number = self.tables.install(&entries).map_err(refused)?;
+            .compiled(self.select(found))
+            .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
+        let number = self
+            .tables
+            .install(&entries)
+            .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.name(found, number, &entries);
-        self.tables.govern(found.cgroup_id, &entries).map_err(refused)?;
+        Ok(entries)
+    }
+
+    fn enforce(&mut self, found: &Found, entries: &KernelEntries) -> Result<(), GovernError> {
+        self.tables
+            .govern(found.cgroup_id, entries)
+            .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
+        self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
         self.gone.remove(&found.cgroup_id);
         Ok(())
+    }
+
+    fn save_names(&mut self) -> Result<(), GovernError> {
+        let Some(path) = self.names.as_ref().filter(|_| self.unsaved) else { return Ok(()) };
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        names::write(path, &directory)
+            .map_err(|source| GovernError::Names { path: path.clone(), source })?;
+        self.unsaved = false;
+        Ok(())
+    }
+
+    /// Whether a cgroup is a governed workload.
+    #[must_use]
+    pub fn governs(&self, cgroup_id: u64) -> bool {
+        self.governed.contains(&cgroup_id)
+    }
+
+    /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
+    pub fn grants(&mut self) -> &mut Grants {
+        self.tables.grants()
     }
 
     /// What the policies ask for that this node cannot do, over all workloads seen so far.
@@ -193,6 +293,13 @@ impl Governor {
         all
     }
 
+    /// Of no documents, no policy selects anybody.
+    fn select(&self, found: &Found) -> PolicySet {
+        let none = Documents::default();
+        let documents = if found.exempt { &none } else { &self.documents };
+        documents.select(&found.identity)
+    }
+
     fn compiled(&mut self, set: PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
         let hash = set.hash();
         if let Some(entries) = self.compiled.get(&hash) {
@@ -203,9 +310,31 @@ impl Governor {
         Ok(entries)
     }
 
-    fn name(&self, found: &Found, number: u32, entries: &KernelEntries) {
-        let mut directory = write(&self.directory);
-        directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+    /// Has the digests of files read for a workload; none where there are no patterns.
+    fn ask_for(&mut self, cgroup_id: u64, globs: &[Glob]) {
+        let known = self.digests.get(&cgroup_id).map_or(&[][..], |globs| globs.as_slice());
+        if known == globs {
+            return;
+        }
+        if globs.is_empty() {
+            self.digests.remove(&cgroup_id);
+        } else {
+            // Workloads of the same rules share them.
+            let same = self.digests.values().find(|known| known.as_slice() == globs);
+            let shared = same.cloned().unwrap_or_else(|| Arc::new(globs.to_vec()));
+            self.digests.insert(cgroup_id, shared);
+        }
+        let all = self.digests.iter();
+        let all = all.map(|(id, globs)| Wanted { cgroup_id: *id, globs: Arc::clone(globs) });
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
+    }
+
+    fn name(&mut self, found: &Found, number: u32, entries: &KernelEntries) {
+        let shared = Arc::clone(&self.directory);
+        let mut directory = write(&shared);
+        let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+        self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
+            || !directory.rules.contains_key(&number);
         directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries)));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
@@ -222,6 +351,15 @@ impl Governor {
     }
 }
 
+fn pod(found: &Found) -> String {
+    format!("{}/{}", found.identity.namespace, found.identity.pod)
+}
+
+fn exempt_name(found: &Found) -> String {
+    let uid = &found.identity.pod_uid;
+    if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
+}
+
 fn rule_table(entries: &KernelEntries) -> RuleTable {
     let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
     let rules = entries.rules.iter().map(|rule| {
@@ -236,5 +374,5 @@ fn rule_table(entries: &KernelEntries) -> RuleTable {
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.
 fn write(directory: &SharedDirectory) -> std::sync::RwLockWriteGuard<'_, Directory> {
-    directory.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    directory.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,8 +15,11 @@ pub mod cgroup;
 pub mod offsets;
 pub mod preflight;
 
+pub mod connections;
+pub mod digests;
 pub mod enforcer;
 pub mod governor;
+pub mod grants;
 pub mod workloads;
 
 pub mod attribution;
@@ -30,8 +33,12 @@ pub mod exporter;
 pub mod recorder;
 pub mod spool;
 
+pub mod downtime;
+pub mod handover;
+
 pub mod privileges;
 pub mod sandbox;
 mod seccomp;
 
+pub mod notify;
 pub mod running;

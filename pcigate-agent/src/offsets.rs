@@ -10,6 +10,12 @@ use crate::btf::{Btf, BtfError};
 /// Names the first field this kernel does not have.
 pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |of: &str, field: &str| btf.offset(of, field);
+    // A timespec64 until 6.10, under a private name since 6.6.
+    let ctime = |field: &str, of_timespec: &str| {
+        at("inode", field)
+            .or_else(|_| at("inode", &format!("__i_ctime.{of_timespec}")))
+            .or_else(|_| at("inode", &format!("i_ctime.{of_timespec}")))
+    };
     Ok(Offsets {
         task_mm: at("task_struct", "mm")?,
         task_nsproxy: at("task_struct", "nsproxy")?,
@@ -64,5 +70,13 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         inode_i_sb: at("inode", "i_sb")?,
         super_block_s_magic: at("super_block", "s_magic")?,
         vfsmount_mnt_sb: at("vfsmount", "mnt_sb")?,
+        inode_i_ino: at("inode", "i_ino")?,
+        inode_i_size: at("inode", "i_size")?,
+        inode_i_writecount: at("inode", "i_writecount")?,
+        inode_ctime_sec: ctime("i_ctime_sec", "tv_sec")?,
+        inode_ctime_nsec: ctime("i_ctime_nsec", "tv_nsec")?,
+        super_block_s_dev: at("super_block", "s_dev")?,
+        mm_start_code: at("mm_struct", "start_code")?,
+        vma_vm_file: at("vm_area_struct", "vm_file")?,
     })
 }

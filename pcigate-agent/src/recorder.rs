@@ -6,6 +6,7 @@
 //! bounded; a full one loses drafts, counted by the queue they came through, and never blocks the
 //! reader of the kernel's rings ([`RecorderHandle::room`] lets it leave events there instead).
 
+pub mod books;
 mod losses;
 mod writer;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::draft::{Draft, LostReason, Queue};
 use crate::spool::Spool;
+use books::{Books, ByRing, ring_of};
 use losses::Losses;
 use writer::Writer;
 
@@ -64,7 +66,11 @@ pub struct RecorderHandle {
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
     durable: watch::Receiver<u64>,
+    books: Option<SharedBooks>,
 }
+
+/// Books, shared with the recorder's thread.
+pub type SharedBooks = Arc<Mutex<Books>>;
 
 /// The running thread.
 #[derive(Debug)]
@@ -100,15 +106,28 @@ struct State {
 /// # Errors
 /// The thread cannot be made.
 pub fn start(spool: Arc<Mutex<Spool>>, node: String) -> std::io::Result<Recorder> {
+    start_with(spool, node, None)
+}
+
+/// As [`start`], keeping books for the next agent.
+///
+/// # Errors
+/// The thread cannot be made.
+pub fn start_with(
+    spool: Arc<Mutex<Spool>>,
+    node: String,
+    books: Option<SharedBooks>,
+) -> std::io::Result<Recorder> {
     let (queue, messages) = sync_channel(QUEUE_MESSAGES_MAX);
     let shared = Arc::new(Shared::default());
     let (durable_sender, durable) = watch::channel(lock(&spool).durable_seq());
     let writer = Writer::new(spool, node, Arc::clone(&shared), durable_sender);
+    let writer = writer.keeping(books.clone());
     let of_thread = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || run(writer, &of_thread, &messages))?;
-    Ok(Recorder { handle: RecorderHandle { queue, shared, durable }, thread })
+    Ok(Recorder { handle: RecorderHandle { queue, shared, durable, books }, thread })
 }
 
 /// Takes a mutex whatever happened to another holder: the data behind ours stay consistent between
@@ -210,6 +229,24 @@ impl RecorderHandle {
     pub fn counters(&self) -> Counters {
         let state = lock(&self.shared.state);
         Counters { lost_unreported: state.unreported.total(), ..state.counters.clone() }
+    }
+
+    /// The books, where they are kept.
+    #[must_use]
+    pub fn books(&self) -> Option<&SharedBooks> {
+        self.books.as_ref()
+    }
+
+    /// Lost events of each ring that no durable record tells of yet.
+    #[must_use]
+    pub fn unreported(&self) -> ByRing {
+        let mut by_ring = ByRing::default();
+        for ((queue, _), count) in lock(&self.shared.state).unreported.iter() {
+            if let Some(sum) = ring_of(queue).and_then(|ring| by_ring.get_mut(ring)) {
+                *sum += count;
+            }
+        }
+        by_ring
     }
 
     fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<u64, NotRecorded> {

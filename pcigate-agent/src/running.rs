@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,10 +18,12 @@ use crate::{
     cgroup::Cgroup,
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
-    draft::CoverageState,
+    digests::{self, Digests},
+    draft::{Capability, CoverageState},
     enforcer::{Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
+    handover::{Handover, Kept, Reader, Report, Survival},
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder},
@@ -31,9 +33,6 @@ use crate::{
 };
 
 const STARTED: &str = "the agent enforces";
-/// The kernel went on refusing, but nobody read its rings.
-const TAKEN_OVER: &str = "the agent enforces; what an earlier agent had pinned enforced until now, \
-     and events since that agent's last record were not recorded";
 
 /// What an agent is to do.
 pub struct Plan {
@@ -51,8 +50,8 @@ pub struct Plan {
     pub witness_dir: PathBuf,
     /// Where records are sent.
     pub collector: Option<Collector>,
-    /// Directory in bpffs to pin the links in; `None` for `exec`, whose command ends with it.
-    pub pins: Option<PathBuf>,
+    /// What outlives the agent; `None` for `exec`, whose command ends with it.
+    pub survival: Option<Survival>,
 }
 
 /// The parts.
@@ -63,9 +62,11 @@ pub struct Agent {
     pub refusal: ExecRefusal,
     confinement: Confinement,
     enforcer: Enforcer,
+    digests: Digests,
     pipeline: Pipeline,
     recorder: Recorder,
     exporter: Option<Exporter>,
+    kept: Option<Kept>,
 }
 
 /// Opens the spool in `directory`; with `set_aside`, after saving what can be read of damaged
@@ -112,12 +113,21 @@ impl Agent {
         };
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
         let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;
+        let mut handover = match plan.survival {
+            Some(survival) => Some(Handover::begin(survival, &mut enforcer, &plan.spool)?),
+            None => None,
+        };
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
+        if let Some(handover) = &handover {
+            governor.keep_names(handover.names());
+        }
         if let Some(error) = governor.apply(found).into_iter().next() {
             return Err(error.into());
         }
         let spool = Arc::new(Mutex::new(plan.spool));
-        let recorder = recorder::start(Arc::clone(&spool), plan.node).context("the recorder")?;
+        let books = handover.as_ref().map(Handover::books);
+        let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
+        let recorder = recorder.context("the recorder")?;
         let exporter = match plan.collector {
             None => None,
             Some(collector) => {
@@ -131,20 +141,45 @@ impl Agent {
             }
         };
         let sensor = Sensor::new(enforcer.take_rings()?);
-        let attribution = Attribution::new(governor.directory());
-        let refusal = enforcer.attach(&plan.root.path)?;
-        let (confinement, message) = match &plan.pins {
-            None => (Confinement::Sandbox, STARTED),
-            Some(directory) => {
-                let taken_over = enforcer.pin(directory)?;
-                let message = if taken_over { TAKEN_OVER } else { STARTED };
-                (Confinement::Runtime { pinned: true }, message)
+        let mut attribution = Attribution::new(governor.directory());
+        let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
+        attribution.name_unknown_digests(digests.handle());
+        let handle = recorder.handle();
+        let refusal = match &mut handover {
+            None => enforcer.attach(&plan.root.path)?,
+            Some(handover) => handover.take_over(&mut enforcer, &plan.root.path, &handle)?,
+        };
+        let mut reader = Reader::new(sensor, attribution);
+        let (confinement, kept, report) = match handover {
+            None => (Confinement::Sandbox, None, Report::default()),
+            Some(handover) => {
+                let (kept, report) = handover.finish(&handle, &mut reader)?;
+                (Confinement::Runtime { pinned: true }, Some(kept), report)
             }
         };
-        let pipeline = pipeline::start(sensor, attribution, recorder.handle())?;
-        let agent = Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter };
-        agent.record_coverage(CoverageState::Start, message)?;
+        let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
+        let agent = Self {
+            governor,
+            refusal,
+            confinement,
+            enforcer,
+            digests,
+            pipeline,
+            recorder,
+            exporter,
+            kept,
+        };
+        let message = if report.message.is_empty() { STARTED } else { &report.message };
+        agent.record(CoverageState::Start, message, report.capability)?;
         Ok(agent)
+    }
+
+    /// Tells the next agent that this one was alive until now.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn beat(&self) -> std::io::Result<()> {
+        self.kept.as_ref().map_or(Ok(()), Kept::beat)
     }
 
     /// Puts a Coverage record on disk: what is enforced now, and what is not.
@@ -152,7 +187,18 @@ impl Agent {
     /// # Errors
     /// The spool takes nothing any more.
     pub fn record_coverage(&self, state: CoverageState, message: &str) -> anyhow::Result<()> {
+        self.record(state, message, None)
+    }
+
+    fn record(
+        &self,
+        state: CoverageState,
+        message: &str,
+        more: Option<Capability>,
+    ) -> anyhow::Result<()> {
         let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
+        capabilities.extend(more);
+        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
         capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
         let draft = coverage::draft(state, message, capabilities);
         self.recorder.handle().record_durable(vec![draft]).context("a Coverage record")?;
@@ -167,10 +213,11 @@ impl Agent {
     pub async fn stop(self, message: &str, patience: Duration) -> anyhow::Result<End> {
         let capabilities = coverage::capabilities(&self.refusal, self.confinement);
         let last = coverage::draft(CoverageState::Stop, message, capabilities);
-        let Self { pipeline, recorder, exporter, enforcer, .. } = self;
+        let Self { pipeline, recorder, exporter, enforcer, digests, kept, .. } = self;
         let counters = recorder.handle();
         let stopped = tokio::task::spawn_blocking(move || {
             pipeline.stop();
+            drop(digests);
             drop(enforcer);
             let written = recorder.handle().record_durable(vec![last]);
             recorder.stop().and(written)
@@ -182,6 +229,19 @@ impl Agent {
             sent = Some(exporter.counters());
             exporter.stop().await;
         }
+        // Whoever comes next may claim the pins from here on.
+        drop(kept);
         Ok(End { recorded: counters.counters(), sent, undrained, unwritten })
     }
+}
+
+/// Begins to read digests. A command that shares this machine's root starts at once, so what its
+/// rules name is read before.
+fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {
+    let (wanted, files) = (governor.wanted(), governor.files());
+    if shares_root {
+        let now = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        digests::read_now(Path::new("/"), &now, &files);
+    }
+    Digests::start(root.path.clone(), wanted, files).context("the thread that reads digests")
 }

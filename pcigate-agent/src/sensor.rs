@@ -25,6 +25,8 @@ pub struct Sensor {
     events: RingBuf<MapData>,
     verdicts: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
+    /// Kept open: programs are loaded later and refer to it.
+    _made: PerCpuArray<MapData, u64>,
     lost_seen: [u64; 2],
 }
 
@@ -45,8 +47,8 @@ impl Sensor {
     /// Takes over the read ends.
     #[must_use]
     pub fn new(rings: Rings) -> Self {
-        let Rings { events, verdicts, lost } = rings;
-        Self { events, verdicts, lost, lost_seen: [0; 2] }
+        let Rings { events, verdicts, lost, made } = rings;
+        Self { events, verdicts, lost, _made: made, lost_seen: [0; 2] }
     }
 
     /// Waits until the kernel wakes the reader, or a few milliseconds.
@@ -150,6 +152,18 @@ impl Batch {
         ready.iter().filter_map(|&(_, _, first, len)| decode(self.bytes(first, len)).ok())
     }
 
+    /// Drops readable records that are not to be kept.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Event<'_>) -> bool) {
+        let mut index = std::mem::take(&mut self.index);
+        let waiting = index.split_off(self.ready.min(index.len()));
+        index.retain(|&(_, _, first, len)| {
+            decode(self.bytes(first, len)).is_ok_and(|event| keep(&event))
+        });
+        self.ready = index.len();
+        index.extend(waiting);
+        self.index = index;
+    }
+
     /// Makes also those records readable that are younger than the drain: nothing comes after.
     pub fn release(&mut self) {
         self.ready = self.index.len();
@@ -170,7 +184,8 @@ impl Batch {
 
 /// The clock of the records' times, ns. 0 where it cannot be read, which delays records until the
 /// next batch and loses none.
-fn boot_clock() -> u64 {
+#[must_use]
+pub fn boot_clock() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
         let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
         seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)

@@ -10,7 +10,9 @@ use pcigate_agent::{
     cgroup::{self, Cgroup},
     config::{self, Config, Workloads},
     draft::CoverageState,
-    exporter, policies, preflight, privileges,
+    exporter,
+    handover::Survival,
+    notify, policies, preflight, privileges,
     running::{Agent, Plan, open_spool},
     workloads::{Found, file},
 };
@@ -51,7 +53,8 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
         print!("{}", Config::documented());
         return Ok(0);
     }
-    let config = Config::read(&options.config)?;
+    let mut config = Config::read(&options.config)?;
+    config.exempt = config.exempt.with_own_pod();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     runtime.block_on(serve(options, config))
 }
@@ -70,7 +73,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     if bpffs.state != preflight::State::Ok {
         bail!("{}: {}", bpffs.detail, bpffs.remedy);
     }
-    let found = find(&config.workloads, &root)?;
+    let found = find(&config, &root)?;
     let directory = config.state_dir.join("spool");
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
@@ -82,12 +85,17 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
-        pins: Some(options.bpffs.join("pcigate").join(root.id.to_string())),
+        survival: Some(Survival {
+            pins: options.bpffs.join("pcigate").join(root.id.to_string()),
+            root: root.id,
+            state_dir: config.state_dir.clone(),
+        }),
         root: root.clone(),
     };
     let mut agent = Agent::start(plan, &found)?;
     privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
+    tell(notify::READY);
     let mut scan = tokio::time::interval(SCAN_EVERY);
     let mut trouble = String::new();
     loop {
@@ -95,9 +103,15 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => reload(&mut agent, &config),
-            _ = scan.tick() => look(&mut agent, &config.workloads, &root, &mut trouble),
+            _ = scan.tick() => {
+                look(&mut agent, &config, &root, &mut trouble);
+                if let Err(error) = agent.beat() {
+                    tracing::warn!("cannot tell the next agent that this one lives: {error}");
+                }
+            }
         }
     }
+    tell(notify::STOPPING);
     let end =
         agent.stop("the agent was told to stop; pinned enforcement goes on", SEND_WITHIN).await?;
     if let Some(undrained) = end.undrained {
@@ -109,16 +123,24 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     }
 }
 
+fn tell(state: &str) {
+    if let Err(error) = notify::tell(state) {
+        tracing::error!("cannot tell the service manager {state} ({}): {error}", notify::SOCKET);
+    }
+}
+
 /// Makes the kernel govern what is there now. A source that fails leaves what was; the same trouble
 /// is told once.
-fn look(agent: &mut Agent, source: &Workloads, root: &Cgroup, trouble: &mut String) {
-    let now = match find(source, root) {
+fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String) {
+    let exempt = agent.governor.exempt().clone();
+    let now = match find(config, root) {
         Ok(found) => {
             let errors = agent.governor.apply(&found);
             errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
         }
         Err(error) => format!("{error:#}"),
     };
+    end_grants(agent);
     if now != *trouble {
         if now.is_empty() {
             tracing::info!("the workloads are governed again");
@@ -126,6 +148,23 @@ fn look(agent: &mut Agent, source: &Workloads, root: &Cgroup, trouble: &mut Stri
             tracing::error!("{now}");
         }
         *trouble = now;
+    }
+    if exempt != *agent.governor.exempt()
+        && let Err(error) =
+            agent.record_coverage(CoverageState::Change, "other workloads are exempt than before")
+    {
+        tracing::error!("{error:#}");
+    }
+}
+
+/// Closes the connections of grants that are over; the kernel has stopped them already.
+fn end_grants(agent: &mut Agent) {
+    match agent.governor.end_expired_grants() {
+        Ok(ended) => ended.iter().for_each(|ended| match &ended.closed {
+            Ok(closed) => tracing::info!("grant {} is over: {closed} closed", ended.grant.id),
+            Err(error) => tracing::warn!("grant {} is over: {}", ended.grant.id, chain(error)),
+        }),
+        Err(error) => tracing::error!("{}", chain(&error)),
     }
 }
 
@@ -146,10 +185,10 @@ fn reload(agent: &mut Agent, config: &Config) {
     }
 }
 
-fn find(source: &Workloads, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
-    let Workloads::File(path) = source;
+fn find(config: &Config, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
+    let Workloads::File(path) = &config.workloads;
     let pods = file::read(path)?;
-    Ok(file::find(&root.path, &pods)?)
+    Ok(file::find(&root.path, &pods, &config.exempt)?)
 }
 
 fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {

@@ -4,6 +4,7 @@
 //! it, so that the deepest one names the container. Everything else below the governed root is an
 //! unknown workload, which the kernel treats by `unknownWorkloads`.
 
+pub mod exempt;
 pub mod file;
 pub mod layout;
 
@@ -25,6 +26,8 @@ pub struct Found {
     pub identity: Arc<Identity>,
     /// What records say.
     pub workload: Arc<Workload>,
+    /// No policy governs it, whatever they select.
+    pub exempt: bool,
 }
 
 impl Found {
@@ -48,6 +51,6 @@ impl Found {
             cgroup_id,
             cgroup_path: masked(cgroup_path),
         };
-        Self { cgroup_id, identity, workload: Arc::new(workload) }
+        Self { cgroup_id, identity, workload: Arc::new(workload), exempt: false }
     }
 }

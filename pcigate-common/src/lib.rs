@@ -6,6 +6,7 @@
 //! is an error, never undefined behaviour.
 #![no_std]
 
+pub mod abi;
 pub mod dns;
 pub mod event;
 pub mod limits;

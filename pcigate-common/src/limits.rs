@@ -42,6 +42,12 @@ pub const CLIMB_MAX: u32 = 32;
 /// Processes on their way into a governed cgroup, until their first exec there. One more is
 /// confined at once, so that its container may not start.
 pub const ENTERING_MAX: u32 = 1024;
+/// Files whose digest is known, of all workloads together; beyond that a file stays unknown.
+pub const FILES_MAX: u32 = 32_768;
+/// (policy, digest) pairs that rules name, of all policies together.
+pub const DIGESTS_MAX: u32 = 65_536;
+/// Grants at a time, each of one destination for one workload.
+pub const GRANTS_MAX: u32 = 16_384;
 /// Execs in flight per CPU: each holds a scratch buffer, and a program may be preempted while it
 /// does. One more is refused, because what cannot be decided is not allowed.
 pub const SCRATCHES_PER_CPU: u32 = 4;

@@ -75,6 +75,86 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// This decision, and what exec rules with `args` add to it, all of which are denies: the
+    /// lowest number of an enforced one that matches, and of any that matches.
+    #[must_use]
+    pub fn with_args(self, enforced: Option<u32>, any: Option<u32>) -> Self {
+        let lower = |verdict, rule: u32, added: u32| {
+            if verdict == verdict::DENY && rule < added { rule } else { added }
+        };
+        if let Some(added) = enforced {
+            return Self::enforced(verdict::DENY, lower(self.verdict, self.rule, added));
+        }
+        match any {
+            Some(added) if self.verdict != verdict::DENY => Self {
+                audit_verdict: verdict::DENY,
+                audit_rule: lower(self.audit_verdict, self.audit_rule, added),
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
+/// `EXEC_DECISIONS`: what a name's end state means for a file of one digest class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExecAnswer {
+    /// What the rules without `args` say; the policies' default where none of them matches.
+    pub decision: Decision,
+    /// Rules with `args` that match but for the arguments, one bit each.
+    pub args: u64,
+    /// 1 where a rule without `args` matches, else 0.
+    pub matched: u32,
+    /// Unused, zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<ExecAnswer>() == 32);
+
+/// Rules with `args` that one policy may hold: one bit each.
+pub const ARGS_RULES_MAX: usize = 64;
+
+/// What is known of a file's content, as a column of the answers: see `DIGEST_CLASSES`.
+pub mod digest_class {
+    /// Nothing: no digest was computed, or the file has changed since.
+    pub const UNKNOWN: u32 = 0;
+    /// The digest is known, and no rule of the policy names it.
+    pub const OTHER: u32 = 1;
+    /// First of the classes of digests that rules name.
+    pub const NAMED: u32 = 2;
+}
+
+/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of the
+/// file changes the key, so an entry is never wrong, only unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FileKey {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `inode.i_size`.
+    pub size: u64,
+    /// Change time of the inode, s.
+    pub ctime_sec: u64,
+    /// Change time, ns of the second.
+    pub ctime_nsec: u32,
+    /// `super_block.s_dev`, as the kernel packs it: major << 20 | minor.
+    pub device: u32,
+}
+const _: () = assert!(size_of::<FileKey>() == 32);
+
+/// `DIGEST_CLASSES`: a digest that rules of a policy name → its class. Digests that the same rules
+/// name share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DigestKey {
+    /// Policy number.
+    pub policy: u32,
+    /// SHA-256.
+    pub sha256: [u8; 32],
+}
+const _: () = assert!(size_of::<DigestKey>() == 36);
+
 /// `WORKLOADS`: cgroup id (inode number of the cgroup2 directory) → what governs it. Id 0, which no
 /// cgroup has, stands for unknown workloads where these are allowed: its prefixes are the Targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -94,13 +174,29 @@ const _: () = assert!(size_of::<WorkloadEntry>() == 8);
 pub struct PolicyEntry {
     /// First cell of the automaton; cell (state, column) is `exec_base + state * columns + column`.
     pub exec_base: u32,
-    /// Columns per state: one per byte class, and a last one holding the state's decision (0 = no
-    /// rule matched, n = `EXEC_DECISIONS[exec_decisions + n - 1]`). 0 = no exec rule at all.
+    /// Columns per state: one per byte class, and a last one holding the state's answers (0 = no
+    /// rule matched, n = `EXEC_DECISIONS` from `exec_decisions + (n - 1) * digest_classes`, one
+    /// per digest class). 0 = no exec rule at all.
     pub exec_columns: u32,
     /// The start state.
     pub exec_start: u32,
-    /// First decision of this policy in `EXEC_DECISIONS`.
+    /// First answer of this policy in `EXEC_DECISIONS`.
     pub exec_decisions: u32,
+    /// Digest classes; 1 = no rule names a digest, and none is looked up.
+    pub digest_classes: u32,
+    /// The automaton over arguments, in `EXEC_CELLS` as the other. Its last column holds 0 or n for
+    /// the bits `EXEC_DECISIONS[args_masks + n - 1].args`.
+    pub args_base: u32,
+    /// Its columns; 0 = no rule asks for arguments.
+    pub args_columns: u32,
+    /// Its start state.
+    pub args_start: u32,
+    /// First answer that holds bits of arguments.
+    pub args_masks: u32,
+    /// First of one answer per bit: the rule behind it.
+    pub args_rules: u32,
+    /// Bits of rules that are enforced, not audited.
+    pub args_enforced: u64,
     /// The answer where no exec rule matches.
     pub exec_default: Decision,
     /// The answer where the path could not be resolved.
@@ -109,8 +205,10 @@ pub struct PolicyEntry {
     pub egress_default: Decision,
     /// Byte → class (column) of the automaton.
     pub exec_classes: [u8; 256],
+    /// Byte → class (column) of the automaton over arguments.
+    pub args_classes: [u8; 256],
 }
-const _: () = assert!(size_of::<PolicyEntry>() == 16 + 3 * 16 + 256);
+const _: () = assert!(size_of::<PolicyEntry>() == 48 + 3 * 16 + 2 * 256);
 
 impl PolicyEntry {
     /// The answer to what no egress rule can name (raw sockets, foreign unix sockets, …), `rule`
@@ -172,6 +270,34 @@ pub struct PortKey {
     pub reserved: u8,
 }
 const _: () = assert!(size_of::<PortKey>() == 8);
+
+/// Key of `GRANTS`: one destination of one workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantKey {
+    /// Id of a cgroup: it and everything below it may.
+    pub workload: u64,
+    /// Destination in network order; IPv4 as v4-mapped.
+    pub address: [u8; 16],
+    /// Port in host order.
+    pub port: u16,
+    /// IP protocol number (6 TCP, 17 UDP).
+    pub protocol: u8,
+    /// Unused, zero.
+    pub reserved: [u8; 5],
+}
+const _: () = assert!(size_of::<GrantKey>() == 32);
+
+/// `GRANTS`: until when, and by which grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GrantEntry {
+    /// `bpf_ktime_get_boot_ns` from which on it counts for nothing.
+    pub deadline_ns: u64,
+    /// A connection belongs to the grant that let it through, and ends with it.
+    pub id: u64,
+}
+const _: () = assert!(size_of::<GrantEntry>() == 16);
 
 /// Which ring a lost record was meant for: index into `LOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -111,12 +111,28 @@ pub struct Offsets {
     pub file_f_inode: u32,
     /// `inode.i_sb`
     pub inode_i_sb: u32,
-    /// `super_block.s_magic`
-    pub super_block_s_magic: u32,
     /// `vfsmount.mnt_sb`
     pub vfsmount_mnt_sb: u32,
+    /// `inode.i_ino`
+    pub inode_i_ino: u32,
+    /// `inode.i_size`
+    pub inode_i_size: u32,
+    /// `inode.i_writecount`
+    pub inode_i_writecount: u32,
+    /// Seconds of the inode's change time: `i_ctime_sec` (6.11), `__i_ctime` (6.6), `i_ctime`
+    pub inode_ctime_sec: u32,
+    /// Its nanoseconds
+    pub inode_ctime_nsec: u32,
+    /// `super_block.s_dev`
+    pub super_block_s_dev: u32,
+    /// `super_block.s_magic`
+    pub super_block_s_magic: u32,
+    /// `mm_struct.start_code`
+    pub mm_start_code: u32,
+    /// `vm_area_struct.vm_file`
+    pub vma_vm_file: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 52 * 4);
+const _: () = assert!(size_of::<Offsets>() == 60 * 4);
 
 /// Where and how to govern.
 #[derive(

@@ -14,6 +14,7 @@ use pcigate_common::{
 };
 
 use crate::{
+    grants,
     identity::{self, Subject},
     maps::{EGRESS, PORTS, WORKLOADS},
     names, ring,
@@ -143,6 +144,8 @@ fn check(
     let to = Destination { address: effective(address, source), port, family };
     let subject = identity::current_or_unknown();
     let decision = answer(&subject, &to, protocol);
+    let asked = grants::Asked { operation, family, address: to.bytes(), protocol, port: to.port };
+    let decision = grants::consider(decision, &subject, &asked, ctx);
     report(operation, 0, &subject, decision, &to, protocol);
     i32::from(decision.allows())
 }

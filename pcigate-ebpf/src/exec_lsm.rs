@@ -10,7 +10,8 @@ use pcigate_common::{
 };
 
 use crate::{
-    exec_policy, identity,
+    exec_policy::{self, Asked},
+    identity,
     identity::Subject,
     maps::{LSM_CALLS, offsets},
     memory::Address,
@@ -43,11 +44,10 @@ fn check(subject: &Subject, scratch: *mut Scratch, bprm: Address) -> Decision {
     };
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = process::invoked(scratch, bprm);
-    let decision = match subject.policy() {
-        Ok(policy) => exec_policy::decide(policy, scratch, path, invoked_len),
-        Err(decision) => decision,
-    };
+    let asked = Asked { file, mm: None, path, invoked_len, args: None };
+    let (decision, more) = exec_policy::decide(subject, scratch, &asked);
     if !decision.allows() {
+        bits |= more;
         if !path.resolved {
             bits |= flags::PATH_UNRESOLVED;
         }

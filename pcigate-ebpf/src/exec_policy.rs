@@ -5,47 +5,96 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use pcigate_common::{
+    event::flags,
     limits::{NAME_BYTES_MAX, PATH_BYTES_MAX},
-    maps::{Decision, PolicyEntry, rule, verdict},
+    maps::{Decision, ExecAnswer, PolicyEntry, digest_class, rule, verdict},
 };
 
 use crate::{
+    args::{self, Args},
+    digest,
+    identity::Subject,
     maps::{EXEC_CELLS, EXEC_DECISIONS},
+    memory::Address,
     path::Path,
     scratch::Scratch,
 };
 
+/// Nothing is refused here: another hook decides.
+const LATER: Decision = Decision::enforced(verdict::ALLOW, rule::DEFAULT);
 const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
+
+/// What is to be executed.
+pub struct Asked {
+    /// The `struct file`.
+    pub file: Address,
+    /// The image it has become; `None` = it has not yet.
+    pub mm: Option<Address>,
+    /// Its path, in the scratch buffer.
+    pub path: Path,
+    /// Bytes of the name it was called by, in the scratch buffer.
+    pub invoked_len: u32,
+    /// Its arguments; `None` = not in place yet, so rules that want one are left to a later hook.
+    pub args: Option<Args>,
+}
+
+/// The answer for a task at this place, and flags.
+#[inline(always)]
+pub fn decide(subject: &Subject, scratch: *mut Scratch, asked: &Asked) -> (Decision, u32) {
+    let policy = match subject.policy() {
+        Ok(policy) => policy,
+        Err(decision) => return (decision, 0),
+    };
+    if !asked.path.resolved {
+        return (policy.exec_unresolved, 0);
+    }
+    if policy.exec_columns == 0 {
+        return (policy.exec_default, 0);
+    }
+    let (mut class, mut bits) = (digest_class::UNKNOWN, 0);
+    if policy.digest_classes > 1 {
+        let file = match asked.mm {
+            Some(mm) => digest::mapped(mm),
+            // What lies below is seen when it is mapped; `process_exec` decides then.
+            None if digest::is_layered(asked.file) => return (LATER, 0),
+            None => Some(asked.file),
+        };
+        class = digest::class(subject.policy, file);
+        if class == digest_class::UNKNOWN {
+            bits = flags::DIGEST_UNKNOWN;
+        }
+    }
+    (by_rules(policy, class, scratch, asked).unwrap_or(REFUSED), bits)
+}
 
 /// The strictest answer for the resolved path and for the name the program was called by, which may
 /// only make it stricter (`/bin/sh` names a rule even where it is a link to `/usr/bin/dash`).
 #[inline(always)]
-pub fn decide(
-    policy: &PolicyEntry,
+fn by_rules(
+    policy: &'static PolicyEntry,
+    class: u32,
     scratch: *mut Scratch,
-    path: Path,
-    invoked_len: u32,
-) -> Decision {
-    if !path.resolved {
-        return policy.exec_unresolved;
-    }
-    if policy.exec_columns == 0 {
-        return policy.exec_default;
-    }
+    asked: &Asked,
+) -> Result<Decision, ()> {
+    let path = asked.path;
     // SAFETY: both fields are plain bytes of a map value.
     let (buffer, invoked) = unsafe {
         ((&raw const (*scratch).path).cast::<u8>(), (&raw const (*scratch).invoked).cast::<u8>())
     };
     let len = PATH_BYTES_MAX as u32 - path.start;
-    let by_path = match run::<PATH_BYTES_MAX>(policy, buffer, path.start, len) {
-        Ok(Some(decision)) => decision,
-        Ok(None) => policy.exec_default,
-        Err(()) => return REFUSED,
+    let by_path = run::<PATH_BYTES_MAX>(policy, class, buffer, path.start, len)?;
+    let by_name = run::<NAME_BYTES_MAX>(policy, class, invoked, 0, asked.invoked_len)?;
+    let wanted = by_path.map_or(0, |answer| answer.args) | by_name.map_or(0, |answer| answer.args);
+    let bits = if wanted == 0 { 0 } else { args::bits(policy, scratch, asked.args)? };
+    let decision = match by_path {
+        Some(answer) => args::joined(policy, answer, bits)?,
+        None => policy.exec_default,
     };
-    match run::<NAME_BYTES_MAX>(policy, invoked, 0, invoked_len) {
-        Ok(Some(decision)) => stricter(by_path, decision),
-        Ok(None) => by_path,
-        Err(()) => REFUSED,
+    match by_name {
+        Some(answer) if answer.matched == 1 || answer.args & bits != 0 => {
+            Ok(stricter(decision, args::joined(policy, answer, bits)?))
+        }
+        _ => Ok(decision),
     }
 }
 
@@ -87,10 +136,11 @@ struct Walk {
 #[inline(always)]
 fn run<const N: usize>(
     policy: &PolicyEntry,
+    class: u32,
     bytes: *const u8,
     start: u32,
     len: u32,
-) -> Result<Option<Decision>, ()> {
+) -> Result<Option<&'static ExecAnswer>, ()> {
     let mut walk = Walk { policy, bytes, start, state: policy.exec_start, broken: 0 };
     // SAFETY: the callback has the signature the helper calls it with, and `walk` outlives the
     // call.
@@ -106,12 +156,12 @@ fn run<const N: usize>(
         return Err(());
     }
     let columns = policy.exec_columns;
-    match cell(policy, state * columns + columns - 1)? {
+    match cell(policy.exec_base + state * columns + columns - 1)? {
         0 => Ok(None),
-        n => match EXEC_DECISIONS.get(policy.exec_decisions + n - 1) {
-            Some(decision) => Ok(Some(*decision)),
-            None => Err(()),
-        },
+        n => {
+            let row = policy.exec_decisions + (n - 1) * policy.digest_classes;
+            EXEC_DECISIONS.get(row + class).map(Some).ok_or(())
+        }
     }
 }
 
@@ -126,7 +176,8 @@ unsafe extern "C" fn step<const N: usize>(i: u32, walk: *mut Walk) -> i64 {
         let at = ((*walk).start + i) as usize & (N - 1);
         let byte = *(*walk).bytes.add(at);
         let class = *policy.exec_classes.as_ptr().add(usize::from(byte));
-        match cell(policy, (*walk).state * policy.exec_columns + u32::from(class)) {
+        let row = policy.exec_base + (*walk).state * policy.exec_columns;
+        match cell(row + u32::from(class)) {
             Ok(state) => {
                 (*walk).state = state;
                 0
@@ -139,9 +190,9 @@ unsafe extern "C" fn step<const N: usize>(i: u32, walk: *mut Walk) -> i64 {
     }
 }
 
+/// One cell of the automata.
 #[inline(always)]
-fn cell(policy: &PolicyEntry, cell: u32) -> Result<u32, ()> {
-    let cell = policy.exec_base + cell;
+pub fn cell(cell: u32) -> Result<u32, ()> {
     let slot = EXEC_CELLS.get(cell / 4).ok_or(())?;
     Ok((slot >> (cell % 4 * 16)) as u32 & 0xffff)
 }

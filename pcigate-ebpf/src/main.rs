@@ -7,12 +7,15 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod args;
 mod atomic;
+mod digest;
 mod egress;
 mod entering;
 mod exec_lsm;
 mod exec_policy;
 mod foreign;
+mod grants;
 mod guards;
 mod identity;
 mod maps;

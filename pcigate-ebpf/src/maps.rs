@@ -1,17 +1,21 @@
 //! Every map, and the frozen settings the loader fills in before the programs are verified.
 
 use aya_ebpf::{
-    macros::map,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, ForeignKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, PolicyEntry,
+        PortKey, PrefixKey, WorkloadEntry,
+    },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
 };
 
-use crate::{names::NameScratch, scratch::Scratch};
+use crate::{grants::Granted, names::NameScratch, scratch::Scratch};
 
 /// cgroup id → policy number.
 #[map]
@@ -31,13 +35,37 @@ pub static EGRESS: LpmTrie<PrefixKey, u32> = LpmTrie::with_max_entries(limits::P
 pub static PORTS: HashMap<PortKey, Decision> =
     HashMap::with_max_entries(limits::PORTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
+/// (cgroup, destination) → what is allowed there until when. Not preallocated: most nodes have few.
+#[map]
+pub static GRANTS: HashMap<GrantKey, GrantEntry> =
+    HashMap::with_max_entries(limits::GRANTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// 1 once there has been a grant: until then no packet is looked at.
+#[map]
+pub static GRANTS_USED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Socket → the grant that let it connect; gone with the socket.
+#[btf_map]
+pub static GRANTED: SkStorage<Granted> = SkStorage::new();
+
 /// Cells of the exec automata, four to a slot.
 #[map]
 pub static EXEC_CELLS: Array<u64> = Array::with_max_entries(limits::EXEC_SLOTS_MAX, 0);
 
 /// Answers of the exec automata.
 #[map]
-pub static EXEC_DECISIONS: Array<Decision> = Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+pub static EXEC_DECISIONS: Array<ExecAnswer> =
+    Array::with_max_entries(limits::EXEC_DECISIONS_MAX, 0);
+
+/// Files whose digest is known → their SHA-256.
+#[map]
+pub static FILES: HashMap<FileKey, [u8; 32]> =
+    HashMap::with_max_entries(limits::FILES_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// (policy, digest) → class of the digest.
+#[map]
+pub static DIGEST_CLASSES: HashMap<DigestKey, u32> =
+    HashMap::with_max_entries(limits::DIGESTS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
 /// Process events.
 #[map]
@@ -50,6 +78,11 @@ pub static VERDICTS: RingBuf = RingBuf::with_byte_size(limits::VERDICTS_RING_BYT
 /// Records that found their ring full, per CPU and ring (`pcigate_common::maps::Ring`).
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+
+/// Records made, per CPU and ring: in the ring, read, or lost. Agents of other versions read this map
+/// and `LOST` by name and shape, to count what they cannot decode.
+#[map]
+pub static MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
 /// Records made, per CPU: the kernel's own numbering.
 #[map]

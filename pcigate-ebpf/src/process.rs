@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::{
         bpf_send_signal,
-        generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user},
+        generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str},
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -21,7 +21,9 @@ use pcigate_common::{
 };
 
 use crate::{
-    entering, exec_policy,
+    args::{self, Args},
+    entering,
+    exec_policy::{self, Asked},
     identity::{self, Subject},
     maps::offsets,
     memory::Address,
@@ -108,10 +110,10 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
     let file = mm.follow(offsets.mm_exe_file).unwrap_or(Address(0));
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = invoked(scratch, bprm);
-    let decision = match subject.policy() {
-        Ok(policy) => exec_policy::decide(policy, scratch, path, invoked_len),
-        Err(decision) => decision,
-    };
+    let args = args::read(scratch, mm);
+    let asked = Asked { file, mm: Some(mm), path, invoked_len, args: Some(args) };
+    let (decision, more) = exec_policy::decide(subject, scratch, &asked);
+    bits |= more;
     if !path.resolved {
         bits |= flags::PATH_UNRESOLVED;
     }
@@ -122,7 +124,7 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
         }
     }
     let header = ring::header(Kind::Exec, bits, subject, decision);
-    send(scratch, header, path, invoked_len, Some(mm));
+    send(scratch, header, path, invoked_len, Some(args));
 }
 
 /// Kills the current process before it returns to user space; whether the kernel agreed.
@@ -148,14 +150,14 @@ pub fn invoked(scratch: *mut Scratch, bprm: Address) -> (u32, u32) {
     ((read as u32 - 1) & (NAME_BYTES_MAX as u32 - 1), cut)
 }
 
-/// Appends path, invoked name and (where `mm` is given) argv to the record and sends it.
+/// Appends path, invoked name and arguments (where they are in place) to the record and sends it.
 #[inline(always)]
 pub fn send(
     scratch: *mut Scratch,
     mut header: Header,
     path: Path,
     invoked_len: u32,
-    mm: Option<Address>,
+    args: Option<Args>,
 ) {
     let ring = ring::for_decision(&header.decision);
     let path_len = (PATH_BYTES_MAX as u32 - path.start) & (2 * PATH_BYTES_MAX as u32 - 1);
@@ -170,13 +172,11 @@ pub fn send(
         let from = (&raw const (*scratch).invoked).cast::<u8>();
         bpf_probe_read_kernel(to.cast(), invoked_len, from.cast());
         let to = to.add(invoked_len as usize);
-        let (argv_len, argv_total) = match mm {
-            Some(mm) => argv(to, mm, &mut header),
-            None => {
-                header.flags |= flags::ARGV_UNAVAILABLE;
-                (0, 0)
-            }
-        };
+        let args = args.unwrap_or(Args { len: 0, total: 0, flags: flags::ARGV_UNAVAILABLE });
+        header.flags |= args.flags;
+        let (argv_len, argv_total) = (args.len.min(ARGV_BYTES_MAX as u32), args.total);
+        let from = (&raw const (*scratch).argv).cast::<u8>();
+        bpf_probe_read_kernel(to.cast(), argv_len, from.cast());
         (&raw mut (*scratch).exec).write(Exec {
             header,
             path_len,
@@ -187,31 +187,4 @@ pub fn send(
         let len = size_of::<Exec>() as u32 + path_len + invoked_len + argv_len;
         ring::put_bytes(ring, (&raw const (*scratch).exec).cast(), len);
     }
-}
-
-/// Copies argv to `to`; bytes copied and bytes there were.
-///
-/// # Safety
-/// `to` must have room for `ARGV_BYTES_MAX` bytes.
-#[inline(always)]
-unsafe fn argv(to: *mut u8, mm: Address, header: &mut Header) -> (u32, u32) {
-    let offsets = offsets();
-    let start: u64 = mm.at(offsets.mm_arg_start).read().unwrap_or(0);
-    let end: u64 = mm.at(offsets.mm_arg_end).read().unwrap_or(0);
-    let total = end.saturating_sub(start);
-    let mut len = total as u32;
-    if total > ARGV_BYTES_MAX as u64 {
-        len = ARGV_BYTES_MAX as u32;
-        header.flags |= flags::ARGV_TRUNCATED;
-    }
-    if len > ARGV_BYTES_MAX as u32 {
-        return (0, 0);
-    }
-    // SAFETY: by the contract of this function; the source is checked by the helper.
-    let status = unsafe { bpf_probe_read_user(to.cast(), len, start as *const _) };
-    if status < 0 || start == 0 {
-        header.flags |= flags::ARGV_UNAVAILABLE;
-        return (0, total as u32);
-    }
-    (len, total as u32)
 }

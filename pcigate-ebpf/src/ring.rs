@@ -16,7 +16,7 @@ use pcigate_common::{
 use crate::{
     atomic,
     identity::{Subject, current_task},
-    maps::{EVENTS, LOST, SEQUENCE, VERDICTS},
+    maps::{EVENTS, LOST, MADE, SEQUENCE, VERDICTS},
     memory::Address,
 };
 
@@ -74,6 +74,7 @@ pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> 
 /// Puts a record of fixed size into a ring.
 #[inline(always)]
 pub fn put<T: 'static>(ring: Ring, record: T) {
+    increment(&MADE, ring as u32);
     let map = map_of(ring);
     match map.reserve::<T>(0) {
         Some(mut entry) => {
@@ -123,6 +124,7 @@ struct Named {
 /// Puts the first `len` bytes at `bytes` into a ring.
 #[inline(always)]
 pub fn put_bytes(ring: Ring, bytes: *const u8, len: u32) {
+    increment(&MADE, ring as u32);
     let map = map_of(ring);
     let flags = wake_up(map);
     // SAFETY: the verifier has proven `len` to lie within the map value `bytes` points into; the
@@ -144,6 +146,7 @@ pub fn put_bytes(ring: Ring, bytes: *const u8, len: u32) {
 #[inline(always)]
 pub fn lose_unbuilt() {
     increment(&SEQUENCE, 0);
+    increment(&MADE, Ring::Verdicts as u32);
     lose(Ring::Verdicts);
 }
 

@@ -26,6 +26,8 @@ pub struct Scratch {
     pub path: [u8; PATH_BYTES_MAX + NAME_BYTES_MAX],
     /// The name the program was called by, NUL-terminated.
     pub invoked: [u8; NAME_BYTES_MAX],
+    /// The arguments, NUL-terminated each.
+    pub argv: [u8; ARGV_BYTES_MAX],
     /// The record: fixed part …
     pub exec: Exec,
     /// … and what follows it, directly behind.

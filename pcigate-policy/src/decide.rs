@@ -20,9 +20,12 @@ pub struct ExecRequest<'a> {
     pub path: Option<&'a [u8]>,
     /// The name the program was called by, as given; empty if unknown.
     pub invoked: &'a [u8],
-    /// SHA-256 of the file; `None` = not known, as in the kernel: then a deny counts by its paths
-    /// alone, and an allow that wants a digest does not count.
+    /// SHA-256 of the file; `None` = not known: then a deny that wants a digest counts, and an
+    /// allow that wants one does not.
     pub sha256: Option<[u8; 32]>,
+    /// The arguments, argv\[0\] first; `None` = not known completely: then a rule that wants an
+    /// argument counts.
+    pub args: Option<&'a [&'a [u8]]>,
 }
 
 /// A destination about to be reached.
@@ -106,7 +109,7 @@ impl PolicySet {
         let mut fold = |name: &[u8], matched: Matched| {
             let mut fold = Fold::default();
             for (number, policy, rule) in self.exec_rules() {
-                if let Some(by) = exec_match(rule, name, request.sha256) {
+                if let Some(by) = exec_match(rule, name, request) {
                     fold.add(rule.mode, rule.verdict(), number);
                     let (policy, id) = (policy.name.clone(), rule.id.clone());
                     considered.push(Considered {
@@ -291,20 +294,28 @@ pub fn is_gateway(address: IpAddr, port: u16) -> bool {
     port == limits::GATEWAY_PORT && own.contains(&address)
 }
 
-/// The pattern by which a rule matches a file, if it does.
-fn exec_match(rule: &ExecRule, name: &[u8], sha256: Option<[u8; 32]>) -> Option<String> {
-    let Some(digest) = sha256 else {
-        let glob = rule.kernel_paths().iter().find(|glob| glob.matches(name));
-        return glob.map(|glob| glob.text().to_owned());
-    };
-    if !rule.sha256.is_empty() && !rule.sha256.contains(&digest) {
+/// The patterns by which a rule matches a file, if it does.
+fn exec_match(rule: &ExecRule, name: &[u8], request: &ExecRequest<'_>) -> Option<String> {
+    if !rule.covers_digest(request.sha256.as_ref()) {
         return None;
     }
-    if rule.paths.is_empty() {
-        return Some("its digest".to_owned());
+    let mut by = if rule.paths.is_empty() && name.starts_with(b"/") {
+        "its digest".to_owned()
+    } else {
+        rule.paths.iter().find(|glob| glob.matches(name))?.text().to_owned()
+    };
+    if !rule.sha256.is_empty() && request.sha256.is_none() {
+        by.push_str(" (digest not known)");
     }
-    let glob: Option<&Glob> = rule.paths.iter().find(|glob| glob.matches(name));
-    glob.map(|glob| glob.text().to_owned())
+    match request.args {
+        _ if rule.args.is_empty() => {}
+        None => by.push_str(" (arguments not known)"),
+        Some(args) => {
+            let hit = |glob: &&Glob| args.iter().any(|arg| glob.matches(arg));
+            by = format!("{by} with {}", rule.args.iter().find(hit)?);
+        }
+    }
+    Some(by)
 }
 
 #[cfg(test)]

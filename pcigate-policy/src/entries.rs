@@ -3,6 +3,7 @@
 //! walk the tables as the kernel does, so that a test can hold them against `decide`.
 
 mod automaton;
+mod exec;
 mod names;
 mod prefixes;
 mod unenforceable;
@@ -13,10 +14,11 @@ use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 use pcigate_common::names::NameId;
 
+pub use automaton::Automaton;
+pub use exec::{ArgsEntries, ExecEntries};
 pub use unenforceable::Unenforceable;
 
-use crate::decide::{effective, is_gateway};
-use crate::fold::with_invoked;
+use crate::decide::{ExecRequest, effective, is_gateway};
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
@@ -28,8 +30,8 @@ pub const EXEC_CLASSES_MAX: usize = 200;
 /// One policy set as the kernel tables hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelEntries {
-    /// The exec rules; `None` = there is none the kernel can apply.
-    pub exec: Option<ExecAutomaton>,
+    /// The exec rules; `None` = there is none.
+    pub exec: Option<ExecEntries>,
     /// The answer where no exec rule matches.
     pub exec_default: Decision,
     /// The answer where the path could not be resolved.
@@ -46,22 +48,6 @@ pub struct KernelEntries {
     pub unenforceable: Vec<Unenforceable>,
     /// Hash of the policy set.
     pub hash: [u8; 32],
-}
-
-/// A deterministic automaton over the bytes of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecAutomaton {
-    /// Byte → class.
-    pub classes: [u8; 256],
-    /// Columns per state: one per class, and the last holding the state's decision.
-    pub columns: u16,
-    /// Cell (state, column) is at `state * columns + column`: the next state, or in the last column
-    /// 0 (no rule matched) or n for `decisions[n - 1]`. State 0 is dead: it leads only to itself.
-    pub cells: Vec<u16>,
-    /// The start state.
-    pub start: u16,
-    /// The distinct answers.
-    pub decisions: Vec<Decision>,
 }
 
 /// One destination prefix.
@@ -91,10 +77,10 @@ pub struct Name {
 /// Why policies do not fit into the kernel's tables. `policies` names those that take part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// The automaton has too many states or cells.
+    /// An automaton has too many states or cells, or there are too many answers.
     #[error(
-        "exec rules of {policies} need an automaton of more than {most} {what}; use fewer `*` and \
-         `**` within one path, or split the policy between workloads"
+        "exec rules of {policies} need more than {most} {what}; use fewer `*` and `**` within one \
+         path, or split the policy between workloads"
     )]
     ExecSize {
         /// Names of the policies.
@@ -139,7 +125,7 @@ impl PolicySet {
     /// When the set alone does not fit into the kernel's tables.
     pub fn compile(&self) -> Result<KernelEntries, CompileError> {
         Ok(KernelEntries {
-            exec: automaton::build(self)?,
+            exec: exec::build(self)?,
             exec_default: self.exec_defaults().decision(),
             exec_unresolved: self.exec_unresolved(),
             egress_default: self.egress_defaults().decision(),
@@ -175,13 +161,14 @@ impl KernelEntries {
         }
     }
 
-    /// What the kernel answers for an exec; `path` `None` = could not be resolved.
+    /// What the kernel answers for an exec.
     #[must_use]
-    pub fn exec(&self, path: Option<&[u8]>, invoked: &[u8]) -> Decision {
-        let Some(path) = path else { return self.exec_unresolved };
-        let Some(automaton) = &self.exec else { return self.exec_default };
-        let resolved = automaton.run(path).unwrap_or(self.exec_default);
-        with_invoked(resolved, automaton.run(invoked))
+    pub fn exec(&self, request: &ExecRequest<'_>) -> Decision {
+        match (request.path, &self.exec) {
+            (None, _) => self.exec_unresolved,
+            (Some(_), None) => self.exec_default,
+            (Some(path), Some(exec)) => exec.run(path, request, self.exec_default),
+        }
     }
 
     /// What the kernel answers for a destination that the workload has learned under `names`.
@@ -231,21 +218,10 @@ fn in_block(ports: &[(u8, u16, Decision)], protocol: u8, port: u16) -> Decision 
     found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
 }
 
-impl ExecAutomaton {
-    /// The answer for a path; `None` = no rule matches.
-    #[must_use]
-    pub fn run(&self, path: &[u8]) -> Option<Decision> {
-        let columns = usize::from(self.columns);
-        let cell = |state: u16, column: usize| {
-            self.cells.get(usize::from(state) * columns + column).copied().unwrap_or_default()
-        };
-        let step = |state, byte: &u8| {
-            let class = self.classes.get(usize::from(*byte)).copied().unwrap_or_default();
-            cell(state, usize::from(class))
-        };
-        let end = path.iter().fold(self.start, step);
-        let number = usize::from(cell(end, columns - 1)).checked_sub(1)?;
-        self.decisions.get(number).copied()
+impl CompileError {
+    /// Exec rules need too much of something.
+    fn size(policies: &str, what: &'static str, most: usize) -> Self {
+        Self::ExecSize { policies: policies.to_owned(), what, most }
     }
 }
 

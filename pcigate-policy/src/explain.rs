@@ -33,8 +33,6 @@ pub struct Explanation {
     pub answer: Answer,
     /// Whether a name was asked for whose addresses are not known here.
     pub by_name_alone: bool,
-    /// The answer if the file's digest could be checked, where it is another.
-    pub with_digest: Option<Answer>,
     /// Rules of the selecting policies that are not, or not exactly, enforced here.
     pub unenforceable: Vec<Unenforceable>,
 }
@@ -62,14 +60,9 @@ pub fn explain(documents: &Documents, identity: &Identity, request: &Request<'_>
         mode: policy.mode,
         not_selected: policy.selects(identity).err(),
     });
-    let (question, answer, with_digest) = match request {
-        Request::Exec(exec) => {
-            let answer = set.decide_exec(&ExecRequest { sha256: None, ..*exec });
-            let exact = exec.sha256.map(|_| set.decide_exec(exec));
-            let differs = exact.filter(|exact| exact.decision != answer.decision);
-            (exec_question(exec), answer, differs)
-        }
-        Request::Egress(egress) => (egress_question(egress), set.decide_egress(egress), None),
+    let (question, answer) = match request {
+        Request::Exec(exec) => (exec_question(exec), set.decide_exec(exec)),
+        Request::Egress(egress) => (egress_question(egress), set.decide_egress(egress)),
     };
     Explanation {
         workload: identity.to_string(),
@@ -77,7 +70,6 @@ pub fn explain(documents: &Documents, identity: &Identity, request: &Request<'_>
         policies: policies.collect(),
         answer,
         by_name_alone: matches!(request, Request::Egress(egress) if egress.address.is_none()),
-        with_digest,
         unenforceable: set.unenforceable(),
     }
 }
@@ -96,14 +88,6 @@ impl fmt::Display for Explanation {
                 f,
                 "audit: {} if nothing were in audit mode, by {rule}",
                 verdict_name(*verdict)
-            )?;
-        }
-        if let Some(exact) = &self.with_digest {
-            writeln!(
-                f,
-                "with the digest checked: {}, by {} (the kernel cannot check digests)",
-                verdict_name(exact.verdict),
-                exact.rule
             )?;
         }
         self.write_policies(f)?;
@@ -207,6 +191,17 @@ fn exec_question(request: &ExecRequest<'_>) -> String {
     };
     if !request.invoked.is_empty() && Some(request.invoked) != request.path {
         text.push_str(&format!(", called as {}", lossy(request.invoked)));
+    }
+    match request.args {
+        None => text.push_str(", with arguments that are not known"),
+        Some([] | [_]) => {}
+        Some(args) => {
+            let args: Vec<String> = args.iter().skip(1).map(|arg| lossy(arg)).collect();
+            text.push_str(&format!(", with {}", args.join(" ")));
+        }
+    }
+    if let Some(digest) = request.sha256 {
+        text.push_str(&format!(", SHA-256 {}", hex::encode(digest)));
     }
     text
 }

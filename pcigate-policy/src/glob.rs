@@ -24,6 +24,8 @@ pub(crate) enum Token {
     Byte(u8),
     /// One byte that starts a character other than `/`.
     Char,
+    /// One byte that starts a character.
+    AnyChar,
     /// Any number of UTF-8 continuation bytes.
     Rest,
     /// Any number of bytes other than `/`.
@@ -60,6 +62,34 @@ impl Glob {
                     byte => tokens.push(Token::Byte(byte)),
                 }
                 rest = tail;
+            }
+        }
+        Ok(Self { text: text.to_owned(), tokens })
+    }
+
+    /// Checks a pattern of an argument: `*` matches any bytes, `?` one character, everything else
+    /// itself.
+    ///
+    /// # Errors
+    /// A sentence saying what is wrong with it and how to write it.
+    pub fn parse_argument(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("{} {why}", shown(text)));
+        if text.is_empty() {
+            return wrong("is empty; write the argument, or `*` for any");
+        }
+        if text.len() > PATH_BYTES_MAX {
+            return wrong("is longer than 1024 bytes; shorten it with `*`");
+        }
+        if text.contains('\0') {
+            return wrong("has a NUL character, which no argument has; remove it");
+        }
+        let mut tokens = Vec::new();
+        for byte in text.bytes() {
+            match byte {
+                b'*' if tokens.last() == Some(&Token::DeepStar) => {}
+                b'*' => tokens.push(Token::DeepStar),
+                b'?' => tokens.extend([Token::AnyChar, Token::Rest]),
+                byte => tokens.push(Token::Byte(byte)),
             }
         }
         Ok(Self { text: text.to_owned(), tokens })
@@ -110,7 +140,7 @@ impl Glob {
                 self.enter(at + 1, positions);
                 self.enter(at + 2, positions);
             }
-            Some(Token::Byte(_) | Token::Char | Token::InDirs) | None => {}
+            Some(Token::Byte(_) | Token::Char | Token::AnyChar | Token::InDirs) | None => {}
         }
     }
 }
@@ -121,6 +151,7 @@ impl Token {
         match self {
             Self::Byte(own) => (false, own == byte),
             Self::Char => (false, byte != b'/' && !is_continuation(byte)),
+            Self::AnyChar => (false, !is_continuation(byte)),
             Self::Rest => (is_continuation(byte), false),
             Self::Star => (byte != b'/', false),
             Self::DeepStar => (true, false),

@@ -48,11 +48,12 @@ fn main() {
         anonymous.push(status_kib(pid, "RssAnon") / MIB);
         agent.end(Signal::SIGTERM);
     }
-    let mut per_rule = Vec::new();
+    let mut per_policy = Vec::new();
     for round in 0..rounds {
         eprintln!("memory: kernel, round {} of {rounds}", round + 1);
-        per_rule.push(bytes_per_rule());
+        per_policy.push(bytes_per_policy());
     }
+    let per_rule: Vec<f64> = per_policy.iter().map(|bytes| bytes / RULES as f64).collect();
     how(&format!(
         "`pcigate-agent serve` with {PODS} pods (a cgroup each, and one for its container) and \
          {POLICIES} policies of {RULES} rules, a collector connected; `burst`: after {BURST} \
@@ -68,6 +69,7 @@ fn main() {
     figure("agent RSS, its peak in a burst", "MiB", Budget::AtMost(64.0), &peak);
     figure("agent, anonymous part after the burst", "MiB", Budget::None, &anonymous);
     figure("kernel maps, 250 pods, 200 policies", "MiB", Budget::None, &kernel);
+    figure("kernel memory of a further policy", "bytes", Budget::None, &per_policy);
     figure("kernel memory of a further rule", "bytes", Budget::AtMost(4096.0), &per_rule);
 }
 
@@ -162,8 +164,8 @@ fn map_bytes(pid: u32) -> u64 {
     maps.values().sum()
 }
 
-/// What the maps grow by for each rule of 100 further policies.
-fn bytes_per_rule() -> f64 {
+/// What the maps grow by for each of 100 further policies.
+fn bytes_per_policy() -> f64 {
     let place = Place::new();
     let documents: String = (0..POLICIES).map(|number| policy(number) + "---\n").collect();
     let mut hooks = place.load(documents.trim_end_matches("---\n"));
@@ -176,7 +178,7 @@ fn bytes_per_rule() -> f64 {
         let cgroup_id = (1 << 40) + number as u64;
         govern(&mut hooks.governor, cgroup_id, "/pod", &format!("bot-{number}"));
     }
-    (map_bytes(own) - seen) as f64 / (POLICIES / 2 * RULES) as f64
+    (map_bytes(own) - seen) as f64 / (POLICIES / 2) as f64
 }
 
 fn uid(number: usize) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -13,10 +13,13 @@ use pcigate_agent::{
     attribution::Attribution,
     btf::{self, Btf},
     cgroup,
+    digests::Digests,
     draft::Draft,
     enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
+    pipeline::{self, Pipeline},
+    recorder::RecorderHandle,
     sensor::{Batch, Sensor},
     workloads::Found,
 };
@@ -194,6 +197,34 @@ impl Kernel {
         results
     }
 
+    /// Begins to read digests, as the agent does.
+    ///
+    /// # Panics
+    /// No thread can be made.
+    #[must_use]
+    pub fn read_digests(&mut self) -> Digests {
+        let (wanted, files) = (self.governor.wanted(), self.governor.files());
+        let digests = Digests::start(self.root().to_owned(), wanted, files).expect("a thread");
+        self.attribution.name_unknown_digests(digests.handle());
+        digests
+    }
+
+    /// A probe in the governed root that waits until it is killed.
+    ///
+    /// # Panics
+    /// The probe does not start.
+    #[must_use]
+    pub fn probe_waiting(&self) -> Child {
+        Command::new(crate::program("pcigate-probe"))
+            .arg("--cgroup")
+            .arg(self.root())
+            .arg("read-line")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the probe starts")
+    }
+
     /// Everything that is in the rings, as drafts of records.
     pub fn drafts(&mut self) -> Vec<Draft> {
         self.sensor.drain(&mut self.batch, usize::MAX);
@@ -213,6 +244,35 @@ impl Kernel {
     /// The counters cannot be read.
     pub fn lost(&mut self) -> Vec<(Ring, u64)> {
         self.sensor.take_lost().expect("loss counters")
+    }
+}
+
+/// A [`Kernel`] whose events are recorded by the agent's own thread.
+pub struct Recording {
+    pipeline: Pipeline,
+    // Detached before the cgroup goes.
+    _enforcer: Enforcer,
+    _governor: Governor,
+    _root: cgroup::Owned,
+}
+
+impl Kernel {
+    /// Reads the rings from now on as the agent does.
+    ///
+    /// # Panics
+    /// No thread can be made.
+    #[must_use]
+    pub fn record(self, recorder: RecorderHandle) -> Recording {
+        let Self { governor, sensor, attribution, enforcer, root, .. } = self;
+        let pipeline = pipeline::start(sensor, attribution, recorder).expect("a thread");
+        Recording { pipeline, _enforcer: enforcer, _governor: governor, _root: root }
+    }
+}
+
+impl Recording {
+    /// Reads what is left, and ends everything.
+    pub fn stop(self) {
+        self.pipeline.stop();
     }
 }
 

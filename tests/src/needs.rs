@@ -28,6 +28,10 @@ pub enum Need {
     NoBpfLsm,
     /// BPF-LSM is compiled in, the list of active modules is readable, and `bpf` is not in it.
     BpfLsmNotListed,
+    /// The kernel lets root close other processes' TCP connections.
+    SockDestroy,
+    /// It does not: modules are missing.
+    NoSockDestroy,
 }
 
 impl fmt::Display for Need {
@@ -38,6 +42,8 @@ impl fmt::Display for Need {
             Self::BpfLsm => write!(f, "BPF-LSM active"),
             Self::NoBpfLsm => write!(f, "no active BPF-LSM"),
             Self::BpfLsmNotListed => write!(f, "BPF-LSM compiled in, but not active"),
+            Self::SockDestroy => write!(f, "tcp_diag with SOCK_DESTROY"),
+            Self::NoSockDestroy => write!(f, "a kernel without tcp_diag"),
         }
     }
 }
@@ -67,6 +73,8 @@ fn is_met(need: Need) -> bool {
             let readable = fs::read_to_string(preflight::LSM_LIST).is_ok();
             readable && preflight::bpf_lsm_listed().is_err() && is_compiled_in()
         }
+        Need::SockDestroy => pcigate_agent::connections::available(),
+        Need::NoSockDestroy => !pcigate_agent::connections::available(),
     }
 }
 

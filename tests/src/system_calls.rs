@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
 };
 
 use nix::{
@@ -131,6 +132,29 @@ pub fn perf() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Changes the last byte of a file through a mapping that is shared.
+///
+/// # Errors
+/// The errno.
+pub fn change_through_mapping(path: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of the whole file, of which only the last byte is touched before it is
+    // removed again; nobody else knows of it.
+    unsafe {
+        let fd = file.as_raw_fd();
+        let mapping = libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0);
+        if mapping == libc::MAP_FAILED || len == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let last = mapping.cast::<u8>().add(len - 1);
+        last.write_volatile(last.read_volatile() ^ 1);
+        Errno::result(libc::munmap(mapping, len))?;
+    }
+    Ok(())
+}
+
 /// `clone3(CLONE_INTO_CGROUP)`: a child in another cgroup, which ends at once. Only for a process
 /// with one thread.
 ///
@@ -155,4 +179,13 @@ pub fn clone_into(cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
     Errno::result(child)?;
     let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap_or(-1));
     nix::sys::wait::waitpid(child, None).map(drop)
+}
+
+/// Puts two files in each other's place in one step.
+///
+/// # Errors
+/// The errno.
+pub fn exchange(a: &str, b: &str) -> nix::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE)
 }

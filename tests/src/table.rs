@@ -14,3 +14,12 @@ pub fn row(name: &str, row: &str, cell: &str) {
     let line = format!("\ntable {name}: {row} | {cell}\n");
     std::io::stdout().write_all(line.as_bytes()).expect("standard output is open");
 }
+
+/// Prints a figure for people: no test asserts a time.
+///
+/// # Panics
+/// Standard output is closed.
+pub fn measured(what: &str) {
+    let line = format!("\nmeasured: {what}\n");
+    std::io::stdout().write_all(line.as_bytes()).expect("standard output is open");
+}

@@ -23,10 +23,11 @@ struct Bench {
     needs_root: bool,
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     Bench { name: "exec", needs_root: true },
     Bench { name: "connect", needs_root: true },
     Bench { name: "ring", needs_root: true },
+    Bench { name: "deny-flood", needs_root: true },
     Bench { name: "ingest", needs_root: false },
     Bench { name: "verify", needs_root: false },
     Bench { name: "memory", needs_root: true },
@@ -52,8 +53,8 @@ A quiet machine: whatever else runs is in the figures. docs/performance/NAME.jso
 run that was kept, docs/performance.md is made from those."
 )]
 pub struct Options {
-    /// What to measure: exec, connect, ring, ingest, verify, memory, query, mask; or all of
-    /// it.
+    /// What to measure: exec, connect, ring, deny-flood, ingest, verify, memory, query, mask;
+    /// or all of it.
     #[arg(value_name = "NAME", default_value = "all")]
     names: Vec<String>,
     /// Print one JSON object a bench instead of a table.

@@ -1,84 +1,283 @@
-//! Pins in bpffs: links that outlive the agent. One sub-directory per agent start, so that a new
-//! agent attaches and pins before the old links go.
+//! Pins in bpffs: what outlives the agent. One directory per agent start, a *generation*, named
+//! `NUMBER-ABI`, with `links/`, `maps/` and `programs/`; a lock on the directory above it is held by
+//! the agent that reads them.
+//!
+//! A new agent takes the cgroup links over (`kernel_link`), attaches its tracepoints and LSM
+//! programs beside the old ones, and only then removes those.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
-use aya::{pin::PinError, programs::links::FdLink};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, PerCpuArray, RingBuf},
+    pin::PinError,
+    programs::links::{FdLink, PinnedLink},
+};
+use pcigate_common::{abi::LAYOUT, maps::Ring};
+use sha2::{Digest, Sha256};
 
-use super::EnforcerError;
+use super::{EnforcerError, Rings};
 
-/// Pins `links` into a fresh sub-directory and removes all others; whether there were any.
-pub(super) fn replace(
-    directory: &Path,
-    links: Vec<(&'static str, FdLink)>,
-) -> Result<bool, EnforcerError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| EnforcerError::Pin { path, source }
-    };
-    fs::create_dir_all(directory).map_err(at(directory))?;
-    let before = generations(directory).map_err(at(directory))?;
-    let newest = before.iter().filter_map(|path| number(path)).max().unwrap_or(0);
-    let fresh = directory.join((newest + 1).to_string());
-    fs::create_dir(&fresh).map_err(at(&fresh))?;
-    for (name, link) in links {
-        let path = fresh.join(name);
-        if let Err(error) = link.pin(&path) {
-            // Half a generation would go on enforcing with tables nobody keeps.
-            let _ = remove_generation(&fresh);
-            return Err(EnforcerError::Pin { path, source: io_error(error) });
-        }
-    }
-    for old in &before {
-        remove_generation(old).map_err(at(old))?;
-    }
-    Ok(!before.is_empty())
+const LINKS: &str = "links";
+const MAPS: &str = "maps";
+const PROGRAMS: &str = "programs";
+
+/// What one agent start has pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    path: PathBuf,
+    /// Counts up with every start below the same governed root.
+    pub number: u64,
+    /// Layout of its records; empty where its name does not say.
+    pub abi: String,
 }
 
-/// Removes every pin below `directory`, which ends enforcement unless an agent runs. Whether there
-/// were any.
+/// Held by the agent that reads the generations of a governed root.
+#[derive(Debug)]
+pub struct Reading {
+    _directory: File,
+}
+
+/// The layout of records this program knows: 16 hexadecimal digits.
+#[must_use]
+pub fn own_abi() -> &'static str {
+    static ABI: LazyLock<String> = LazyLock::new(|| {
+        let mut hash = Sha256::new();
+        let lines = LAYOUT.iter().flat_map(|source| source.lines()).map(str::trim);
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with("//")) {
+            hash.update(line);
+            hash.update("\n");
+        }
+        hex::encode(hash.finalize().get(..8).unwrap_or_default())
+    });
+    &ABI
+}
+
+/// Makes the directory of a governed root and claims what is in it; `None`: an agent reads it.
 ///
 /// # Errors
-/// bpffs is read-only, or the directory holds what pcigate did not make.
-pub fn remove(directory: &Path) -> io::Result<bool> {
-    if !directory.exists() {
-        return Ok(false);
+/// bpffs is missing or read-only.
+pub fn claim(directory: &Path) -> Result<Option<Reading>, EnforcerError> {
+    let at = |source| EnforcerError::Pin { path: directory.to_owned(), source };
+    fs::create_dir_all(directory).map_err(at)?;
+    let open = File::open(directory).map_err(at)?;
+    match open.try_lock() {
+        Ok(()) => Ok(Some(Reading { _directory: open })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(at(error)),
     }
-    for generation in generations(directory)? {
-        remove_generation(&generation)?;
-    }
-    fs::remove_dir(directory)?;
-    Ok(true)
 }
 
-fn remove_generation(generation: &Path) -> io::Result<()> {
-    for pin in fs::read_dir(generation)? {
-        fs::remove_file(pin?.path())?;
-    }
-    fs::remove_dir(generation)
+/// Whether an agent reads the generations below `directory`.
+#[must_use]
+pub fn is_read(directory: &Path) -> bool {
+    let Ok(open) = File::open(directory) else { return false };
+    matches!(open.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-fn generations(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// The generations below `directory`, oldest first.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn generations(directory: &Path) -> io::Result<Vec<Generation>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if number(&path).is_some() {
-            found.push(path);
-        }
+        found.extend(Generation::at(entry?.path()));
     }
+    found.sort_by_key(|generation| generation.number);
     Ok(found)
 }
 
-fn number(path: &Path) -> Option<u64> {
-    path.file_name()?.to_str()?.parse().ok()
+/// Removes every pin of every version below `directory`, which ends enforcement unless an agent
+/// runs; how many there were.
+///
+/// # Errors
+/// bpffs is read-only, or the directory holds what pcigate did not make.
+pub fn remove(directory: &Path) -> io::Result<usize> {
+    if !directory.exists() {
+        return Ok(0);
+    }
+    remove_all(directory)
 }
 
-fn io_error(error: PinError) -> io::Error {
-    match error {
-        PinError::SyscallError(error) => error.io_error,
-        other => io::Error::other(other),
+impl Generation {
+    fn at(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (number, abi) = name.split_once('-').unwrap_or((name, ""));
+        let (number, abi) = (number.parse().ok()?, abi.to_owned());
+        Some(Self { path, number, abi })
+    }
+
+    /// Begins the generation after `before` and pins the maps, so that whatever is attached from
+    /// now on leaves records that can be read. Before any map is taken out of `ebpf`.
+    pub(super) fn begin(
+        directory: &Path,
+        before: &[Self],
+        ebpf: &Ebpf,
+    ) -> Result<Self, EnforcerError> {
+        let number = before.last().map_or(1, |newest| newest.number + 1);
+        let abi = own_abi().to_owned();
+        let path = directory.join(format!("{number}-{abi}"));
+        let begun = Self { path, number, abi };
+        for part in [LINKS, MAPS, PROGRAMS] {
+            let path = begun.path.join(part);
+            fs::create_dir_all(&path).map_err(|source| EnforcerError::Pin { path, source })?;
+        }
+        // The kernel refuses names with a dot, which the frozen settings have.
+        for (name, map) in ebpf.maps().filter(|(name, _)| !name.contains('.')) {
+            let path = begun.path.join(MAPS).join(name);
+            map.pin(&path).map_err(pinning(&path))?;
+        }
+        Ok(begun)
+    }
+
+    pub(super) fn pin_link(&self, name: &str, link: FdLink) -> Result<(), EnforcerError> {
+        let path = self.path.join(LINKS).join(name);
+        link.pin(&path).map(drop).map_err(pinning(&path))
+    }
+
+    pub(super) fn pin_programs(&self, ebpf: &mut Ebpf) -> Result<(), EnforcerError> {
+        for (name, program) in ebpf.programs_mut() {
+            let path = self.path.join(PROGRAMS).join(name);
+            // One that is not loaded (no LSM here) has nothing to pin.
+            if program.fd().is_ok() {
+                program.pin(&path).map_err(pinning(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pin of a link, where this generation has it.
+    pub(super) fn link(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.join(LINKS).join(name)).filter(|path| path.exists())
+    }
+
+    /// Takes over a link whose program is ours now.
+    pub(super) fn adopt(&self, pin: &Path, name: &str) -> Result<(), EnforcerError> {
+        let path = self.path.join(LINKS).join(name);
+        fs::rename(pin, &path).map_err(|source| EnforcerError::Pin { path, source })
+    }
+
+    /// Whether anything of it is attached.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        fs::read_dir(self.path.join(LINKS)).is_ok_and(|mut links| links.next().is_some())
+    }
+
+    /// Whether this program can decode its records.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.abi == own_abi()
+    }
+
+    /// Its rings and counters, also those of another version: `None` where it has none that could
+    /// be read.
+    #[must_use]
+    pub fn rings(&self) -> Option<Rings> {
+        let map = |name: &str| {
+            let data = MapData::from_pin(self.path.join(MAPS).join(name)).ok()?;
+            Map::from_map_data(data).ok()
+        };
+        let ring = |name| RingBuf::try_from(map(name)?).ok();
+        let counters = |name| PerCpuArray::try_from(map(name)?).ok();
+        Some(Rings {
+            events: ring("EVENTS")?,
+            verdicts: ring("VERDICTS")?,
+            lost: counters("LOST")?,
+            made: counters("MADE")?,
+        })
+    }
+
+    /// Detaches what is still attached of it. The maps stay.
+    ///
+    /// # Errors
+    /// bpffs is read-only.
+    pub fn detach(&self) -> Result<(), EnforcerError> {
+        let directory = self.path.join(LINKS);
+        let at = |source| EnforcerError::Pin { path: directory.clone(), source };
+        let Ok(links) = fs::read_dir(&directory) else { return Ok(()) };
+        for link in links {
+            let path = link.map_err(at)?.path();
+            // Opened first: closing the last descriptor detaches at once, removing the last pin
+            // leaves it to a kernel thread.
+            let open = PinnedLink::from_pin(&path);
+            fs::remove_file(&path).map_err(at)?;
+            drop(open);
+        }
+        Ok(())
+    }
+
+    /// Removes every pin of it.
+    ///
+    /// # Errors
+    /// bpffs is read-only.
+    pub fn remove(&self) -> Result<(), EnforcerError> {
+        let at = |source| EnforcerError::Pin { path: self.path.clone(), source };
+        remove_all(&self.path).map(drop).map_err(at)
+    }
+}
+
+/// Records made and records lost so far, by ring (`pcigate_common::maps::Ring`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All that were made.
+    pub made: [u64; 2],
+    /// Those that found their ring full.
+    pub ring_full: [u64; 2],
+}
+
+impl Rings {
+    /// The kernel's counters. A processor without its counter counts nothing.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let of = |counters: &PerCpuArray<MapData, u64>| {
+            [Ring::Events, Ring::Verdicts].map(|ring| {
+                counters.get(&(ring as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
+            })
+        };
+        Counts { made: of(&self.made), ring_full: of(&self.lost) }
+    }
+
+    /// Takes everything out of the rings without looking at it; how many records, by ring.
+    pub fn count_out(&mut self) -> [u64; 2] {
+        let mut counted = [0, 0];
+        for (ring, count) in [&mut self.events, &mut self.verdicts].into_iter().zip(&mut counted) {
+            while ring.next().is_some() {
+                *count += 1;
+            }
+        }
+        counted
+    }
+}
+
+/// Removes files and directories; how many files.
+fn remove_all(path: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed += remove_all(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    fs::remove_dir(path)?;
+    Ok(removed)
+}
+
+fn pinning(path: &Path) -> impl Fn(PinError) -> EnforcerError {
+    let path = path.to_owned();
+    move |error| {
+        let source = match error {
+            PinError::SyscallError(error) => error.io_error,
+            other => io::Error::other(other),
+        };
+        EnforcerError::Pin { path: path.clone(), source }
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum CgroupHook {
     Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 11] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -33,6 +33,8 @@ pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("socket_bind6", CgroupHook::SockAddr),
     ("names_asked", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
     ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
+    ("grant_egress", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
+    ("grant_ingress", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -68,6 +70,20 @@ pub(super) const LSM: [(&str, &str); 22] = [
     ("guard_mkdir", "inode_mkdir"),
     ("guard_umount", "sb_umount"),
 ];
+
+/// Loads a program that will take the place of another in a link, instead of being attached.
+pub(super) fn load_cgroup(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    hook: CgroupHook,
+) -> Result<(), EnforcerError> {
+    let loaded = match hook {
+        CgroupHook::SockAddr => of::<CgroupSockAddr>(ebpf, name)?.load(),
+        CgroupHook::Sock => of::<CgroupSock>(ebpf, name)?.load(),
+        CgroupHook::Skb(_) => of::<CgroupSkb>(ebpf, name)?.load(),
+    };
+    loaded.map_err(refused(name))
+}
 
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those
 /// above and below this cgroup run too, and one refusal is enough.
@@ -139,7 +155,7 @@ pub(super) fn attach_lsm(
     Ok(link.into())
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
+pub(super) fn refused(program: &'static str) -> impl Fn(ProgramError) -> EnforcerError {
     move |source| EnforcerError::Program { program, source: source.into() }
 }
 

@@ -16,13 +16,17 @@ use aya::{
 };
 use pcigate_common::{
     limits,
-    maps::{PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{
+        Decision, DigestKey, ExecAnswer, PolicyEntry, PortKey, PrefixKey, WorkloadEntry, verdict,
+    },
 };
-use pcigate_policy::entries::KernelEntries;
+use pcigate_policy::entries::{ExecEntries, KernelEntries};
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{
     EnforcerError,
+    files::FileTable,
+    grants::Grants,
     names::{InstalledName, NameTables},
     regions::Regions,
 };
@@ -61,6 +65,8 @@ const POLICY: usize = size_of::<PolicyEntry>();
 const PREFIX: usize = size_of::<PrefixKey>();
 const PORT: usize = size_of::<PortKey>();
 const DECISION: usize = size_of::<pcigate_common::maps::Decision>();
+const ANSWER: usize = size_of::<ExecAnswer>();
+const DIGEST: usize = size_of::<DigestKey>();
 
 /// The kernel's tables and what userspace knows about them.
 pub struct Tables {
@@ -69,8 +75,11 @@ pub struct Tables {
     prefixes: LpmTrie<MapData, Bytes<PREFIX>, u32>,
     ports: KernelMap<MapData, Bytes<PORT>, Bytes<DECISION>>,
     cells: Array<MapData, u64>,
-    decisions: Array<MapData, Bytes<DECISION>>,
+    decisions: Array<MapData, Bytes<ANSWER>>,
     names: NameTables,
+    digest_classes: KernelMap<MapData, Bytes<DIGEST>, u32>,
+    files: FileTable,
+    grants: Grants,
     free_slots: Regions,
     free_decisions: Regions,
     next_policy: u32,
@@ -85,12 +94,13 @@ pub struct Tables {
 /// What one policy occupies.
 struct Installed {
     number: u32,
-    slots: Range<u32>,
+    slots: Vec<Range<u32>>,
     decisions: Range<u32>,
     prefixes: Vec<(u32, PrefixKey)>,
     names: Vec<InstalledName>,
     /// Keys of the ports of both.
     ports: Vec<PortKey>,
+    digests: Vec<DigestKey>,
     users: usize,
 }
 
@@ -104,6 +114,9 @@ impl Tables {
             cells: take(ebpf, "EXEC_CELLS")?,
             decisions: take(ebpf, "EXEC_DECISIONS")?,
             names: NameTables::take(ebpf)?,
+            digest_classes: take(ebpf, "DIGEST_CLASSES")?,
+            files: FileTable::new(take(ebpf, "FILES")?),
+            grants: Grants::take(ebpf)?,
             free_slots: Regions::new(limits::EXEC_SLOTS_MAX),
             free_decisions: Regions::new(limits::EXEC_DECISIONS_MAX),
             next_policy: 1,
@@ -164,6 +177,17 @@ impl Tables {
         Ok(())
     }
 
+    /// The digests of files, to be written by whoever computes them.
+    #[must_use]
+    pub fn files(&self) -> FileTable {
+        self.files.clone()
+    }
+
+    /// The grants.
+    pub fn grants(&mut self) -> &mut Grants {
+        &mut self.grants
+    }
+
     /// One user less; without users a policy retires.
     fn leave(&mut self, hash: [u8; 32]) {
         let Some(installed) = self.installed.get_mut(&hash) else { return };
@@ -191,8 +215,9 @@ impl Tables {
     fn write_policy(&mut self, entries: &KernelEntries) -> Result<Installed, TableError> {
         let mut installed = Installed {
             number: self.next_policy,
-            slots: 0..0,
+            slots: Vec::new(),
             decisions: 0..0,
+            digests: Vec::new(),
             prefixes: Vec::new(),
             names: Vec::new(),
             ports: Vec::new(),
@@ -212,19 +237,21 @@ impl Tables {
             exec_columns: 0,
             exec_start: 0,
             exec_decisions: 0,
+            digest_classes: 1,
+            args_base: 0,
+            args_columns: 0,
+            args_start: 0,
+            args_masks: 0,
+            args_rules: 0,
+            args_enforced: 0,
             exec_default: entries.exec_default,
             exec_unresolved: entries.exec_unresolved,
             egress_default: entries.egress_default,
             exec_classes: [0; 256],
+            args_classes: [0; 256],
         };
         if let Some(exec) = &entries.exec {
-            self.write_cells(&exec.cells, into)?;
-            self.write_decisions(&exec.decisions, into)?;
-            entry.exec_base = into.slots.start * 4;
-            entry.exec_columns = u32::from(exec.columns);
-            entry.exec_start = u32::from(exec.start);
-            entry.exec_decisions = into.decisions.start;
-            entry.exec_classes = exec.classes;
+            self.write_exec(exec, &mut entry, into)?;
         }
         for prefix in &entries.egress {
             self.write_prefix(prefix, into)?;
@@ -236,33 +263,76 @@ impl Tables {
         self.policies.insert(into.number, bytes::<_, POLICY>(&entry), 0).map_err(write("POLICIES"))
     }
 
-    fn write_cells(&mut self, cells: &[u16], into: &mut Installed) -> Result<(), TableError> {
+    fn write_exec(
+        &mut self,
+        exec: &ExecEntries,
+        entry: &mut PolicyEntry,
+        into: &mut Installed,
+    ) -> Result<(), TableError> {
+        for (digest, class) in &exec.digests {
+            let key = DigestKey { policy: into.number, sha256: *digest };
+            into.digests.push(key);
+            self.digest_classes
+                .insert(bytes::<_, DIGEST>(&key), class, 0)
+                .map_err(write("DIGEST_CLASSES"))?;
+        }
+        let mut answers = exec.answers.clone();
+        let offset = |answers: &Vec<_>| u32::try_from(answers.len()).unwrap_or(u32::MAX);
+        let (masks, mut rules) = (offset(&answers), 0);
+        if let Some(args) = &exec.args {
+            let only = |decision, args| ExecAnswer { decision, args, matched: 0, reserved: 0 };
+            answers.extend(args.masks.iter().map(|mask| only(Decision::enforced(0, 0), *mask)));
+            rules = offset(&answers);
+            let of = |rule: &u32| only(Decision::enforced(verdict::DENY, *rule), 0);
+            answers.extend(args.rules.iter().map(of));
+            entry.args_base = self.write_cells(&args.automaton.cells, into)?;
+            entry.args_columns = u32::from(args.automaton.columns);
+            entry.args_start = u32::from(args.automaton.start);
+            entry.args_enforced = args.enforced;
+            entry.args_classes = args.automaton.classes;
+        }
+        self.write_answers(&answers, into)?;
+        entry.exec_decisions = into.decisions.start;
+        entry.args_masks = into.decisions.start.saturating_add(masks);
+        entry.args_rules = into.decisions.start.saturating_add(rules);
+        entry.digest_classes = exec.digest_classes;
+        entry.exec_base = self.write_cells(&exec.paths.cells, into)?;
+        entry.exec_columns = u32::from(exec.paths.columns);
+        entry.exec_start = u32::from(exec.paths.start);
+        entry.exec_classes = exec.paths.classes;
+        Ok(())
+    }
+
+    /// Writes an automaton; the number of its first cell.
+    fn write_cells(&mut self, cells: &[u16], into: &mut Installed) -> Result<u32, TableError> {
         let slots = u32::try_from(cells.len().div_ceil(4)).unwrap_or(u32::MAX);
-        into.slots = self
+        let run = self
             .free_slots
             .take(slots)
             .ok_or(TableError::Full { table: "EXEC_CELLS", limit: limits::EXEC_CELLS_MAX })?;
-        for (slot, four) in into.slots.clone().zip(cells.chunks(4)) {
+        into.slots.push(run.clone());
+        let base = run.start.saturating_mul(4);
+        for (slot, four) in run.zip(cells.chunks(4)) {
             let packed =
                 four.iter().rev().fold(0u64, |packed, &cell| packed << 16 | u64::from(cell));
             self.cells.set(slot, packed, 0).map_err(write("EXEC_CELLS"))?;
         }
-        Ok(())
+        Ok(base)
     }
 
-    fn write_decisions(
+    fn write_answers(
         &mut self,
-        decisions: &[pcigate_common::maps::Decision],
+        answers: &[ExecAnswer],
         into: &mut Installed,
     ) -> Result<(), TableError> {
-        let len = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        let len = u32::try_from(answers.len()).unwrap_or(u32::MAX);
         into.decisions = self.free_decisions.take(len).ok_or(TableError::Full {
             table: "EXEC_DECISIONS",
             limit: limits::EXEC_DECISIONS_MAX,
         })?;
-        for (index, decision) in into.decisions.clone().zip(decisions) {
+        for (index, answer) in into.decisions.clone().zip(answers) {
             self.decisions
-                .set(index, bytes::<_, DECISION>(decision), 0)
+                .set(index, bytes::<_, ANSWER>(answer), 0)
                 .map_err(write("EXEC_DECISIONS"))?;
         }
         Ok(())
@@ -313,7 +383,11 @@ impl Tables {
         for port in &installed.ports {
             gone(self.ports.remove(&bytes::<_, PORT>(port))).map_err(write("PORTS"))?;
         }
-        self.free_slots.give_back(&installed.slots);
+        for key in &installed.digests {
+            gone(self.digest_classes.remove(&bytes::<_, DIGEST>(key)))
+                .map_err(write("DIGEST_CLASSES"))?;
+        }
+        installed.slots.iter().for_each(|run| self.free_slots.give_back(run));
         self.free_decisions.give_back(&installed.decisions);
         Ok(())
     }
@@ -343,6 +417,8 @@ pub(super) fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
         "POLICIES" => limits::POLICIES_MAX,
         "EGRESS" => limits::PREFIXES_MAX,
         "NAMES" | "NAME_BLOCKS" => limits::NAMES_MAX,
+        "DIGEST_CLASSES" => limits::DIGESTS_MAX,
+        "GRANTS" => limits::GRANTS_MAX,
         _ => limits::PORTS_MAX,
     };
     move |source| match &source {

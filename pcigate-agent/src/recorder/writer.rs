@@ -9,7 +9,7 @@ use pcigate_proto::{Message as _, Record, Verdict};
 use tokio::sync::watch;
 
 use super::losses::Losses;
-use super::{Message, NotRecorded, QUEUE_DRAFTS_MAX, Shared, State, lock};
+use super::{Message, NotRecorded, QUEUE_DRAFTS_MAX, Shared, SharedBooks, State, lock};
 use crate::draft::{Draft, Event, LostReason, record_of};
 use crate::spool::{Spool, SpoolError};
 
@@ -40,6 +40,7 @@ pub(super) struct Writer {
     group: Vec<Entry>,
     /// By position in the last group: the durable number.
     numbers: Vec<Option<u64>>,
+    books: Option<SharedBooks>,
 }
 
 /// The drafts of one `record_durable`: their positions in the group.
@@ -87,7 +88,12 @@ impl Writer {
             report_at: 0,
             group: Vec::new(),
             numbers: Vec::new(),
+            books: None,
         }
+    }
+
+    pub(super) fn keeping(self, books: Option<SharedBooks>) -> Self {
+        Self { books, ..self }
     }
 
     /// The next message; `Some(None)` when it is time to tell of losses, `None` at the end.
@@ -158,12 +164,12 @@ impl Writer {
             let (done, rest) = entries.split_at_mut(at);
             let Some(entry) = rest.first_mut() else { break };
             if matches!(self.stage(&mut spool, entry, &mut failure), Err(SpoolError::GroupFull)) {
-                sync(&mut spool, done, &mut failure);
+                self.sync(&mut spool, done, &mut failure);
                 // A group of one always fits a segment.
                 let _ = self.stage(&mut spool, entry, &mut failure);
             }
         }
-        sync(&mut spool, &mut entries, &mut failure);
+        self.sync(&mut spool, &mut entries, &mut failure);
         let durable_seq = spool.durable_seq();
         let has_room = spool.has_room();
         drop(spool);
@@ -212,7 +218,12 @@ impl Writer {
         let staged =
             if reserved { spool.append_reserved(seq, &bytes) } else { spool.append(seq, &bytes) };
         match staged {
-            Ok(()) => entry.state = Progress::Staged(tally(seq, &record)),
+            Ok(()) => {
+                entry.state = Progress::Staged(tally(seq, &record));
+                if let Some(books) = &self.books {
+                    lock(books).enter(&entry.draft);
+                }
+            }
             Err(SpoolError::GroupFull) => return Err(SpoolError::GroupFull),
             Err(error) => {
                 entry.state = Progress::Lost(reason(Some(&error)));
@@ -220,6 +231,32 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Makes what is staged durable, or marks it lost.
+    fn sync(&self, spool: &mut Spool, entries: &mut [Entry], failure: &mut Option<SpoolError>) {
+        let seq = spool.next_seq() - 1;
+        if let Some(books) = &self.books
+            && let Err(error) = lock(books).prepare(seq)
+        {
+            tracing::warn!(%error, "the books cannot be kept: a kill would lose count of records");
+        }
+        let error = spool.sync().err();
+        if let Some(books) = &self.books {
+            lock(books).conclude(error.is_none(), seq);
+        }
+        for entry in entries {
+            let state = std::mem::replace(&mut entry.state, Progress::Waiting);
+            entry.state = match state {
+                Progress::Staged(_) if error.is_some() => Progress::Lost(reason(error.as_ref())),
+                Progress::Staged(tally) => Progress::Durable(tally),
+                other => other,
+            };
+        }
+        if let Some(error) = error {
+            // It weighs more than a full spool: nothing goes in any more, reserve or not.
+            *failure = Some(error);
+        }
     }
 
     /// Counts what became of the entries; the first `own` are Lost records of our own, whose
@@ -283,23 +320,6 @@ impl Entry {
             Progress::Durable(tally) => Some(tally.seq),
             _ => None,
         }
-    }
-}
-
-/// Makes what is staged durable, or marks it lost.
-fn sync(spool: &mut Spool, entries: &mut [Entry], failure: &mut Option<SpoolError>) {
-    let error = spool.sync().err();
-    for entry in entries {
-        let state = std::mem::replace(&mut entry.state, Progress::Waiting);
-        entry.state = match state {
-            Progress::Staged(_) if error.is_some() => Progress::Lost(reason(error.as_ref())),
-            Progress::Staged(tally) => Progress::Durable(tally),
-            other => other,
-        };
-    }
-    if let Some(error) = error {
-        // It weighs more than a full spool: nothing goes in any more, reserve or not.
-        *failure = Some(error);
     }
 }
 

@@ -18,7 +18,7 @@ use pcigate_policy::{
     yaml,
 };
 
-use super::{Found, layout};
+use super::{Found, exempt::Exempt, layout};
 use crate::cgroup;
 
 /// The annotation that holds the cgroup name of a static pod.
@@ -149,26 +149,43 @@ fn containers(status: PodStatus) -> HashMap<String, String> {
         .collect()
 }
 
-/// The governed cgroups below `root` that belong to pods of the list.
+/// The cgroups below `root` that belong to pods of the list, and to exempt ones.
 ///
 /// # Errors
 /// The root cannot be listed.
-pub fn find(root: &Path, pods: &HashMap<String, ListedPod>) -> Result<Vec<Found>, FileError> {
+pub fn find(
+    root: &Path,
+    pods: &HashMap<String, ListedPod>,
+    exempt: &Exempt,
+) -> Result<Vec<Found>, FileError> {
     let directories =
         cgroup::walk(root).map_err(|source| FileError::Walk { path: root.to_owned(), source })?;
     let found = directories.iter().filter_map(|directory| {
         let relative = directory.strip_prefix(root).ok()?.to_str()?;
         let place = layout::place(relative)?;
-        let pod = pods.get(&place.pod_uid)?;
+        let pod = pods.get(&place.pod_uid);
+        let listed =
+            pod.map(|pod| (pod.identity.namespace.as_str(), pod.identity.pod_uid.as_str()));
+        let (namespace, pod_uid) = listed.unwrap_or(("", &place.pod_uid));
+        let is_exempt =
+            exempt.covers(namespace, pod_uid) || exempt.pod_uids.contains(&place.pod_uid);
+        if pod.is_none() && !is_exempt {
+            return None;
+        }
         // A cgroup that has just been removed is nobody's.
         let id = fs::metadata(directory).ok()?.ino();
-        let container = place
-            .container_id
-            .as_deref()
-            .map(|id| (pod.containers.get(id).map_or("", String::as_str), id));
-        Some(Found::new(id, relative, Arc::clone(&pod.identity), container))
+        let name = |id: &str| pod.and_then(|pod| pod.containers.get(id)).map_or("", String::as_str);
+        let container = place.container_id.as_deref().map(|id| (name(id), id));
+        let identity =
+            pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
+        Some(Found { exempt: is_exempt, ..Found::new(id, relative, identity, container) })
     });
     Ok(found.collect())
+}
+
+/// A pod that is exempt by its UID; no list says more of it.
+fn unlisted(pod_uid: &str) -> Arc<Identity> {
+    Arc::new(Identity { pod_uid: pod_uid.to_owned(), ..Identity::default() })
 }
 
 #[cfg(test)]

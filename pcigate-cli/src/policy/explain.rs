@@ -38,6 +38,12 @@ pub struct Options {
     #[arg(long, value_name = "NAME", requires = "exec", default_value = "")]
     #[arg(hide_default_value = true)]
     invoked: String,
+    /// An argument of the program, without argv[0]; may be given several times.
+    #[arg(long = "arg", value_name = "ARG", requires = "exec", allow_hyphen_values = true)]
+    args: Vec<String>,
+    /// SHA-256 of the program; without it, its digest is not known.
+    #[arg(long, value_name = "HEX", requires = "exec", value_parser = digest)]
+    sha256: Option<[u8; 32]>,
 }
 
 /// What is asked: exactly one of the two.
@@ -82,11 +88,18 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
         namespace_labels: options.namespace_labels.iter().cloned().collect(),
     };
     let mut names = Vec::new();
+    let called = match (options.invoked.as_str(), &options.request.exec) {
+        ("", Some(path)) => path,
+        (invoked, _) => invoked,
+    };
+    let args = std::iter::once(called).chain(options.args.iter().map(String::as_str));
+    let args: Vec<&[u8]> = args.map(str::as_bytes).collect();
     let request = match (&options.request.exec, &options.request.connect) {
         (Some(path), _) => Request::Exec(ExecRequest {
             path: Some(path.as_bytes()),
             invoked: options.invoked.as_bytes(),
-            sha256: None,
+            sha256: options.sha256,
+            args: Some(&args),
         }),
         (None, Some(Destination { to, protocol, port })) => {
             let address = match to {
@@ -124,6 +137,13 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not a label: write KEY=VALUE")),
     }
+}
+
+fn digest(text: &str) -> Result<[u8; 32], String> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text, &mut digest)
+        .map_err(|_| format!("`{text}` is not a SHA-256: give 64 hexadecimal digits"))?;
+    Ok(digest)
 }
 
 fn absolute(text: &str) -> Result<String, String> {

@@ -26,7 +26,7 @@ fn set(policies: &[(&str, &str, &str)]) -> PolicySet {
 /// (verdict, rule, audit verdict) in words; "-" = no audit remark.
 fn answer(set: &PolicySet, path: Option<&str>, invoked: &str) -> (String, String, String) {
     let path = path.map(str::as_bytes);
-    let request = ExecRequest { path, invoked: invoked.as_bytes(), sha256: None };
+    let request = ExecRequest { path, invoked: invoked.as_bytes(), sha256: None, args: Some(&[]) };
     let answer = set.decide_exec(&request);
     let audit = answer.audit.map_or("-", |(verdict, _)| verdict_name(verdict));
     let rule = answer.rule.rule_id().to_owned();
@@ -111,15 +111,31 @@ fn a_known_digest_is_checked_and_an_unknown_one_errs_on_the_strict_side() {
     );
     let set = set(&[("enforce", "deny", &format!("{rules}, {DENY_B}"))]);
     let verdict = |path: &[u8], sha256| {
-        set.decide_exec(&ExecRequest { path: Some(path), invoked: b"", sha256 }).verdict
+        let request = ExecRequest { path: Some(path), invoked: b"", sha256, args: None };
+        set.decide_exec(&request).verdict
     };
     assert_eq!(verdict(b"/a", Some(digest)), ALLOW);
     assert_eq!(verdict(b"/a", Some([0; 32])), DENY);
     assert_eq!(verdict(b"/a", None), DENY);
-    let request = ExecRequest { path: Some(b"/d"), invoked: b"", sha256: None };
+    let request = ExecRequest { path: Some(b"/d"), invoked: b"", sha256: None, args: None };
     assert_eq!(set.decide_exec(&request).rule.rule_id(), "d");
     let request = ExecRequest { sha256: Some([0; 32]), ..request };
     assert_eq!(set.decide_exec(&request).rule, RuleRef::Default);
+}
+
+#[test]
+fn a_rule_with_arguments_counts_where_one_of_them_matches_or_they_are_not_known() {
+    let rules = "{id: inline, action: deny, paths: ['/usr/bin/python3*'], args: ['-*c*']}";
+    let set = set(&[("enforce", "allow", rules)]);
+    let rule = |args: Option<&[&[u8]]>| {
+        let path = Some(b"/usr/bin/python3.11".as_slice());
+        let request = ExecRequest { path, invoked: b"python3", sha256: None, args };
+        set.decide_exec(&request).rule.rule_id().to_owned()
+    };
+    assert_eq!(rule(Some(&[b"python3", b"-c", b"print()"])), "inline");
+    assert_eq!(rule(Some(&[b"python3", b"-Ic", b"print()"])), "inline");
+    assert_eq!(rule(Some(&[b"python3", b"main.py"])), "default");
+    assert_eq!(rule(None), "inline");
 }
 
 const DENY_B: &str = "{id: b, action: deny, paths: [/b]}";

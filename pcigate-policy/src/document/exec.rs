@@ -6,7 +6,7 @@ use super::policy::{About, Action, Mode, RuleScope, refuse_empty_lists};
 use crate::glob::Glob;
 use crate::yaml::{Fields, Item, Mistakes, choice, shown};
 
-/// One rule about executing files. With paths and digests, both must match.
+/// One rule about executing files. Of paths, digests and arguments, all that are given must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecRule {
     /// Id, unique within the policy.
@@ -19,6 +19,9 @@ pub struct ExecRule {
     pub paths: Vec<Glob>,
     /// SHA-256 of the file; empty = any content.
     pub sha256: Vec<[u8; 32]>,
+    /// Patterns of which one must match an argument (argv\[0\] included); empty = any arguments.
+    /// Only a deny has them.
+    pub args: Vec<Glob>,
     /// Who answers for it.
     pub about: About,
 }
@@ -37,11 +40,17 @@ impl ExecRule {
             mode: scope.rule_mode(&mut fields),
             paths: fields.parsed_list("paths", Glob::parse),
             sha256: fields.parsed_list("sha256", sha256),
+            args: fields.parsed_list("args", Glob::parse_argument),
             about: About::decode(&mut fields),
         };
-        refuse_empty_lists(&mut fields, &["paths", "sha256"]);
+        refuse_empty_lists(&mut fields, &["paths", "sha256", "args"]);
         if !fields.has("paths") && !fields.has("sha256") {
             fields.mistake("", "matches nothing; add `paths` (for every file: [\"/**\"])");
+        }
+        if fields.has("args") && rule.action == Action::Allow {
+            let message = "belongs to `action: deny`: whoever calls the program could add the \
+                           argument that allows it";
+            fields.mistake("args", message);
         }
         fields.finish();
         rule
@@ -56,13 +65,14 @@ impl ExecRule {
         }
     }
 
-    /// The patterns by which the kernel matches, which sees paths but no digests: a deny counts by
-    /// its paths alone (stricter), an allow that wants a digest never counts.
+    /// Whether the rule covers a file of this digest. A file whose digest is not known (`None`) may
+    /// be the one a deny names, and is not known to be the one an allow names.
     #[must_use]
-    pub fn kernel_paths(&self) -> &[Glob] {
-        match self.action {
-            Action::Allow if !self.sha256.is_empty() => &[],
-            _ => &self.paths,
+    pub fn covers_digest(&self, sha256: Option<&[u8; 32]>) -> bool {
+        match sha256 {
+            _ if self.sha256.is_empty() => true,
+            Some(digest) => self.sha256.contains(digest),
+            None => self.action == Action::Deny,
         }
     }
 }

@@ -108,6 +108,9 @@ fn every_wrong_rule_is_refused_with_its_reason() {
         ("{id: a, action: deny, paths: [bin/sh]}", "", "is not absolute"),
         ("{id: a, action: deny, paths: ['/b[ab]']}", "", "which is not supported"),
         ("{id: a, action: deny, sha256: [abc]}", "", "is not a SHA-256"),
+        ("{id: a, action: deny, args: ['-c']}", "", "matches nothing; add `paths`"),
+        ("{id: a, action: deny, paths: [/a], args: ['']}", "", "is empty; write the argument"),
+        ("{id: a, action: allow, paths: [/a], args: ['-c']}", "", "belongs to `action: deny`"),
         (
             "{id: a, action: deny, paths: [/a]}",
             "{id: a, action: deny}",

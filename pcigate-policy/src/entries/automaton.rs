@@ -1,83 +1,119 @@
-//! All globs of all exec rules as one deterministic automaton, by subset construction.
+//! Many globs as one deterministic automaton, by subset construction.
 
 use std::collections::{BTreeSet, HashMap};
 
 use pcigate_common::limits;
-use pcigate_common::maps::Decision;
 
-use super::{CompileError, EXEC_CLASSES_MAX, EXEC_STATES_MAX, ExecAutomaton};
-use crate::document::ExecRule;
-use crate::fold::{Defaults, Fold};
+use super::{CompileError, EXEC_CLASSES_MAX, EXEC_STATES_MAX};
 use crate::glob::{Token, is_continuation};
-use crate::workload::PolicySet;
 
-/// `None` where no rule has a path the kernel can match.
-pub(super) fn build(set: &PolicySet) -> Result<Option<ExecAutomaton>, CompileError> {
-    let patterns = Patterns::of(set);
-    if patterns.positions.is_empty() {
-        return Ok(None);
+/// A deterministic automaton over the bytes of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Automaton {
+    /// Byte → class.
+    pub classes: [u8; 256],
+    /// Columns per state: one per class, and the last holding what the state answers.
+    pub columns: u16,
+    /// Cell (state, column) is at `state * columns + column`: the next state, or in the last column
+    /// the answer's number, 0 = none. State 0 is dead: it leads only to itself.
+    pub cells: Vec<u16>,
+    /// The start state.
+    pub start: u16,
+}
+
+impl Automaton {
+    /// The number of the answer to a name; 0 = no glob matches.
+    #[must_use]
+    pub fn run(&self, name: &[u8]) -> u16 {
+        let columns = usize::from(self.columns);
+        let cell = |state: u16, column: usize| {
+            self.cells.get(usize::from(state) * columns + column).copied().unwrap_or_default()
+        };
+        let step = |state, byte: &u8| {
+            let class = self.classes.get(usize::from(*byte)).copied().unwrap_or_default();
+            cell(state, usize::from(class))
+        };
+        cell(name.iter().fold(self.start, step), columns - 1)
     }
-    let names = || set.names(|policy| policy.exec.is_some());
-    let classes = Classes::of(&patterns);
-    if classes.samples.len() > EXEC_CLASSES_MAX {
-        let (found, most) = (classes.samples.len(), EXEC_CLASSES_MAX);
-        return Err(CompileError::ExecClasses { policies: names(), found, most });
-    }
-    let too_big = |what, most| CompileError::ExecSize { policies: names(), what, most };
-    let cells_max = limits::EXEC_CELLS_MAX as usize;
-    let columns = classes.samples.len() + 1;
-    let defaults = set.exec_defaults();
-    let mut states = States::default();
-    let mut answers = Answers::default();
-    let mut cells: Vec<u16> = Vec::new();
-    // State 0 is the empty set, from which nothing leads back.
-    states.number(Vec::new());
-    let start = states.number(patterns.entered(&patterns.starts));
-    let mut next = 0;
-    while let Some(members) = states.sets.get(next).cloned() {
-        let mut targets = Targets { patterns: &patterns, members: &members, by_kind: [None; 3] };
-        for class in &classes.samples {
-            let target = targets.of(*class, &mut states);
-            cells.push(target.ok_or_else(|| too_big("states", EXEC_STATES_MAX))?);
+
+    /// Builds it. `answer` numbers the answer for the owners of globs that match together, 0 where
+    /// that is none; `None` = it has no number left. `names` are the policies, for messages.
+    pub(super) fn build(
+        patterns: &Patterns,
+        names: &str,
+        mut answer: impl FnMut(&BTreeSet<u32>) -> Option<u16>,
+    ) -> Result<Self, CompileError> {
+        let classes = Classes::of(patterns);
+        if classes.samples.len() > EXEC_CLASSES_MAX {
+            let (found, most) = (classes.samples.len(), EXEC_CLASSES_MAX);
+            return Err(CompileError::ExecClasses { policies: names.to_owned(), found, most });
         }
-        let number = answers.number(&patterns, &members, &defaults);
-        cells.push(number.ok_or_else(|| too_big("distinct answers", usize::from(u16::MAX)))?);
-        if states.sets.len() * columns > cells_max {
-            return Err(too_big("cells", cells_max));
+        let too_big = |what, most| CompileError::size(names, what, most);
+        let cells_max = limits::EXEC_CELLS_MAX as usize;
+        let columns = classes.samples.len() + 1;
+        let mut states = States::default();
+        let mut cells: Vec<u16> = Vec::new();
+        // State 0 is the empty set, from which nothing leads back.
+        states.number(Vec::new());
+        let start = states.number(patterns.entered(&patterns.starts));
+        let mut next = 0;
+        while let Some(members) = states.sets.get(next).cloned() {
+            let mut targets = Targets { patterns, members: &members, by_kind: [None; 3] };
+            for class in &classes.samples {
+                let target = targets.of(*class, &mut states);
+                cells.push(target.ok_or_else(|| too_big("states", EXEC_STATES_MAX))?);
+            }
+            let number = answer(&patterns.ends_among(&members));
+            cells.push(number.ok_or_else(|| too_big("distinct answers", usize::from(u16::MAX)))?);
+            if states.sets.len() * columns > cells_max {
+                return Err(too_big("cells", cells_max));
+            }
+            next += 1;
         }
-        next += 1;
+        Ok(Self {
+            classes: classes.of_byte,
+            columns: u16::try_from(columns).unwrap_or(u16::MAX),
+            cells,
+            start: start.unwrap_or_default(),
+        })
     }
-    Ok(Some(ExecAutomaton {
-        classes: classes.of_byte,
-        columns: u16::try_from(columns).unwrap_or(u16::MAX),
-        cells,
-        start: start.unwrap_or_default(),
-        decisions: answers.decisions,
-    }))
 }
 
 /// The steps of all globs in one row; a number of this row is a *position*.
-struct Patterns<'a> {
+#[derive(Default)]
+pub(super) struct Patterns {
     /// The step at a position; `None` = the end of a glob.
     positions: Vec<Option<Token>>,
-    /// The rule a position belongs to, with its number.
-    owners: Vec<(u32, &'a ExecRule)>,
+    /// Who a position belongs to.
+    owners: Vec<u32>,
     /// First position of each glob.
     starts: Vec<u32>,
 }
 
-impl<'a> Patterns<'a> {
-    fn of(set: &'a PolicySet) -> Self {
-        let mut all = Self { positions: Vec::new(), owners: Vec::new(), starts: Vec::new() };
-        for (number, _, rule) in set.exec_rules() {
-            for glob in rule.kernel_paths() {
-                all.starts.push(u32::try_from(all.positions.len()).unwrap_or(u32::MAX));
-                all.positions.extend(glob.tokens().iter().copied().map(Some));
-                all.positions.push(None);
-                all.owners.resize(all.positions.len(), (number, rule));
+impl Patterns {
+    /// Adds a glob of `owner`.
+    pub(super) fn add(&mut self, owner: u32, tokens: &[Token]) {
+        self.starts.push(u32::try_from(self.positions.len()).unwrap_or(u32::MAX));
+        self.positions.extend(tokens.iter().copied().map(Some));
+        self.positions.push(None);
+        self.owners.resize(self.positions.len(), owner);
+    }
+
+    /// Whether there is no glob.
+    pub(super) fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// The owners of the globs that end at one of the positions.
+    fn ends_among(&self, members: &[u32]) -> BTreeSet<u32> {
+        let owner = |position: &u32| {
+            let position = *position as usize;
+            match self.positions.get(position) {
+                Some(None) => self.owners.get(position).copied(),
+                _ => None,
             }
-        }
-        all
+        };
+        members.iter().filter_map(owner).collect()
     }
 
     fn at(&self, position: u32) -> Option<Token> {
@@ -95,7 +131,7 @@ impl<'a> Patterns<'a> {
             match self.at(position) {
                 Some(Token::Star | Token::DeepStar | Token::Rest) => open.push(position + 1),
                 Some(Token::Dirs) => open.extend([position + 1, position + 2]),
-                Some(Token::Byte(_) | Token::Char | Token::InDirs) | None => {}
+                Some(Token::Byte(_) | Token::Char | Token::AnyChar | Token::InDirs) | None => {}
             }
         }
         found.into_iter().collect()
@@ -162,7 +198,7 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(patterns: &Patterns<'_>) -> Self {
+    fn of(patterns: &Patterns) -> Self {
         let mut named = [false; 256];
         for token in patterns.positions.iter().flatten() {
             if let Token::Byte(byte) = token
@@ -171,7 +207,7 @@ impl Classes {
                 *flag = true;
             }
         }
-        let characters = patterns.positions.contains(&Some(Token::Char));
+        let characters = patterns.positions.contains(&Some(Token::Rest));
         let mut classes = Self { of_byte: [0; 256], samples: Vec::new() };
         let mut others: [Option<u8>; 3] = [None; 3];
         for (byte, (slot, named)) in (0..=u8::MAX).zip(classes.of_byte.iter_mut().zip(named)) {
@@ -218,7 +254,7 @@ impl States {
 /// Where one state leads. Most named bytes mean no more to a state than any byte of their kind, so
 /// those targets are computed once.
 struct Targets<'a> {
-    patterns: &'a Patterns<'a>,
+    patterns: &'a Patterns,
     members: &'a [u32],
     by_kind: [Option<u16>; 3],
 }
@@ -245,42 +281,5 @@ impl Targets<'_> {
             *slot = number;
         }
         number
-    }
-}
-
-/// The distinct answers found so far.
-#[derive(Default)]
-struct Answers {
-    numbers: HashMap<Decision, u16>,
-    decisions: Vec<Decision>,
-}
-
-impl Answers {
-    /// The decision column of a state; `None` when there are too many answers.
-    fn number(
-        &mut self,
-        patterns: &Patterns<'_>,
-        members: &[u32],
-        defaults: &Defaults,
-    ) -> Option<u16> {
-        let mut fold = Fold::default();
-        for position in members.iter().map(|p| *p as usize) {
-            if let (Some(None), Some((number, rule))) =
-                (patterns.positions.get(position), patterns.owners.get(position))
-            {
-                fold.add(rule.mode, rule.verdict(), *number);
-            }
-        }
-        if fold.is_empty() {
-            return Some(0);
-        }
-        let decision = fold.decision(defaults);
-        if let Some(number) = self.numbers.get(&decision) {
-            return Some(*number);
-        }
-        self.decisions.push(decision);
-        let number = u16::try_from(self.decisions.len()).ok()?;
-        self.numbers.insert(decision, number);
-        Some(number)
     }
 }

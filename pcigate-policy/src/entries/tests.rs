@@ -56,14 +56,36 @@ fn mode() -> impl Strategy<Value = &'static str> {
 }
 
 fn exec_rule() -> impl Strategy<Value = String> {
-    let digest = format!(", sha256: ['{}']", "ab".repeat(32));
-    let digest = select(vec![String::new(), String::new(), String::new(), digest]);
-    let paths = prop::collection::vec(pattern(), 1..4);
-    (select(vec!["allow", "deny"]), mode(), paths, digest).prop_map(
-        |(action, mode, paths, digest)| {
-            format!("action: {action}{mode}, paths: ['{}']{digest}", paths.join("', '"))
-        },
-    )
+    let of = |digests: &[&str]| {
+        let digests: Vec<_> = digests.iter().map(|two| two.repeat(32)).collect();
+        format!(", sha256: ['{}']", digests.join("', '"))
+    };
+    let digest = select(vec![String::new(), of(&["ab"]), of(&["cd"]), of(&["cd", "ab"])]);
+    let digest = prop_oneof![1 => Just(String::new()), 1 => digest];
+    let args = prop::collection::vec(select(vec!["-c", "-*c*", "*", "?", "/**/é", "-?"]), 1..3);
+    let paths = prop::collection::vec(pattern(), 0..4);
+    let parts = (select(vec!["allow", "deny"]), mode(), paths, digest);
+    (parts, prop::option::weighted(0.3, args)).prop_map(|((action, mode, paths, digest), args)| {
+        let mut rule = format!("action: {action}{mode}{digest}");
+        if !paths.is_empty() || digest.is_empty() {
+            let paths = if paths.is_empty() { "/**".to_owned() } else { paths.join("', '") };
+            let _ = write!(rule, ", paths: ['{paths}']");
+        }
+        if let (Some(args), "deny") = (args, action) {
+            let _ = write!(rule, ", args: ['{}']", args.join("', '"));
+        }
+        rule
+    })
+}
+
+/// A file's digest: not known, one that rules name, one that none names.
+fn digest() -> impl Strategy<Value = Option<[u8; 32]>> {
+    select(vec![None, Some([0xab; 32]), Some([0xcd; 32]), Some([0; 32])])
+}
+
+fn arguments() -> impl Strategy<Value = Option<Vec<&'static str>>> {
+    let one = select(vec!["sh", "-c", "-ic", "-é", "/a/é", "", "-", "/é"]);
+    prop::option::weighted(0.9, prop::collection::vec(one, 0..4))
 }
 
 fn egress_rule() -> impl Strategy<Value = String> {
@@ -174,15 +196,20 @@ proptest! {
     #[test]
     fn the_entries_answer_every_exec_as_decide_does(
         text in policies(),
-        requests in prop::collection::vec(
-            (prop::option::weighted(0.9, path()), prop_oneof![path(), Just(b"sh".to_vec())]), 20),
+        requests in prop::collection::vec((
+            prop::option::weighted(0.9, path()), prop_oneof![path(), Just(b"sh".to_vec())],
+            digest(), arguments(),
+        ), 20),
     ) {
         let set = set(&text);
         let entries = set.compile().unwrap();
-        for (path, invoked) in &requests {
-            let request = ExecRequest { path: path.as_deref(), invoked, sha256: None };
+        for (path, invoked, sha256, args) in &requests {
+            let args: Option<Vec<&[u8]>> =
+                args.as_ref().map(|args| args.iter().map(|arg| arg.as_bytes()).collect());
+            let (path, sha256) = (path.as_deref(), *sha256);
+            let request = ExecRequest { path, invoked, sha256, args: args.as_deref() };
             let answer = set.decide_exec(&request);
-            let found = entries.exec(path.as_deref(), invoked);
+            let found = entries.exec(&request);
             prop_assert_eq!(found, answer.decision, "{:?}\n{}", request, text);
             prop_assert_eq!(entries.rule(found.rule), answer.rule);
         }
@@ -217,11 +244,13 @@ proptest! {
         let rules: Vec<_> =
             patterns.iter().map(|p| format!("action: deny, paths: ['{p}']")).collect();
         let set = set(&policy(0, false, false, &section("exec", false, &rules), ""));
-        let automaton = set.compile().unwrap().exec.unwrap();
+        let exec = set.compile().unwrap().exec.unwrap();
+        let automaton = &exec.paths;
         prop_assert!(automaton.cells.len().is_multiple_of(usize::from(automaton.columns)));
         for path in &paths {
             let first = patterns.iter().position(|pattern| by_recursion(pattern, path));
-            let rule = automaton.run(path).map(|decision| decision.rule as usize);
+            let row = usize::from(automaton.run(path)).checked_sub(1);
+            let rule = row.map(|row| exec.answers[row].decision.rule as usize);
             prop_assert_eq!(rule, first, "{:?}", String::from_utf8_lossy(path));
         }
     }
@@ -251,24 +280,15 @@ fn a_longer_prefix_carries_what_a_shorter_one_denies() {
 
 #[test]
 fn what_the_kernel_cannot_do_is_listed() {
-    let digest = "ab".repeat(32);
-    let exec = [
-        format!("action: allow, paths: [/a], sha256: ['{digest}']"),
-        format!("action: deny, paths: [/b], sha256: ['{digest}']"),
-        format!("action: deny, sha256: ['{digest}']"),
-        "action: deny, paths: [/c]".to_owned(),
-    ];
     let egress = [
         "action: deny, to: [{fqdn: a.b}, {cidr: 10.0.0.0/8}]".to_owned(),
         "action: gate, target: t, statements: [{id: s, action: deny, effects: [read]}]".to_owned(),
     ];
-    let (exec, egress) = (section("exec", true, &exec), section("egress", false, &egress));
-    let entries = set(&format!("{TARGET}{}", policy(0, false, false, &exec, &egress)));
+    let egress = section("egress", false, &egress);
+    let entries = set(&format!("{TARGET}{}", policy(0, false, false, "", &egress)));
     let entries = entries.compile().unwrap();
     let listed: Vec<_> = entries.unenforceable.iter().map(|one| one.rule.as_str()).collect();
-    assert_eq!(listed, ["ex-0", "ex-1", "ex-2", "eg-0", "eg-1", "eg-1", "eg-1"]);
-    assert_eq!(entries.exec(Some(b"/a"), b"").verdict, verdict::DENY, "by default");
-    assert_eq!(entries.exec(Some(b"/b"), b"").rule, 1, "by path alone");
+    assert_eq!(listed, ["eg-0", "eg-1", "eg-1", "eg-1"]);
     assert_eq!(entries.egress("10.0.0.1".parse().unwrap(), &[], 6, 80).verdict, verdict::DENY);
     assert_eq!(entries.egress("fd00::1".parse().unwrap(), &[], 6, 443).verdict, verdict::GATE);
 }
@@ -301,6 +321,30 @@ fn what_is_learned_by_a_wildcard_counts_only_where_the_same_names_below_it_are_t
     assert_eq!(alone[wildcard], beside[wildcard]);
     assert_ne!(alone[wildcard], apart[wildcard]);
     assert_eq!(apart[exact], ids(&["x.a.com"])[exact]);
+}
+
+/// 500 allowed digests are one class, because the same rule names them all.
+#[test]
+fn digests_that_the_same_rules_name_share_their_answers() {
+    let digests: Vec<_> = (0..500).map(|n| format!("{n:064x}")).collect();
+    let rules = [
+        format!("action: allow, sha256: ['{}']", digests.join("', '")),
+        format!("action: deny, paths: [/a], sha256: ['{}']", digests[7]),
+    ];
+    let entries = set(&policy(0, false, false, &section("exec", true, &rules), ""));
+    let exec = entries.compile().unwrap().exec.unwrap();
+    assert_eq!((exec.digest_classes, exec.digests.len(), exec.answers.len()), (4, 500, 8));
+    let globs: Vec<_> = exec.hashed.iter().map(crate::glob::Glob::text).collect();
+    assert_eq!(globs, ["/**", "/a"]);
+}
+
+#[test]
+fn more_rules_with_arguments_than_a_policy_can_hold_are_refused() {
+    let rules: Vec<_> =
+        (0..65).map(|n| format!("action: deny, paths: [/a], args: ['{n}']")).collect();
+    let error = set(&policy(0, false, false, &section("exec", false, &rules), "")).compile();
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("exec rules of n/p0 need more than 64 rules with `args`"), "{error}");
 }
 
 #[test]
@@ -336,11 +380,15 @@ fn two_hundred_rules_and_ten_thousand_prefixes_fit_the_kernel_tables() {
     let entries = set.compile().unwrap();
     let took = start.elapsed();
     assert_eq!(entries.egress.len(), 10_001);
-    let automaton = entries.exec.as_ref().unwrap();
+    let automaton = &entries.exec.as_ref().unwrap().paths;
     let states = automaton.cells.len() / usize::from(automaton.columns);
     assert!(states < 5_000, "{states} states");
-    assert_eq!(entries.exec(Some(b"/opt/x/y/bin/app7"), b"").verdict, verdict::DENY);
-    assert_eq!(entries.exec(Some(b"/opt/x/y/bin/app"), b"").verdict, verdict::ALLOW);
+    let verdict = |path: &[u8]| {
+        let request = ExecRequest { path: Some(path), invoked: b"", sha256: None, args: None };
+        entries.exec(&request).verdict
+    };
+    assert_eq!(verdict(b"/opt/x/y/bin/app7"), verdict::DENY);
+    assert_eq!(verdict(b"/opt/x/y/bin/app"), verdict::ALLOW);
     // The unoptimised build takes about ten times as long as the release build.
     assert!(took.as_secs() < 10, "compiled in {took:?}");
 }

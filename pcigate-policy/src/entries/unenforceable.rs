@@ -2,8 +2,7 @@
 
 use pcigate_common::maps::verdict;
 
-use crate::document::Target;
-use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, ObjectName};
+use crate::document::{EgressEffect, EgressRule, EndpointAt, Fqdn, ObjectName, Target};
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
@@ -27,9 +26,6 @@ impl PolicySet {
             rule: rule.to_owned(),
             why,
         };
-        let exec = self.exec_rules().filter_map(|(_, policy, rule)| {
-            exec(rule).map(|why| note(&policy.name, &rule.id, why.to_owned()))
-        });
         let egress = self.egress_rules().flat_map(|(_, policy, rule)| {
             let notes = self.egress_notes(rule);
             notes.into_iter().map(move |why| note(&policy.name, &rule.id, why))
@@ -44,7 +40,7 @@ impl PolicySet {
                 note(&target.name, RuleRef::Target.rule_id(), why)
             })
         });
-        exec.chain(egress).chain(targets).collect()
+        egress.chain(targets).collect()
     }
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
@@ -79,19 +75,4 @@ impl PolicySet {
 fn unknown_addresses(target: &Target) -> impl Iterator<Item = &EndpointAt> {
     let places = target.endpoints.iter().map(|endpoint| &endpoint.at);
     places.filter(|at| !matches!(at, EndpointAt::Cidr(_)))
-}
-
-fn exec(rule: &ExecRule) -> Option<&'static str> {
-    match (rule.action, rule.sha256.is_empty(), rule.paths.is_empty()) {
-        (_, true, _) => None,
-        (Action::Allow, false, _) => {
-            Some("never matches: the kernel cannot check a digest, so nothing is allowed by it")
-        }
-        (Action::Deny, false, true) => {
-            Some("never matches: the kernel cannot check a digest; add `paths`")
-        }
-        (Action::Deny, false, false) => {
-            Some("matches by path alone, whatever the digest: the kernel cannot check it")
-        }
-    }
 }

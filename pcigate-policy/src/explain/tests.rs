@@ -25,11 +25,13 @@ fn billing_bot() -> Identity {
 
 #[test]
 fn an_explanation_says_who_decided_and_why() {
-    let exec = ExecRequest { path: Some(b"/usr/bin/dash"), invoked: b"/bin/sh", sha256: None };
+    let path = Some(b"/usr/bin/dash".as_slice());
+    let args: &[&[u8]] = &[b"sh", b"-c"];
+    let exec = ExecRequest { path, invoked: b"/bin/sh", sha256: None, args: Some(args) };
     let text = explain(&examples(), &billing_bot(), &Request::Exec(exec)).to_string();
     for line in [
         "payments/billing-bot-0 (ServiceAccount billing-bot) asks to execute `/usr/bin/dash`, \
-         called as `/bin/sh`",
+         called as `/bin/sh`, with `-c`",
         "verdict: deny",
         "  The strictest matching rule decides: rule no-shells of AgentPolicy \
          payments/billing-bot.",

@@ -18,26 +18,43 @@
 //! exec:PROGRAM[ ARG]…         run a program to its end (arguments split at spaces)
 //! fork-exec:N:PROGRAM         N programs one after the other
 //! memfd-exec:PROGRAM          run a copy of a program that has no path
+//! fd-exec:PROGRAM             run a program by way of /proc/self/fd
+//! fexecve:PROGRAM             run a program by its descriptor alone (execveat, AT_EMPTY_PATH)
+//! argv0-exec:NAME PROGRAM[ ARG]…  run a program under another name
+//! map-write:PATH              change a file through a mapping, and leave it as long as it was
+//! swap-exec:N:A:B             N times run A while another thread puts A and B in each other's place
 //! thread-exec:PROGRAM         replace the image from a second thread
 //! chroot-exec:DIRECTORY PROGRAM  run a program in a changed root
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
 //! write:PATH                  open a file for writing and write a byte
 //! call:NAME                   a system call that must be refused: bpf, unshare-user, mount, setns
 //! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
+//! until-line:ACTION           an action every millisecond until standard input ends or has a line;
+//!                             says `at N` every tenth time; the result is `N/HOW-OFTEN-OK`
+//! own-network                 go into a network namespace with nothing but a loopback
+//! serve:ADDRESS:PORT          send back what connections send, in a thread, as long as this runs
+//! open:ADDRESS:PORT           connect, and keep the connection
+//! ping                        send a byte over it, and wait a second for it to come back
+//! wait-end                    wait until it ends
 //! read-line                   wait for a line on standard input
 //! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
+#[path = "pcigate-probe/line.rs"]
+mod line;
+
 use std::{
+    ffi::CString,
     fs,
     io::{self, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -46,9 +63,15 @@ mod names;
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
     mount::{MsFlags, mount},
+    poll::{PollFd, PollFlags, poll},
     sched::{CloneFlags, setns, unshare},
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        stat::Mode,
+    },
+    unistd::fexecve,
 };
 use pcigate_tests::{probe_sockets, system_calls};
 
@@ -94,14 +117,26 @@ fn act(action: &str) -> String {
             (0..n).fold(String::new(), |_, _| act(inner))
         }
         "exec" => exec(rest),
+        "until-line" => until_line(rest),
         "fork-exec" => {
             let (n, program) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
             (0..n).fold(String::new(), |_, _| exec(program))
         }
         "memfd-exec" => memfd_exec(rest).unwrap_or_else(|error| word(Err(error))),
+        "fd-exec" => fd_exec(rest).unwrap_or_else(|error| word(Err(error))),
+        "fexecve" => ended(Command::new("/proc/self/exe").arg(format!("replace:{rest}"))),
+        "replace" => word(replace(rest).map_err(io::Error::from)),
+        "argv0-exec" => argv0_exec(rest),
+        "map-write" => word(pcigate_tests::system_calls::change_through_mapping(rest)),
+        "swap-exec" => swap_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "thread-exec" => thread_exec(rest.to_owned()),
         "chroot-exec" => chroot_exec(rest),
+        "own-network" => word(line::own_network()),
+        "serve" => word(line::serve(rest)),
+        "open" => word(line::open(rest)),
+        "ping" => word(line::ping()),
+        "wait-end" => word(line::wait_end()),
         "read-line" => word(io::stdin().read_line(&mut String::new()).map(drop)),
         "write" => word(
             fs::OpenOptions::new()
@@ -150,6 +185,24 @@ fn resolver(address: &str) -> io::Result<()> {
     fs::remove_dir(&directory)
 }
 
+/// One try a millisecond, whatever happens meanwhile; no second thread, so that one process ends
+/// once.
+fn until_line(action: &str) -> String {
+    let stdin = io::stdin();
+    let (mut tries, mut succeeded) = (0u64, 0u64);
+    loop {
+        tries += 1;
+        succeeded += u64::from(act(action) == "ok");
+        if tries.is_multiple_of(10) {
+            println!("at {tries}");
+        }
+        let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, 1_u8) != Ok(0) {
+            return format!("{tries}/{succeeded}");
+        }
+    }
+}
+
 fn network(kind: &str, address: &str) -> io::Result<()> {
     let (source, address) = match address.split_once(':') {
         Some((source, rest)) if kind == "udp-from" => (source, rest),
@@ -170,7 +223,12 @@ fn network(kind: &str, address: &str) -> io::Result<()> {
 fn exec(command: &str) -> String {
     let mut words = command.split(' ');
     let program = words.next().unwrap_or_default();
-    match Command::new(program).args(words).stdout(std::process::Stdio::null()).status() {
+    ended(Command::new(program).args(words))
+}
+
+/// How a command ended.
+fn ended(command: &mut Command) -> String {
+    match command.stdout(Stdio::null()).status() {
         Err(error) => word(Err(error)),
         Ok(status) => match (status.code(), status.signal()) {
             (Some(0), _) => "ok".into(),
@@ -179,6 +237,55 @@ fn exec(command: &str) -> String {
             (None, None) => "ended".into(),
         },
     }
+}
+
+fn argv0_exec(rest: &str) -> String {
+    let mut words = rest.split(' ');
+    let (name, program) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    ended(Command::new(program).arg0(name).args(words))
+}
+
+/// By way of a descriptor that the new process inherits.
+fn fd_exec(program: &str) -> io::Result<String> {
+    let file = fs::File::open(program)?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(exec(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+}
+
+/// Becomes the program, by its descriptor.
+fn replace(program: &str) -> nix::Result<()> {
+    let path = CString::new(program).map_err(|_| Errno::EINVAL)?;
+    let file = nix::fcntl::open(path.as_c_str(), OFlag::O_PATH, Mode::empty())?;
+    let none: [CString; 0] = [];
+    fexecve(&file, &[path], &none).map(|_| ())
+}
+
+/// A ends with code 0, B with 1 and must never run.
+fn swap_exec(rest: &str) -> io::Result<String> {
+    let mut parts = rest.split(':');
+    let times: u32 = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let (Some(fine), Some(denied)) = (parts.next(), parts.next()) else {
+        return Err(io::Error::other("two programs are needed"));
+    };
+    let stop = AtomicBool::new(false);
+    let (mut ran, mut refused, mut fines) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = pcigate_tests::system_calls::exchange(fine, denied);
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..times {
+            match exec(fine).as_str() {
+                "code-1" => ran += 1,
+                "ok" => fines += 1,
+                _ => refused += 1,
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    Ok(format!("denied-ran={ran},refused={},fine={}", refused > 0, fines > 0))
 }
 
 /// In a process of its own, which `chroot` and the program replace.

@@ -4,11 +4,16 @@
 mod bypass;
 mod egress;
 mod exec;
+mod exec_digests;
+mod exec_ways;
+mod flood;
+mod grants;
 mod guards;
 mod lsm;
 mod names;
 mod privileges;
 mod rings;
 mod sockets;
+mod survival;
 mod too_old;
 mod verifier_cost;

@@ -1,0 +1,447 @@
+//! From one agent to the next, without a gap in enforcement and with every record accounted for.
+//!
+//! Order: the earlier generations' rings are read out as far as possible, the new programs take
+//! over ([`Enforcer::attach_after`]), what is left of the old ones is detached, their rings are read
+//! to the end. What the kernel had made and nobody recorded is told as lost, with the reason. Then
+//! the books are begun anew, and only then the old pins go. A kill at any point repeats what was
+//! not finished.
+
+pub mod twice;
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    atomic_file,
+    attribution::Attribution,
+    coverage,
+    downtime::{Downtime, Heartbeat},
+    draft::{Capability, Draft, Event, Lost, LostReason, Queue},
+    enforcer::{self, Enforcer, Generation, Reading, Rings},
+    governor::Directory,
+    pipeline::{self, now_unix_nano},
+    recorder::{
+        RecorderHandle, SharedBooks,
+        books::{About, Books, ByRing, add},
+        lock,
+    },
+    sensor::{Batch, Sensor, boot_clock},
+    spool::Spool,
+};
+use twice::Twice;
+
+/// Records taken from a ring at a time.
+const BATCH_RECORDS: usize = 4096;
+/// Batches read before the takeover; under a flood the rest comes after it.
+const BATCHES_BEFORE: usize = 64;
+/// How long the recorder gets to make room.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Times the books are asked to begin while the recorder is at work.
+const ATTEMPTS: usize = 1000;
+
+/// Where an agent keeps what outlives it.
+#[derive(Clone, Debug)]
+pub struct Survival {
+    /// Directory in bpffs of the governed root.
+    pub pins: PathBuf,
+    /// cgroup id of the governed root.
+    pub root: u64,
+    /// Directory on disk.
+    pub state_dir: PathBuf,
+}
+
+/// What stays with a running agent.
+#[derive(Debug)]
+pub struct Kept {
+    heartbeat: Heartbeat,
+    _reading: Reading,
+}
+
+impl Kept {
+    /// This agent is alive.
+    ///
+    /// # Errors
+    /// The heartbeat cannot be written.
+    pub fn beat(&self) -> io::Result<()> {
+        self.heartbeat.beat()
+    }
+}
+
+/// What the first Coverage record says.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For people.
+    pub message: String,
+    /// Present where no agent ran for a time.
+    pub capability: Option<Capability>,
+}
+
+/// A takeover under way.
+pub struct Handover {
+    survival: Survival,
+    own: Begun,
+    before: Vec<Before>,
+    books: SharedBooks,
+    kept: Kept,
+    downtime: Option<Downtime>,
+    enforced: bool,
+    /// Whether the books are about what is pinned here.
+    known: bool,
+    began_ns: u64,
+    read: u64,
+}
+
+/// The generation of this agent: gone again where it never came to enforce anything.
+struct Begun(Generation);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.0.enforces()
+            && let Err(error) = self.0.remove()
+        {
+            tracing::warn!("pins of an agent that did not start stay behind: {error}");
+        }
+    }
+}
+
+/// An earlier generation.
+struct Before {
+    generation: Generation,
+    /// For its counters, and for its rings where they cannot be decoded.
+    rings: Option<Rings>,
+    reader: Option<Reader>,
+}
+
+/// Reads the rings of one generation.
+pub struct Reader {
+    /// The rings.
+    pub sensor: Sensor,
+    /// What its numbers mean.
+    pub attribution: Attribution,
+    batch: Batch,
+}
+
+impl Reader {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(sensor: Sensor, attribution: Attribution) -> Self {
+        Self { sensor, attribution, batch: Batch::default() }
+    }
+}
+
+impl Handover {
+    /// Claims the governed root, pins the new generation's maps and opens what is left of those
+    /// before. Before any map is taken out of the enforcer.
+    ///
+    /// # Errors
+    /// Another agent enforces there, bpffs cannot be written, or the state directory cannot.
+    pub fn begin(
+        survival: Survival,
+        enforcer: &mut Enforcer,
+        spool: &Spool,
+    ) -> anyhow::Result<Self> {
+        let Some(reading) = enforcer::claim(&survival.pins)? else {
+            bail!(
+                "another pcigate-agent enforces with the pins in {}: stop it first",
+                survival.pins.display()
+            );
+        };
+        let state = &survival.state_dir;
+        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
+            anyhow::Error::new(error).context(path.display().to_string())
+        })?;
+        let path = state.join("alive");
+        let (heartbeat, downtime) = Heartbeat::open(&path)
+            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
+        let path = state.join("books");
+        let books = Books::open(&path, spool.epoch(), spool.durable_seq())
+            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
+        let generations = enforcer::generations(&survival.pins)
+            .with_context(|| format!("cannot list {}", survival.pins.display()))?;
+        let own = Begun(enforcer.begin_generation(&survival.pins, &generations)?);
+        let enforced = generations.iter().any(Generation::enforces);
+        let about = books.about();
+        let is_done = |generation: &Generation| {
+            about.root == survival.root && generation.number < about.generation
+        };
+        let open = |generation| {
+            let done = is_done(&generation);
+            Before::open(generation, &survival, done)
+        };
+        let (before, never_used): (Vec<_>, Vec<_>) =
+            generations.into_iter().map(open).partition(|before: &Before| before.matters());
+        // Of agents that were killed before they enforced: a row of them would fill the memory.
+        for before in never_used {
+            before.generation.remove()?;
+        }
+        Ok(Self {
+            own,
+            before,
+            books: Arc::new(Mutex::new(books)),
+            kept: Kept { heartbeat, _reading: reading },
+            downtime,
+            enforced,
+            known: about.root == survival.root,
+            began_ns: 0,
+            read: 0,
+            survival,
+        })
+    }
+
+    /// For the recorder.
+    #[must_use]
+    pub fn books(&self) -> SharedBooks {
+        Arc::clone(&self.books)
+    }
+
+    /// The file for the names of this generation.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        names(&self.survival, self.own.0.number)
+    }
+
+    /// Reads out what was left in the rings while no agent ran, then lets the new programs take
+    /// over.
+    ///
+    /// # Errors
+    /// As [`Enforcer::attach_after`].
+    pub fn take_over(
+        &mut self,
+        enforcer: &mut Enforcer,
+        cgroup: &Path,
+        recorder: &RecorderHandle,
+    ) -> anyhow::Result<enforcer::ExecRefusal> {
+        for _ in 0..BATCHES_BEFORE {
+            let count: usize =
+                self.before.iter_mut().map(|before| before.read(recorder, None)).sum();
+            self.read += count as u64;
+            if count < BATCH_RECORDS {
+                break;
+            }
+        }
+        self.began_ns = boot_clock();
+        let generations: Vec<Generation> =
+            self.before.iter().map(|before| before.generation.clone()).collect();
+        Ok(enforcer.attach_after(cgroup, &self.own.0, &generations)?)
+    }
+
+    /// Ends what is left of earlier generations; what the first Coverage record says of it. `new`
+    /// reads the rings of this one.
+    ///
+    /// # Errors
+    /// bpffs or the books cannot be written.
+    pub fn finish(
+        mut self,
+        recorder: &RecorderHandle,
+        new: &mut Reader,
+    ) -> anyhow::Result<(Kept, Report)> {
+        for before in &self.before {
+            before.generation.detach()?;
+        }
+        enforcer::wait_for_programs();
+        let mut twice = Twice::from(self.began_ns);
+        for before in &mut self.before {
+            loop {
+                let count = before.read(recorder, Some(&mut twice));
+                self.read += count as u64;
+                if count == 0 {
+                    break;
+                }
+            }
+        }
+        let both_until = boot_clock();
+        twice.ends(both_until);
+        recorder.flush()?;
+        let lost = self.losses(recorder);
+        let drafts = lost.iter().map(|lost| Draft::agent(now_unix_nano(), Event::Lost(*lost)));
+        if let Err(error) = recorder.record_durable(drafts.collect()) {
+            tracing::warn!("losses of an earlier agent are told later: {error}");
+        }
+        self.begin_books(recorder)?;
+        self.strip(recorder, new, &mut twice, both_until);
+        for before in &self.before {
+            before.generation.remove()?;
+        }
+        self.forget_names();
+        self.kept.beat()?;
+        let report = self.report(&lost);
+        Ok((self.kept, report))
+    }
+
+    /// Takes out of the new rings what the old programs have recorded as well; the rest is recorded.
+    fn strip(
+        &self,
+        recorder: &RecorderHandle,
+        new: &mut Reader,
+        twice: &mut Twice,
+        both_until: u64,
+    ) {
+        while !twice.is_over()
+            && let Some(room) = room(recorder)
+        {
+            new.sensor.drain(&mut new.batch, room.min(BATCH_RECORDS));
+            new.batch.release();
+            let newest = new.batch.events().last().map_or(u64::MAX, |last| last.header().time_ns);
+            if let Err(error) = lock(&self.books).settle(twice.strip(&mut new.batch)) {
+                tracing::warn!(%error, "the books cannot be kept: a kill would lose count");
+            }
+            pipeline::hand_over(&new.batch, &mut new.attribution, recorder);
+            if newest > both_until {
+                break;
+            }
+        }
+    }
+
+    /// What the kernel has made and nobody recorded or told.
+    fn losses(&mut self, recorder: &RecorderHandle) -> Vec<Lost> {
+        let (mut made, mut ring_full, mut other) = ([0; 2], [0; 2], [0; 2]);
+        for before in &mut self.before {
+            let Some(rings) = &mut before.rings else { continue };
+            let counts = rings.counts();
+            add(&mut made, counts.made);
+            add(&mut ring_full, counts.ring_full);
+            if before.reader.is_none() {
+                add(&mut other, rings.count_out());
+            }
+        }
+        let sums = lock(&self.books).sums();
+        let mut missing = if self.known { sums.missing(made) } else { other };
+        subtract(&mut missing, recorder.unreported());
+        let mut full = ring_full;
+        subtract(&mut full, sums.ring_full);
+        let mut lost = Vec::new();
+        for (ring, queue) in [Queue::Events, Queue::Verdicts].into_iter().enumerate() {
+            let of = |counts: &ByRing| counts.get(ring).copied().unwrap_or(0);
+            let mut rest = of(&missing);
+            for (reason, count) in
+                [(LostReason::OtherVersion, of(&other)), (LostReason::RingFull, of(&full))]
+            {
+                let count = count.min(rest);
+                rest -= count;
+                lost.push(Lost { count, reason, queue });
+            }
+            lost.push(Lost { count: rest, reason: LostReason::AgentDied, queue });
+        }
+        lost.retain(|lost| lost.count > 0);
+        lost
+    }
+
+    fn begin_books(&self, recorder: &RecorderHandle) -> anyhow::Result<()> {
+        let about = About { root: self.survival.root, generation: self.own.0.number };
+        for _ in 0..ATTEMPTS {
+            match lock(&self.books).begin(about, recorder.unreported()) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("cannot write the books (stateDir)"),
+            }
+            recorder.flush()?;
+        }
+        bail!("the recorder does not come to rest, so the books of this agent cannot be begun")
+    }
+
+    /// Names of generations that are gone. What cannot be removed only takes room.
+    fn forget_names(&self) {
+        let directory = self.survival.state_dir.join("names");
+        let keep: HashSet<PathBuf> = [self.names()].into();
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !keep.contains(&entry.path()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn report(&self, lost: &[Lost]) -> Report {
+        let mut message = "the agent enforces".to_owned();
+        if self.before.is_empty() && self.downtime.is_none() {
+            return Report { message, capability: None };
+        }
+        let lasted = match self.downtime {
+            Some(downtime) => format!("{:.1} s", downtime.lasted.as_secs_f64()),
+            None => "an unknown time".to_owned(),
+        };
+        if self.enforced {
+            let _ = write!(
+                message,
+                "; for {lasted} no agent ran, and what an earlier one had pinned enforced; {} of \
+                 its records were read from its rings, {} were lost",
+                self.read,
+                lost.iter().map(|lost| lost.count).sum::<u64>()
+            );
+            for Lost { count, reason, queue } in lost {
+                let _ = write!(message, ", {count} {} ({})", reason.as_str(), queue.as_str());
+            }
+            if !self.known {
+                message.push_str("; how many it had recorded is not known");
+            }
+        } else {
+            let why = match self.downtime {
+                Some(Downtime { rebooted: true, .. }) => "the machine was started anew",
+                _ => "nothing was pinned",
+            };
+            let _ = write!(message, "; for {lasted} nothing was enforced: {why}");
+        }
+        let capability = coverage::downtime(&lasted, self.enforced);
+        Report { message, capability: Some(capability) }
+    }
+}
+
+impl Before {
+    fn open(generation: Generation, survival: &Survival, done: bool) -> Self {
+        let readable = !done && generation.is_readable();
+        let rings = if done { None } else { generation.rings() };
+        let reader = generation.rings().filter(|_| readable).map(|rings| {
+            let names = Directory::kept(&names(survival, generation.number));
+            let attribution = Attribution::new(Arc::new(RwLock::new(names)));
+            Reader::new(Sensor::new(rings), attribution)
+        });
+        Self { generation, rings, reader }
+    }
+
+    /// Whether anything of it is attached or was ever recorded by it.
+    fn matters(&self) -> bool {
+        let made = self.rings.as_ref().map_or([0; 2], |rings| rings.counts().made);
+        self.generation.enforces() || made != [0; 2]
+    }
+
+    /// Hands one batch to the recorder; how many records. 0 = there is nothing.
+    fn read(&mut self, recorder: &RecorderHandle, twice: Option<&mut Twice>) -> usize {
+        let Some(Reader { sensor, attribution, batch }) = &mut self.reader else { return 0 };
+        let Some(room) = room(recorder) else { return 0 };
+        sensor.drain(batch, room.min(BATCH_RECORDS));
+        // Its programs write no more, or what they write is read later.
+        batch.release();
+        if let Some(twice) = twice {
+            batch.events().for_each(|event| twice.saw(&event));
+        }
+        pipeline::hand_over(batch, attribution, recorder)
+    }
+}
+
+/// Room for a batch of two rings. `None`: the recorder does not come to make any.
+fn room(recorder: &RecorderHandle) -> Option<usize> {
+    for _ in 0..ATTEMPTS {
+        match recorder.room() / 2 {
+            0 => std::thread::sleep(PAUSE),
+            room => return Some(room),
+        }
+    }
+    None
+}
+
+fn names(survival: &Survival, generation: u64) -> PathBuf {
+    survival.state_dir.join("names").join(format!("{}-{generation}.json", survival.root))
+}
+
+fn subtract(from: &mut ByRing, less: ByRing) {
+    for (from, less) in from.iter_mut().zip(less) {
+        *from = from.saturating_sub(less);
+    }
+}
