@@ -157,7 +157,7 @@ impl Governor {
     pub fn protect_targets(&mut self) -> Result<(), GovernError> {
         let pod = || "unknown workloads".to_owned();
         let entries = self
-            .compiled(self.documents.select_none())
+            .compiled(&self.documents.select_none())
             .map_err(|source| GovernError::Compile { pod: pod(), source })?;
         let governed = self.tables.govern(UNKNOWN_WORKLOADS, &entries);
         governed.map_err(|source| GovernError::Tables { pod: pod(), source })
@@ -171,7 +171,7 @@ impl Governor {
         let identity = &found.identity;
         let pod = || format!("{}/{}", identity.namespace, identity.pod);
         let entries = self
-            .compiled(self.documents.select(identity))
+            .compiled(&self.documents.select(identity))
             .map_err(|source| GovernError::Compile { pod: pod(), source })?;
         let refused = |source| GovernError::Tables { pod: pod(), source };
         // The reading side must know the names before the kernel can send the numbers.
@@ -193,7 +193,7 @@ impl Governor {
         all
     }
 
-    fn compiled(&mut self, set: PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
+    fn compiled(&mut self, set: &PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
         let hash = set.hash();
         if let Some(entries) = self.compiled.get(&hash) {
             return Ok(Arc::clone(entries));

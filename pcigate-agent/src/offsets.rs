@@ -56,5 +56,10 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         unix_addr: at("unix_sock", "addr")?,
         unix_address_len: at("unix_address", "len")?,
         unix_address_name: at("unix_address", "name")?,
+        inet_opt: at("inet_sock", "inet_opt")?,
+        ip_options_srr: at("ip_options_rcu", "opt.srr")?,
+        inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),
+        ipv6_opt: at("ipv6_pinfo", "opt").unwrap_or_default(),
+        ipv6_options_srcrt: at("ipv6_txoptions", "srcrt").unwrap_or_default(),
     })
 }

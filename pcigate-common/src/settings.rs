@@ -99,8 +99,18 @@ pub struct Offsets {
     pub unix_address_len: u32,
     /// `unix_address.name`
     pub unix_address_name: u32,
+    /// `inet_sock.inet_opt`
+    pub inet_opt: u32,
+    /// `ip_options_rcu.opt.srr`
+    pub ip_options_srr: u32,
+    /// `inet_sock.pinet6`
+    pub inet_pinet6: u32,
+    /// `ipv6_pinfo.opt`
+    pub ipv6_opt: u32,
+    /// `ipv6_txoptions.srcrt`
+    pub ipv6_options_srcrt: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 44 * 4);
+const _: () = assert!(size_of::<Offsets>() == 49 * 4);
 
 /// Where and how to govern.
 #[derive(

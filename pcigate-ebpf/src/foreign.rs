@@ -135,7 +135,10 @@ fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operat
             return -EPERM; // an address no egress rule could mean
         }
         let to = to.effective();
-        let decision = egress::answer(subject, &to, socket.protocol);
+        let mut decision = egress::answer(subject, &to, socket.protocol);
+        if decision.allows() && egress::is_source_routed(socket.sk, socket.family) {
+            decision = egress::stricter(decision, subject.confined(rule::SOCKET));
+        }
         if !decision.allows() || !is_known(subject, socket, &to, operation) {
             egress::report(operation, flags::LSM, subject, decision, &to, socket.protocol);
         }

@@ -15,6 +15,7 @@ mod foreign;
 mod identity;
 mod maps;
 mod memory;
+mod packets;
 mod path;
 mod process;
 mod ring;

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{PerCpuArray, RingBuf},
 };
 use pcigate_common::{
-    event::{Header, Kind},
+    event::{Header, Kind, Task},
     limits,
     maps::{Decision, Ring},
 };
@@ -51,6 +51,18 @@ fn wake_up(ring: &RingBuf) -> u64 {
 /// The first part of a record made here and now by the current task.
 #[inline(always)]
 pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> Header {
+    header_of(current_task(), kind, flags, subject, decision)
+}
+
+/// As [`header`], of a task that is named or, with [`Task::NONE`], not known.
+#[inline(always)]
+pub fn header_of(
+    task: Task,
+    kind: Kind,
+    flags: u32,
+    subject: &Subject,
+    decision: Decision,
+) -> Header {
     Header {
         kind,
         flags,
@@ -62,7 +74,7 @@ pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> 
         policy: if subject.workload == 0 { 0 } else { subject.policy },
         cgroup: subject.cgroup,
         workload: subject.workload,
-        task: current_task(),
+        task,
         decision,
     }
 }

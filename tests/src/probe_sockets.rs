@@ -6,6 +6,8 @@
 //! mptcp:ADDRESS:PORT          connect with multipath TCP
 //! fastopen:ADDRESS:PORT       connect by sending (MSG_FASTOPEN)
 //! sendmmsg:ADDRESS:PORT       two datagrams with one call, on an unconnected socket
+//! routed-connect:ADDRESS:PORT a TCP connection by way of 127.0.0.1 or ::1 (source route set before)
+//! routed-send:ADDRESS:PORT    a datagram whose message carries a source route (IPv4 only)
 //! uring-connect:ADDRESS:PORT, uring-send:ADDRESS:PORT, uring-socket:FAMILY,TYPE,PROTOCOL
 //! unix:NAME, unix-datagram:NAME  a path, or an abstract name behind `@`
 //! unix-own:NAME               listen at a name and connect to it
@@ -56,6 +58,11 @@ pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
             Ok(sendto(socket.as_raw_fd(), b"x", to, flags).map(drop)?)
         }),
         "sendmmsg" => with(rest, libc::SOCK_DGRAM, UDP, |socket, to| two(socket.as_fd(), to)),
+        "routed-connect" => with(rest, libc::SOCK_STREAM, TCP, |socket, to| {
+            system_calls::set_source_route(socket, to)?;
+            Ok(connect(socket.as_raw_fd(), to)?)
+        }),
+        "routed-send" => with(rest, libc::SOCK_DGRAM, UDP, system_calls::send_routed),
         "uring-connect" => with(rest, libc::SOCK_STREAM, TCP, uring::connect),
         "uring-send" => with(rest, libc::SOCK_DGRAM, UDP, uring::send),
         "uring-socket" => numbers(rest).and_then(|[f, t, p]| uring::socket(f, t, p)),

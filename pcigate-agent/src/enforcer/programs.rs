@@ -5,7 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
+        Lsm, Program, ProgramError, links::FdLink,
     },
 };
 
@@ -18,9 +19,11 @@ pub(super) enum CgroupHook {
     SockAddr,
     /// `sock_create`.
     Sock,
+    /// Packets on their way out.
+    Egress,
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 8] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -28,6 +31,7 @@ pub(super) const CGROUP: [(&str, CgroupHook); 7] = [
     ("socket_inet", CgroupHook::Sock),
     ("socket_bind4", CgroupHook::SockAddr),
     ("socket_bind6", CgroupHook::SockAddr),
+    ("packet_out", CgroupHook::Egress),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -57,24 +61,27 @@ pub(super) fn attach_cgroup(
     cgroup: &File,
 ) -> Result<FdLink, EnforcerError> {
     let mode = CgroupAttachMode::Single;
+    let fd = cgroup.as_fd();
+    let kept = |source| EnforcerError::Link { program: name, source };
     match hook {
         CgroupHook::SockAddr => {
             let program: &mut CgroupSockAddr = of(ebpf, name)?;
-            let link = program
-                .load()
-                .and_then(|()| program.attach(cgroup.as_fd(), mode))
-                .and_then(|id| program.take_link(id))
-                .map_err(refused(name))?;
-            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
         }
         CgroupHook::Sock => {
             let program: &mut CgroupSock = of(ebpf, name)?;
-            let link = program
-                .load()
-                .and_then(|()| program.attach(cgroup.as_fd(), mode))
-                .and_then(|id| program.take_link(id))
-                .map_err(refused(name))?;
-            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
+        }
+        CgroupHook::Egress => {
+            let program: &mut CgroupSkb = of(ebpf, name)?;
+            let at = CgroupSkbAttachType::Egress;
+            let link = program.load().and_then(|()| program.attach(fd, at, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
         }
     }
 }
