@@ -17,8 +17,9 @@ const FOREIGN: &str = "sockets made before or outside of the cgroup and carried 
 const FAMILIES: &str = "packet, vsock, netlink and other sockets that are not inet are not seen";
 const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 
-/// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
-const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
+/// RFC 791 3.1, RFC 8754: the first hop is not what the hook is asked about.
+const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
+                      denied by default";
 
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-raw", Enforced, raw.to_owned()),
         ("egress-packet-sockets", families.0, families.1.to_owned()),
         ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
-        ("egress-source-routing", not_yet, ROUTED.to_owned()),
+        ("egress-source-routing", Enforced, ROUTED.to_owned()),
         ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),

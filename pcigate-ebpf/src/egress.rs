@@ -221,7 +221,7 @@ pub fn answer(subject: &Subject, to: &Destination, protocol: u32) -> Decision {
 pub fn is_source_routed(sk: Address, family: u32) -> bool {
     let offsets = offsets();
     let v4 = sk.follow(offsets.inet_opt).unwrap_or(Address(0));
-    if v4.0 != 0 && v4.at(offsets.ip_options_srr).read::<u8>() != Some(0) {
+    if v4.0 != 0 && v4.at(offsets.ip_options_srr).read::<u8>().unwrap_or(1) != 0 {
         return true;
     }
     if family != AF_INET6 {
@@ -229,7 +229,7 @@ pub fn is_source_routed(sk: Address, family: u32) -> bool {
     }
     let v6 = sk.follow(offsets.inet_pinet6).unwrap_or(Address(0));
     let options = v6.follow(offsets.ipv6_opt).unwrap_or(Address(0));
-    options.0 != 0 && options.follow(offsets.ipv6_options_srcrt) != Some(Address(0))
+    options.0 != 0 && options.follow(offsets.ipv6_options_srcrt).unwrap_or(options).0 != 0
 }
 
 /// The stricter half of each of two answers.

@@ -13,6 +13,7 @@ mod exec_lsm;
 mod exec_policy;
 mod foreign;
 mod identity;
+mod lsm_result;
 mod maps;
 mod memory;
 mod packets;

@@ -8,8 +8,13 @@
 //! decided when the socket connected or named its destination, and a source route of the socket's
 //! own was refused there; one that came with a single message, or later, is seen only here.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id},
+    bindings::__sk_buff,
+    helpers::generated::{
+        bpf_loop, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    },
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
@@ -34,7 +39,11 @@ const IPV6_DESTINATION: usize = 24;
 const HOP_BY_HOP: u8 = 0;
 /// Loose and strict source route (RFC 791 3.1).
 const SOURCE_ROUTES: [u8; 2] = [131, 137];
-const OPTION_BYTES_MAX: usize = 40;
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const IPV4_HEADER_BYTES: u32 = 20;
+/// Steps of the walk: one an option, and one to see the end.
+const OPTION_BYTES_MAX: u32 = 41;
 
 #[cgroup_skb(egress)]
 pub fn packet_out(ctx: SkBuffContext) -> i32 {
@@ -43,7 +52,7 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
     let v6 = head[0] >> 4 == 6;
     let protocol = if v6 { head[6] } else { head[9] };
     let plain = protocol == TCP || protocol == UDP;
-    let options = if v6 { 0 } else { usize::from(head[0] & 0xf) * 4 - 20 };
+    let options = if v6 { 0 } else { u32::from(head[0] & 0xf) * 4 - IPV4_HEADER_BYTES };
     if plain && options == 0 {
         return 1;
     }
@@ -77,31 +86,56 @@ fn decide(ctx: &SkBuffContext, head: &[u8; 20], v6: bool, protocol: u8) -> bool 
     decision.allows()
 }
 
-/// Whether the options of an IPv4 header, `len` bytes, hold a source route.
+/// A walk over the options of a header, on the caller's stack.
+#[repr(C)]
+struct Options {
+    skb: *mut __sk_buff,
+    at: u32,
+    end: u32,
+    routed: u32,
+}
+
+/// Whether the options of an IPv4 header, `len` bytes, hold a source route. What cannot be walked
+/// to its end counts as one.
 #[inline(always)]
-fn is_source_routed(ctx: &SkBuffContext, len: usize) -> bool {
-    let mut at = 0;
-    for _ in 0..OPTION_BYTES_MAX {
-        if at >= len || at >= OPTION_BYTES_MAX {
-            return false;
-        }
-        let Ok(kind) = ctx.load::<u8>(20 + at) else { return true };
-        if SOURCE_ROUTES.contains(&kind) {
-            return true;
-        }
-        match kind {
-            0 => return false, // end of options
-            1 => at += 1,      // no operation
-            _ => {
-                let Ok(length) = ctx.load::<u8>(21 + at) else { return true };
-                if length < 2 {
-                    return true; // no option is so short
-                }
-                at += usize::from(length);
-            }
-        }
+fn is_source_routed(ctx: &SkBuffContext, len: u32) -> bool {
+    let at = IPV4_HEADER_BYTES;
+    let mut options = Options { skb: ctx.skb.skb, at, end: at + len, routed: 1 };
+    // SAFETY: the callback has the signature the helper calls it with, and `options` outlives the
+    // call.
+    unsafe {
+        let step = step as unsafe extern "C" fn(u32, *mut Options) -> i64;
+        bpf_loop(OPTION_BYTES_MAX, step as *mut c_void, (&raw mut options).cast(), 0);
     }
-    true
+    // SAFETY: as above; volatile, because the compiler does not see the callback write.
+    unsafe { (&raw const options.routed).read_volatile() != 0 }
+}
+
+/// One option; 0 = go on, 1 = stop.
+///
+/// # Safety
+/// Only `bpf_loop` calls it, with the `Options` that `is_source_routed` gave it.
+unsafe extern "C" fn step(_: u32, options: *mut Options) -> i64 {
+    // SAFETY: the caller's `Options`; the helper checks the place in the packet.
+    unsafe {
+        let at = (*options).at;
+        // Kind and length. The last option may be a single byte; what follows it is payload.
+        let mut option = [0_u8; 2];
+        let to = (&raw mut option).cast::<c_void>();
+        if at < (*options).end && bpf_skb_load_bytes((*options).skb.cast(), at, to, 2) != 0 {
+            return 1;
+        }
+        let [kind, length] = option;
+        if at >= (*options).end || kind == END_OF_OPTIONS {
+            (*options).routed = 0;
+            return 1;
+        }
+        if SOURCE_ROUTES.contains(&kind) || (kind != NO_OPERATION && length < 2) {
+            return 1;
+        }
+        (*options).at = at + if kind == NO_OPERATION { 1 } else { u32::from(length) };
+        0
+    }
 }
 
 /// Whose socket sent a packet. Which task did is not known: the kernel may be sending again, or

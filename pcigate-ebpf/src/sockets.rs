@@ -17,14 +17,13 @@ use pcigate_common::{
 };
 
 use crate::{
-    egress, identity,
+    egress, identity, lsm_result,
     maps::offsets,
     memory::Address,
     socket_attempt::report,
     socket_origin::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
 };
 
-const EPERM: i32 = 1;
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 const TCP: u32 = 6;
@@ -79,7 +78,7 @@ pub fn socket_any(ctx: LsmContext) -> i32 {
     let Some(subject) = identity::current() else { return 0 };
     let decision = subject.confined(rule::SOCKET);
     report(What::Socket, flags::LSM, &subject, decision, [family, kind, protocol, 0], [0; 16]);
-    if decision.allows() { 0 } else { -EPERM }
+    lsm_result::of(decision.allows())
 }
 
 #[cgroup_sock_addr(bind4)]
@@ -123,5 +122,5 @@ pub fn socket_listens(ctx: LsmContext) -> i32 {
     let decision = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
     let numbers = [family, protocol, u32::from(port), 0];
     report(What::Listen, flags::LSM, &subject, decision, numbers, [0; 16]);
-    -EPERM
+    lsm_result::of(false)
 }

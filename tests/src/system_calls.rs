@@ -27,6 +27,10 @@ pub fn open_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd>
     }
 }
 
+/// As `sa_family_t` has them.
+const INET: u16 = 2;
+const INET6: u16 = 10;
+
 /// An address of either family, for calls that take one type.
 #[must_use]
 pub fn storage(address: SocketAddr) -> Option<SockaddrStorage> {
@@ -34,7 +38,7 @@ pub fn storage(address: SocketAddr) -> Option<SockaddrStorage> {
     match address {
         SocketAddr::V4(address) => {
             let given = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
+                sin_family: INET,
                 sin_port: port,
                 sin_addr: libc::in_addr { s_addr: address.ip().to_bits().to_be() },
                 sin_zero: [0; 8],
@@ -44,7 +48,7 @@ pub fn storage(address: SocketAddr) -> Option<SockaddrStorage> {
         }
         SocketAddr::V6(address) => {
             let given = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as u16,
+                sin6_family: INET6,
                 sin6_port: port,
                 sin6_flowinfo: address.flowinfo(),
                 sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },

@@ -434,9 +434,9 @@ fn coverage_names_the_sockets_that_need_bpf_lsm_where_it_is_lacking() {
     for name in ["egress-packet-sockets", "egress-foreign-sockets", "unix-sockets"] {
         assert_eq!(state(name), Some(by_lsm), "{name}");
     }
-    assert_eq!(state("egress-raw"), Some(CapabilityState::Enforced));
-    assert_eq!(state("gateway-listener"), Some(CapabilityState::Enforced));
-    assert_eq!(state("targets"), Some(CapabilityState::Enforced));
+    for name in ["egress-raw", "egress-source-routing", "gateway-listener", "targets"] {
+        assert_eq!(state(name), Some(CapabilityState::Enforced), "{name}");
+    }
     if by_lsm == CapabilityState::NotEnforceableHere {
         // What the rows say of this kernel is so.
         let results = kernel.probe(&["socket:17,3,768", "socket:16,3,16"]);
