@@ -243,8 +243,8 @@ pub fn effective(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod. Without
-/// a redirect nothing goes there.
+/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod, where
+/// nothing goes without a redirect.
 #[must_use]
 pub fn is_gateway(address: IpAddr, port: u16) -> bool {
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

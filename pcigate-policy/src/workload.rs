@@ -193,16 +193,21 @@ impl PolicySet {
     /// Every prefix and port that is refused because it belongs to a target: its endpoints, unless
     /// an enforced gate rule names it, and the same ports over UDP (QUIC), which nothing gates.
     pub(crate) fn protected(&self) -> impl Iterator<Item = (&Target, Cidr, PortMatch)> {
-        self.targets.values().flat_map(|target| {
-            let gated = self.gates(&target.name);
-            target.endpoints.iter().flat_map(move |endpoint| {
-                let EndpointAt::Cidr(cidr) = endpoint.at else { return [None, None] };
-                let tcp = PortMatch::tcp(endpoint.port);
-                let udp = PortMatch::udp(endpoint.port);
-                [(!gated).then_some((target.as_ref(), cidr, tcp)), Some((target.as_ref(), cidr, udp))]
+        self.targets
+            .values()
+            .flat_map(|target| {
+                let gated = self.gates(&target.name);
+                target.endpoints.iter().flat_map(move |endpoint| {
+                    let EndpointAt::Cidr(cidr) = endpoint.at else { return [None, None] };
+                    let tcp = PortMatch::tcp(endpoint.port);
+                    let udp = PortMatch::udp(endpoint.port);
+                    [
+                        (!gated).then_some((target.as_ref(), cidr, tcp)),
+                        Some((target.as_ref(), cidr, udp)),
+                    ]
+                })
             })
-        })
-        .flatten()
+            .flatten()
     }
 
     /// Whether an enforced gate rule names the target. One in audit mode lifts nothing.

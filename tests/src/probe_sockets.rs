@@ -6,7 +6,7 @@
 //! mptcp:ADDRESS:PORT          connect with multipath TCP
 //! fastopen:ADDRESS:PORT       connect by sending (MSG_FASTOPEN)
 //! sendmmsg:ADDRESS:PORT       two datagrams with one call, on an unconnected socket
-//! routed-connect:ADDRESS:PORT a TCP connection by way of 127.0.0.1 or ::1 (source route set before)
+//! routed-connect:ADDRESS:PORT connect by way of 127.0.0.1 or ::1 (a source route set before)
 //! routed-send:ADDRESS:PORT    a datagram whose message carries a source route (IPv4 only)
 //! uring-connect:ADDRESS:PORT, uring-send:ADDRESS:PORT, uring-socket:FAMILY,TYPE,PROTOCOL
 //! unix:NAME, unix-datagram:NAME  a path, or an abstract name behind `@`
@@ -47,12 +47,12 @@ const MPTCP: i32 = 262;
 pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
     Some(match kind {
         "bind" => bound(rest).map(drop),
-        "listen" => bound(rest).and_then(|socket| {
-            Ok(listen(&socket, nix::sys::socket::Backlog::new(1)?)?)
-        }),
-        "mptcp" => with(rest, libc::SOCK_STREAM, MPTCP, |socket, to| {
-            Ok(connect(socket.as_raw_fd(), to)?)
-        }),
+        "listen" => {
+            bound(rest).and_then(|socket| Ok(listen(&socket, nix::sys::socket::Backlog::new(1)?)?))
+        }
+        "mptcp" => {
+            with(rest, libc::SOCK_STREAM, MPTCP, |socket, to| Ok(connect(socket.as_raw_fd(), to)?))
+        }
         "fastopen" => with(rest, libc::SOCK_STREAM, TCP, |socket, to| {
             let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
             Ok(sendto(socket.as_raw_fd(), b"x", to, flags).map(drop)?)
@@ -67,9 +67,9 @@ pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
         "uring-send" => with(rest, libc::SOCK_DGRAM, UDP, uring::send),
         "uring-socket" => numbers(rest).and_then(|[f, t, p]| uring::socket(f, t, p)),
         "unix" => unix(rest).and_then(|to| UnixStream::connect_addr(&to)).map(drop),
-        "unix-datagram" => unix(rest)
-            .and_then(|to| UnixDatagram::unbound()?.send_to_addr(b"x", &to))
-            .map(drop),
+        "unix-datagram" => {
+            unix(rest).and_then(|to| UnixDatagram::unbound()?.send_to_addr(b"x", &to)).map(drop)
+        }
         "unix-own" => unix(rest).and_then(|at| {
             let _listener = UnixListener::bind_addr(&at)?;
             UnixStream::connect_addr(&at).map(drop)
@@ -78,8 +78,9 @@ pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
         "stdin-connect" | "stdin-send" => {
             on(io::stdin().as_fd(), kind.trim_start_matches("stdin-"), rest)
         }
-        "passed-connect" | "passed-send" => passed()
-            .and_then(|socket| on(socket.as_fd(), kind.trim_start_matches("passed-"), rest)),
+        "passed-connect" | "passed-send" => {
+            passed().and_then(|socket| on(socket.as_fd(), kind.trim_start_matches("passed-"), rest))
+        }
         _ => return None,
     })
 }
@@ -130,9 +131,7 @@ fn on(socket: BorrowedFd<'_>, what: &str, rest: &str) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     match (what, rest) {
         ("send", "") => Ok(send(fd, b"x", MsgFlags::MSG_NOSIGNAL).map(drop)?),
-        ("send", to) => {
-            Ok(sendto(fd, b"x", &address(to)?.1, MsgFlags::MSG_NOSIGNAL).map(drop)?)
-        }
+        ("send", to) => Ok(sendto(fd, b"x", &address(to)?.1, MsgFlags::MSG_NOSIGNAL).map(drop)?),
         (_, to) => Ok(connect(fd, &address(to)?.1)?),
     }
 }

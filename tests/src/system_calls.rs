@@ -78,9 +78,8 @@ pub fn set_source_route(socket: &OwnedFd, to: &SockaddrStorage) -> io::Result<()
     };
     let len = libc::socklen_t::try_from(value.len()).unwrap_or(0);
     // SAFETY: the kernel reads `len` bytes of `value`.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len)
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     Ok(Errno::result(result).map(drop)?)
 }
 

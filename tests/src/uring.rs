@@ -106,7 +106,8 @@ fn submit(entry: &Entry) -> io::Result<i32> {
 unsafe fn map(ring: &OwnedFd, size: usize, at: i64) -> io::Result<*mut c_void> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of the ring's file, at an address the kernel chooses.
-    let address =
-        unsafe { libc::mmap(ptr::null_mut(), size, access, libc::MAP_SHARED, ring.as_raw_fd(), at) };
+    let address = unsafe {
+        libc::mmap(ptr::null_mut(), size, access, libc::MAP_SHARED, ring.as_raw_fd(), at)
+    };
     if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address) }
 }

@@ -181,7 +181,13 @@ proptest! {
     fn the_entries_answer_every_destination_as_decide_does(
         text in policies(),
         requests in prop::collection::vec(
-            (address(), select(vec![6_u8, 17, 132, 1]), select(vec![80_u16, 443, 53, 0, 9, 15_099])), 40),
+            (
+                address(),
+                select(vec![6_u8, 17, 132, 1]),
+                select(vec![80_u16, 443, 53, 0, 9, 15_099]),
+            ),
+            40,
+        ),
     ) {
         let set = set(&text);
         let entries = set.compile().unwrap();

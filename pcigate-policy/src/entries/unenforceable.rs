@@ -1,7 +1,7 @@
 //! What the kernel cannot do of what the documents say, so that "applied" never means "ignored".
 
-use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
 use crate::document::Target;
+use crate::document::{Action, EgressEffect, EgressRule, EndpointAt, ExecRule, ObjectName, Peer};
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
