@@ -47,3 +47,8 @@ pub const UNIX_NAME_BYTES_MAX: usize = 112;
 /// Uses of carried-in sockets remembered, so that a connection makes one record and not one per
 /// message. The least recently used is forgotten, which costs a record more.
 pub const FOREIGN_MAX: u32 = 4096;
+/// Sources refused at a listener that are remembered; the least recent is forgotten, which costs a
+/// record more.
+pub const PEERS_MAX: u32 = 4096;
+/// Between two records of one source refused at one port, ns.
+pub const PEER_SILENCE_NS: u64 = 1_000_000_000;

@@ -270,7 +270,7 @@ pub fn effective(mut address: [u32; 4], source: u32) -> [u32; 4] {
 /// Longest prefix first, then (protocol, port), (protocol, any), (any, any) of its block: each
 /// entry already holds the folded answer of every rule that covers it.
 #[inline(always)]
-fn decide(default: Decision, number: u32, to: &Destination, protocol: u32) -> Decision {
+pub fn decide(default: Decision, number: u32, to: &Destination, protocol: u32) -> Decision {
     let key = Key::new(160, PrefixKey { policy: number.to_be_bytes(), address: to.bytes() });
     let Some(&block) = EGRESS.get(&key) else { return default };
     let port = to.port as u16;

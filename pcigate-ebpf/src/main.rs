@@ -17,6 +17,7 @@ mod lsm_result;
 mod maps;
 mod memory;
 mod packets;
+mod packets_in;
 mod path;
 mod process;
 mod ring;

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use pcigate_common::{
     limits,
-    maps::{Decision, ForeignKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{Decision, ForeignKey, Peer, PeerKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
     settings::{Offsets, Settings},
 };
 
@@ -62,6 +62,10 @@ pub static LSM_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static FOREIGN: LruHashMap<ForeignKey, u8> =
     LruHashMap::with_max_entries(limits::FOREIGN_MAX, 0);
+
+/// Who has knocked at a listener in vain, so that a flood makes one record a second.
+#[map]
+pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(limits::PEERS_MAX, 0);
 
 /// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
 #[map]

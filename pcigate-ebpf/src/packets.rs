@@ -138,10 +138,10 @@ unsafe extern "C" fn step(_: u32, options: *mut Options) -> i64 {
     }
 }
 
-/// Whose socket sent a packet. Which task did is not known: the kernel may be sending again, or
-/// later.
+/// Whose socket sends or receives a packet. Which task does is not known: the kernel may be sending
+/// again, or later.
 #[inline(always)]
-fn subject(ctx: &SkBuffContext) -> Subject {
+pub fn subject(ctx: &SkBuffContext) -> Subject {
     let skb = ctx.skb.skb;
     // SAFETY: the helpers take the context of the program.
     let cgroup = unsafe { bpf_skb_cgroup_id(skb) };

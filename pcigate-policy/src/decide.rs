@@ -7,7 +7,7 @@ use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 
 use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
-use crate::document::{ObjectName, Peer, PortMatch, Section};
+use crate::document::{IngressRule, ObjectName, Peer, PortMatch, Section};
 use crate::fold::{Fold, with_invoked};
 use crate::glob::Glob;
 use crate::rule::RuleRef;
@@ -77,6 +77,8 @@ pub enum Matched {
     InvokedName,
     /// The destination.
     Destination,
+    /// The source.
+    Source,
 }
 
 /// What a policy says where no rule matches.
@@ -173,6 +175,33 @@ impl PolicySet {
         self.answer(fold.decision(&self.egress_defaults()), considered, defaults)
     }
 
+    /// Whether a listener of the workload may be reached: `address` is the source, `port` the
+    /// workload's own.
+    #[must_use]
+    pub fn decide_ingress(&self, request: &EgressRequest) -> Answer {
+        let source = request.address.to_canonical();
+        let mut fold = Fold::default();
+        let mut considered = Vec::new();
+        for (number, policy, rule) in self.ingress_rules() {
+            let hit = sources(rule).find(|(cidr, port)| {
+                cidr.contains(source) && port.covers(request.protocol, request.port)
+            });
+            if let Some((cidr, _)) = hit {
+                fold.add(rule.mode, rule.verdict(), number);
+                let (policy, id) = (policy.name.clone(), rule.id.clone());
+                considered.push(Considered {
+                    rule: RuleRef::Written { policy, id },
+                    verdict: rule.verdict(),
+                    mode: rule.mode,
+                    matched: Matched::Source,
+                    by: cidr.to_string(),
+                });
+            }
+        }
+        let defaults = self.defaults(|p| p.ingress.as_ref());
+        self.answer(fold.decision(&self.ingress_defaults()), considered, defaults)
+    }
+
     /// Every prefix and port an egress rule covers as far as addresses are known: names and
     /// Services are not looked up here.
     pub(crate) fn destinations<'a>(
@@ -249,6 +278,12 @@ pub fn effective(address: IpAddr) -> IpAddr {
 pub fn is_gateway(address: IpAddr, port: u16) -> bool {
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     port == limits::GATEWAY_PORT && own.contains(&address)
+}
+
+/// Every source and port of the workload an ingress rule covers.
+pub(crate) fn sources(rule: &IngressRule) -> impl Iterator<Item = (Cidr, PortMatch)> {
+    let ports: &[PortMatch] = if rule.ports.is_empty() { &[PortMatch::ANY] } else { &rule.ports };
+    rule.from.iter().flat_map(move |cidr| ports.iter().map(move |port| (*cidr, *port)))
 }
 
 /// The pattern by which a rule matches a file, if it does.

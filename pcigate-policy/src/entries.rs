@@ -36,6 +36,12 @@ pub struct KernelEntries {
     pub egress_default: Decision,
     /// The destinations, each with the folded answer of every rule that covers it.
     pub egress: Vec<Prefix>,
+    /// Whether a selecting policy speaks of ingress at all.
+    pub decides_ingress: bool,
+    /// The answer where no prefix of a source matches.
+    pub ingress_default: Decision,
+    /// The sources, with the workload's ports; as `egress`.
+    pub ingress: Vec<Prefix>,
     /// What rule numbers stand for.
     pub rules: Vec<RuleRef>,
     /// Rules that are not or not exactly enforced in the kernel.
@@ -103,7 +109,7 @@ pub enum CompileError {
     },
     /// Too many prefixes or ports.
     #[error(
-        "egress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
+        "egress or ingress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
          list fewer ports"
     )]
     EgressSize {
@@ -127,7 +133,10 @@ impl PolicySet {
             exec_default: self.exec_defaults().decision(),
             exec_unresolved: self.exec_unresolved(),
             egress_default: self.egress_defaults().decision(),
-            egress: prefixes::build(self)?,
+            egress: prefixes::egress(self)?,
+            decides_ingress: self.policies().iter().any(|policy| policy.ingress.is_some()),
+            ingress_default: self.ingress_defaults().decision(),
+            ingress: prefixes::ingress(self)?,
             rules: self.rules(),
             unenforceable: self.unenforceable(),
             hash: self.hash(),
@@ -151,6 +160,9 @@ impl KernelEntries {
             exec_unresolved: decision,
             egress_default: decision,
             egress: Vec::new(),
+            decides_ingress: false,
+            ingress_default: decision,
+            ingress: Vec::new(),
             rules: Vec::new(),
             unenforceable: Vec::new(),
             hash: [0; 32],
@@ -173,22 +185,15 @@ impl KernelEntries {
         if is_gateway(address, port) {
             return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
         }
-        let address = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        let covers = |prefix: &&Prefix| {
-            let differs = u128::from_be_bytes(prefix.address) ^ address.to_bits();
-            differs.leading_zeros() >= u32::from(prefix.bits)
-        };
-        let Some(prefix) = self.egress.iter().filter(covers).max_by_key(|prefix| prefix.bits)
-        else {
-            return self.egress_default;
-        };
-        let keys = [(protocol, port), (protocol, 0), (0, 0)];
-        let find = |key| prefix.ports.iter().find(|(protocol, port, _)| (*protocol, *port) == key);
-        let found = keys.into_iter().find_map(find).map(|(_, _, decision)| *decision);
-        found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
+        look_up(&self.egress, self.egress_default, address, (protocol, port))
+    }
+
+    /// What the kernel answers for a connection or datagram from `source` to a port of the
+    /// workload.
+    #[must_use]
+    pub fn ingress(&self, source: IpAddr, protocol: u8, port: u16) -> Decision {
+        let source = source.to_canonical();
+        look_up(&self.ingress, self.ingress_default, source, (protocol, port))
     }
 
     /// What a rule number of a decision stands for.
@@ -196,6 +201,30 @@ impl KernelEntries {
     pub fn rule(&self, number: u32) -> RuleRef {
         RuleRef::of_number(number, &self.rules)
     }
+}
+
+/// Longest prefix, then (protocol, port), (protocol, any), (any, any).
+fn look_up(
+    prefixes: &[Prefix],
+    default: Decision,
+    address: IpAddr,
+    (protocol, port): (u8, u16),
+) -> Decision {
+    let address = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let covers = |prefix: &&Prefix| {
+        let differs = u128::from_be_bytes(prefix.address) ^ address.to_bits();
+        differs.leading_zeros() >= u32::from(prefix.bits)
+    };
+    let Some(prefix) = prefixes.iter().filter(covers).max_by_key(|prefix| prefix.bits) else {
+        return default;
+    };
+    let keys = [(protocol, port), (protocol, 0), (0, 0)];
+    let find = |key| prefix.ports.iter().find(|(protocol, port, _)| (*protocol, *port) == key);
+    let found = keys.into_iter().find_map(find).map(|(_, _, decision)| *decision);
+    found.unwrap_or(Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR))
 }
 
 impl ExecAutomaton {

@@ -21,9 +21,11 @@ pub(super) enum CgroupHook {
     Sock,
     /// Packets on their way out.
     Egress,
+    /// Packets on their way in.
+    Ingress,
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 8] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -32,6 +34,7 @@ pub(super) const CGROUP: [(&str, CgroupHook); 8] = [
     ("socket_bind4", CgroupHook::SockAddr),
     ("socket_bind6", CgroupHook::SockAddr),
     ("packet_out", CgroupHook::Egress),
+    ("packet_in", CgroupHook::Ingress),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -76,9 +79,12 @@ pub(super) fn attach_cgroup(
             let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
             link.try_into().map_err(kept)
         }
-        CgroupHook::Egress => {
+        CgroupHook::Egress | CgroupHook::Ingress => {
             let program: &mut CgroupSkb = of(ebpf, name)?;
-            let at = CgroupSkbAttachType::Egress;
+            let at = match hook {
+                CgroupHook::Ingress => CgroupSkbAttachType::Ingress,
+                _ => CgroupSkbAttachType::Egress,
+            };
             let link = program.load().and_then(|()| program.attach(fd, at, mode));
             let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
             link.try_into().map_err(kept)

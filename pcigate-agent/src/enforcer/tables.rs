@@ -16,7 +16,7 @@ use aya::{
 };
 use pcigate_common::{
     limits,
-    maps::{PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{INGRESS_POLICY, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
 };
 use pcigate_policy::entries::KernelEntries;
 use zerocopy::{Immutable, IntoBytes};
@@ -188,7 +188,8 @@ impl Tables {
             prefixes: Vec::new(),
             users: 0,
         };
-        self.next_policy = self.next_policy.wrapping_add(1).max(1);
+        self.next_policy = (self.next_policy + 1) % INGRESS_POLICY;
+        self.next_policy = self.next_policy.max(1);
         let written = self.write(entries, &mut installed);
         if written.is_err() {
             self.uninstall(&installed)?;
@@ -205,6 +206,8 @@ impl Tables {
             exec_default: entries.exec_default,
             exec_unresolved: entries.exec_unresolved,
             egress_default: entries.egress_default,
+            ingress_default: entries.ingress_default,
+            ingress: u32::from(entries.decides_ingress),
             exec_classes: [0; 256],
         };
         if let Some(exec) = &entries.exec {
@@ -217,7 +220,10 @@ impl Tables {
             entry.exec_classes = exec.classes;
         }
         for prefix in &entries.egress {
-            self.write_prefix(prefix, into)?;
+            self.write_prefix(into.number, prefix, into)?;
+        }
+        for prefix in &entries.ingress {
+            self.write_prefix(into.number | INGRESS_POLICY, prefix, into)?;
         }
         self.policies.insert(into.number, bytes::<_, POLICY>(&entry), 0).map_err(write("POLICIES"))
     }
@@ -257,12 +263,13 @@ impl Tables {
     /// Ports first, then the prefix that leads to them.
     fn write_prefix(
         &mut self,
+        number: u32,
         prefix: &pcigate_policy::entries::Prefix,
         into: &mut Installed,
     ) -> Result<(), TableError> {
         let block = self.next_block;
         self.next_block = self.next_block.wrapping_add(1).max(1);
-        let key = PrefixKey { policy: into.number.to_be_bytes(), address: prefix.address };
+        let key = PrefixKey { policy: number.to_be_bytes(), address: prefix.address };
         let bits = 32 + u32::from(prefix.bits);
         into.prefixes.push((bits, key, Vec::with_capacity(prefix.ports.len())));
         for &(protocol, port, decision) in &prefix.ports {

@@ -108,6 +108,22 @@ fn egress_rule() -> impl Strategy<Value = String> {
         .prop_map(|(rule, mode)| rule + mode)
 }
 
+fn ingress_rule() -> impl Strategy<Value = String> {
+    let cidr = select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1/32", "::/0", "::/1"]);
+    let port = select(vec!["port: 80", "port: 443, protocol: UDP", "protocol: UDP"]);
+    let from = prop::collection::vec(cidr, 1..4);
+    let ports = prop::collection::vec(port, 0..3);
+    (select(vec!["allow", "deny"]), from, ports, mode()).prop_map(|(action, from, ports, mode)| {
+        let from: Vec<_> = from.iter().map(|cidr| format!("{{cidr: '{cidr}'}}")).collect();
+        let mut text = format!("action: {action}, from: [{}]", from.join(", "));
+        if !ports.is_empty() {
+            let ports: Vec<_> = ports.iter().map(|port| format!("{{{port}}}")).collect();
+            let _ = write!(text, ", ports: [{}]", ports.join(", "));
+        }
+        text + mode
+    })
+}
+
 /// Up to four policies that all select [`identity`].
 fn policies() -> impl Strategy<Value = String> {
     let exec = prop::collection::vec(exec_rule(), 0..5);
@@ -200,6 +216,28 @@ proptest! {
         }
         for prefix in &entries.egress {
             prop_assert_eq!(prefix.ports.iter().filter(|p| (p.0, p.1) == (0, 0)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_entries_answer_every_source_as_decide_does(
+        policies in prop::collection::vec(
+            (any::<bool>(), any::<bool>(), prop::collection::vec(ingress_rule(), 0..6)), 0..4),
+        requests in prop::collection::vec(
+            (address(), select(vec![6_u8, 17]), select(vec![80_u16, 443, 9])), 40),
+    ) {
+        let one = |(index, (audit, deny, rules)): (usize, &(bool, bool, Vec<String>))| {
+            policy(index, false, *audit, "", &section("ingress", *deny, rules))
+        };
+        let set = set(&policies.iter().enumerate().map(one).collect::<String>());
+        let entries = set.compile().unwrap();
+        prop_assert_eq!(entries.decides_ingress, !policies.is_empty());
+        for (address, protocol, port) in requests {
+            let request = EgressRequest { address, protocol, port };
+            let answer = set.decide_ingress(&request);
+            let found = entries.ingress(address, protocol, port);
+            prop_assert_eq!(found, answer.decision, "{:?}\n{:?}", request, policies);
+            prop_assert_eq!(entries.rule(found.rule), answer.rule);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod egress;
 mod exec;
+mod ingress;
 mod lsm;
 mod rings;
 mod sockets;
