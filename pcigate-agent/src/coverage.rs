@@ -21,6 +21,8 @@ const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
                       denied by default";
 
+const INGRESS: &str = "TCP and UDP from sources no rule allows, dropped";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -72,6 +74,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
+        ("ingress", Enforced, INGRESS.to_owned()),
         ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
     ];

@@ -109,12 +109,20 @@ pub struct PolicyEntry {
     pub egress_default: Decision,
     /// The answer where no prefix of a source matches.
     pub ingress_default: Decision,
-    /// 1 = a selecting policy speaks of ingress; 0 = nothing is decided.
+    /// Bits of [`ingress`]; 0 = nothing is decided.
     pub ingress: u32,
     /// Byte → class (column) of the automaton.
     pub exec_classes: [u8; 256],
 }
 const _: () = assert!(size_of::<PolicyEntry>() == 16 + 4 * 16 + 4 + 256);
+
+/// Bits of [`PolicyEntry::ingress`].
+pub mod ingress {
+    /// A selecting policy speaks of ingress.
+    pub const DECIDED: u32 = 1;
+    /// No rule lets anybody in: there is nothing to listen for.
+    pub const CLOSED: u32 = 2;
+}
 
 /// Added to a policy number in `EGRESS` keys: the prefixes are those of sources, and the ports in
 /// their blocks those of the workload. Policy numbers stay below.

@@ -17,9 +17,9 @@ use pcigate_common::{
 
 use crate::{
     egress::{self, Destination},
+    identity::Subject,
     maps::PEERS,
     packets, ring,
-    identity::Subject,
     socket_origin::{AF_INET, AF_INET6},
 };
 

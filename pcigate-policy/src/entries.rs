@@ -188,6 +188,13 @@ impl KernelEntries {
         look_up(&self.egress, self.egress_default, address, (protocol, port))
     }
 
+    /// Whether no source at all may reach the workload.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let ports = self.ingress.iter().flat_map(|prefix| &prefix.ports);
+        !self.ingress_default.allows() && !{ ports }.any(|(_, _, decision)| decision.allows())
+    }
+
     /// What the kernel answers for a connection or datagram from `source` to a port of the
     /// workload.
     #[must_use]

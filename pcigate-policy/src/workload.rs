@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, IngressRule, Mode};
+use crate::document::{
+    Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, IngressRule, Mode,
+};
 use crate::document::{ObjectName, Policy, PortMatch, Target};
 use crate::rule::RuleRef;
 

@@ -16,7 +16,7 @@ use aya::{
 };
 use pcigate_common::{
     limits,
-    maps::{INGRESS_POLICY, PolicyEntry, PortKey, PrefixKey, WorkloadEntry},
+    maps::{INGRESS_POLICY, PolicyEntry, PortKey, PrefixKey, WorkloadEntry, ingress},
 };
 use pcigate_policy::entries::KernelEntries;
 use zerocopy::{Immutable, IntoBytes};
@@ -207,7 +207,7 @@ impl Tables {
             exec_unresolved: entries.exec_unresolved,
             egress_default: entries.egress_default,
             ingress_default: entries.ingress_default,
-            ingress: u32::from(entries.decides_ingress),
+            ingress: ingress_bits(entries),
             exec_classes: [0; 256],
         };
         if let Some(exec) = &entries.exec {
@@ -298,6 +298,14 @@ impl Tables {
         self.free_slots.give_back(&installed.slots);
         self.free_decisions.give_back(&installed.decisions);
         Ok(())
+    }
+}
+
+fn ingress_bits(entries: &KernelEntries) -> u32 {
+    match (entries.decides_ingress, entries.is_closed()) {
+        (false, _) => 0,
+        (true, false) => ingress::DECIDED,
+        (true, true) => ingress::DECIDED | ingress::CLOSED,
     }
 }
 

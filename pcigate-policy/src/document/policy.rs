@@ -110,7 +110,17 @@ impl Policy {
         }
         spec.finish();
         let place = Place::of(root);
-        Some(Self { name, place, namespace_selector, selector, mode, exec, egress, ingress, canonical })
+        Some(Self {
+            name,
+            place,
+            namespace_selector,
+            selector,
+            mode,
+            exec,
+            egress,
+            ingress,
+            canonical,
+        })
     }
 
     /// `AgentPolicy` or `ClusterAgentPolicy`.

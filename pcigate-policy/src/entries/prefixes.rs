@@ -11,9 +11,9 @@ use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 
 use super::{CompileError, Prefix};
+use crate::decide::sources;
 use crate::document::{Cidr, Mode, PortMatch};
 use crate::fold::{Defaults, Fold};
-use crate::decide::sources;
 use crate::workload::PolicySet;
 
 /// What is said of a port of a prefix, in which mode, and by which rule number.
@@ -34,7 +34,8 @@ pub(super) fn egress(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
     let mut claims = Claims::default();
     for (number, _, rule) in set.egress_rules() {
         for (cidr, port) in set.destinations(rule) {
-            claims.add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
+            claims
+                .add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
         }
     }
     for (_, cidr, port) in set.protected() {
@@ -49,7 +50,8 @@ pub(super) fn ingress(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
     let mut claims = Claims::default();
     for (number, _, rule) in set.ingress_rules() {
         for (cidr, port) in sources(rule) {
-            claims.add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
+            claims
+                .add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
         }
     }
     claims.fold(set, set.ingress_defaults())

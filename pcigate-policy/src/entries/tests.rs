@@ -109,7 +109,8 @@ fn egress_rule() -> impl Strategy<Value = String> {
 }
 
 fn ingress_rule() -> impl Strategy<Value = String> {
-    let cidr = select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1/32", "::/0", "::/1"]);
+    let cidr =
+        select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1/32", "::/0", "::/1"]);
     let port = select(vec!["port: 80", "port: 443, protocol: UDP", "protocol: UDP"]);
     let from = prop::collection::vec(cidr, 1..4);
     let ports = prop::collection::vec(port, 0..3);

@@ -11,7 +11,12 @@ use std::{
 
 use nix::sys::socket::{bind, connect};
 use pcigate_agent::draft::{Draft, Ending, Event, Subject};
-use pcigate_tests::{kernel::Kernel, system_calls, wait};
+use pcigate_proto::Enforcement;
+use pcigate_tests::{
+    kernel::Kernel,
+    needs::{self, Need},
+    system_calls, wait,
+};
 
 /// A packet on loopback that has not arrived by then was dropped.
 const ARRIVES_WITHIN: Duration = Duration::from_millis(300);
@@ -150,4 +155,21 @@ fn ingress_in_audit_mode_lets_in_and_says_what_it_would_have_done() {
     let found = accepts(&kernel.drafts());
     let [(_, _, Ending::Success, Some(audit))] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(audit, "default");
+}
+
+#[test]
+fn where_bpf_lsm_is_active_nobody_listens_whom_no_rule_lets_be_reached() {
+    if !needs::met(&[Need::BpfLsm]) {
+        return;
+    }
+    let mut closed = Kernel::with_policy(&policy("enforce", ""));
+    assert_eq!(closed.probe(&["listen:127.0.0.1:0", "listen:[::1]:0"]), ["EPERM"; 2]);
+    let drafts = closed.drafts();
+    let listens = drafts.iter().filter_map(|draft| match &draft.event {
+        Event::Attempt { operation: "listen", .. } => draft.outcome.enforcement,
+        _ => None,
+    });
+    assert_eq!(listens.collect::<Vec<_>>(), [Enforcement::Lsm; 2]);
+    let open = Kernel::with_policy(&policy("enforce", FROM_OTHER));
+    assert_eq!(open.probe(&["listen:127.0.0.1:0"]), ["ok"]);
 }
