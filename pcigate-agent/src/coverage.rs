@@ -17,8 +17,11 @@ const FOREIGN: &str = "sockets made before or outside of the cgroup and carried 
 const FAMILIES: &str = "packet, vsock, netlink and other sockets that are not inet are not seen";
 const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 
-/// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
-const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
+/// RFC 791 3.1, RFC 8754: the first hop is not what the hook is asked about.
+const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
+                      denied by default";
+
+const INGRESS: &str = "TCP and UDP from sources no rule allows, dropped";
 
 const PROTECTED: &str = "signals, ptrace and limits to other processes, bpf(2), pins";
 const ISOLATED: &str = "namespaces, cgroups, mounts and privileges that lead out";
@@ -75,11 +78,12 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-raw", Enforced, raw.to_owned()),
         ("egress-packet-sockets", families.0, families.1.to_owned()),
         ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
-        ("egress-source-routing", not_yet, ROUTED.to_owned()),
+        ("egress-source-routing", Enforced, ROUTED.to_owned()),
         ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
+        ("ingress", Enforced, INGRESS.to_owned()),
         ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
         ("self-protection", protection.0, protection.1),

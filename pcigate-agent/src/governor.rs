@@ -224,7 +224,7 @@ impl Governor {
     pub fn protect_targets(&mut self) -> Result<(), GovernError> {
         let pod = || "unknown workloads".to_owned();
         let entries = self
-            .compiled(self.documents.select_none())
+            .compiled(&self.documents.select_none())
             .map_err(|source| GovernError::Compile { pod: pod(), source })?;
         let governed = self.tables.govern(UNKNOWN_WORKLOADS, &entries);
         governed.map_err(|source| GovernError::Tables { pod: pod(), source })
@@ -243,7 +243,7 @@ impl Governor {
     /// The reading side must know the names before the kernel can send the numbers.
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
         let entries = self
-            .compiled(self.select(found))
+            .compiled(&self.select(found))
             .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
         let number = self
             .tables
@@ -300,7 +300,7 @@ impl Governor {
         documents.select(&found.identity)
     }
 
-    fn compiled(&mut self, set: PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
+    fn compiled(&mut self, set: &PolicySet) -> Result<Arc<KernelEntries>, CompileError> {
         let hash = set.hash();
         if let Some(entries) = self.compiled.get(&hash) {
             return Ok(Arc::clone(entries));

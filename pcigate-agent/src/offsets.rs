@@ -78,5 +78,10 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         super_block_s_dev: at("super_block", "s_dev")?,
         mm_start_code: at("mm_struct", "start_code")?,
         vma_vm_file: at("vm_area_struct", "vm_file")?,
+        inet_opt: at("inet_sock", "inet_opt")?,
+        ip_options_srr: at("ip_options_rcu", "opt.srr")?,
+        inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),
+        ipv6_opt: at("ipv6_pinfo", "opt").unwrap_or_default(),
+        ipv6_options_srcrt: at("ipv6_txoptions", "srcrt").unwrap_or_default(),
     })
 }

@@ -32,8 +32,7 @@ pub fn refusing(mut rules: Rules, errno: i32) -> Result<BpfProgram, String> {
 /// # Errors
 /// There is no such argument.
 pub fn none_of(argument: u8, allowed: &[u64]) -> Result<SeccompRule, BackendError> {
-    let differs = |&value| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
-    };
+    let differs =
+        |&value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
     SeccompRule::new(allowed.iter().map(differs).collect::<Result<_, _>>()?)
 }

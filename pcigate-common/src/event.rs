@@ -67,6 +67,12 @@ pub struct Task {
 }
 const _: () = assert!(size_of::<Task>() == 32);
 
+impl Task {
+    /// Not known: a packet is sent or received by whoever happens to run then.
+    pub const NONE: Self =
+        Self { pid: 0, tid: 0, start_ns: 0, parent_pid: 0, uid: 0, parent_start_ns: 0 };
+}
+
 /// First part of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -81,3 +81,8 @@ pub const LEARNED_NAMES_MAX: usize = 4;
 pub const LEARNED_SECONDS_MIN: u32 = 30;
 /// Most seconds a name stands for an address, whatever the TTL.
 pub const LEARNED_SECONDS_MAX: u32 = 3600;
+/// Sources refused at a listener that are remembered; the least recent is forgotten, which costs a
+/// record more.
+pub const PEERS_MAX: u32 = 4096;
+/// Between two records of one source refused at one port, ns.
+pub const PEER_SILENCE_NS: u64 = 1_000_000_000;

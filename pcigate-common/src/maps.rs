@@ -203,12 +203,30 @@ pub struct PolicyEntry {
     pub exec_unresolved: Decision,
     /// The answer where no prefix matches.
     pub egress_default: Decision,
+    /// The answer where no prefix of a source matches.
+    pub ingress_default: Decision,
+    /// Bits of [`ingress`]; 0 = nothing is decided.
+    pub ingress: u32,
+    /// Unused, zero.
+    pub reserved: u32,
     /// Byte → class (column) of the automaton.
     pub exec_classes: [u8; 256],
     /// Byte → class (column) of the automaton over arguments.
     pub args_classes: [u8; 256],
 }
-const _: () = assert!(size_of::<PolicyEntry>() == 48 + 3 * 16 + 2 * 256);
+const _: () = assert!(size_of::<PolicyEntry>() == 48 + 4 * 16 + 8 + 2 * 256);
+
+/// Bits of [`PolicyEntry::ingress`].
+pub mod ingress {
+    /// A selecting policy speaks of ingress.
+    pub const DECIDED: u32 = 1;
+    /// No rule lets anybody in: there is nothing to listen for.
+    pub const CLOSED: u32 = 2;
+}
+
+/// Added to a policy number in `EGRESS` keys: the prefixes are those of sources, and the ports in
+/// their blocks those of the workload. Policy numbers stay below.
+pub const INGRESS_POLICY: u32 = 1 << 31;
 
 impl PolicyEntry {
     /// The answer to what no egress rule can name (raw sockets, foreign unix sockets, …), `rule`
@@ -241,6 +259,32 @@ pub struct ForeignKey {
     pub address: [u8; 16],
 }
 const _: () = assert!(size_of::<ForeignKey>() == 32);
+
+/// `PEERS`: a source refused at a port of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PeerKey {
+    /// cgroup id of the workload.
+    pub workload: u64,
+    /// Port of the workload, host order.
+    pub port: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+    /// Source in network order; IPv4 as v4-mapped.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<PeerKey>() == 32);
+
+/// What is remembered of a [`PeerKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Peer {
+    /// Time of its last record, `bpf_ktime_get_boot_ns`.
+    pub since_ns: u64,
+    /// Packets refused since then.
+    pub knocks: u64,
+}
+const _: () = assert!(size_of::<Peer>() == 16);
 
 /// Data part of an `EGRESS` key (longest-prefix trie): policy first, so that one trie serves all.
 /// The trie's prefix length is `32 + bits`; IPv4 is held as v4-mapped (`::ffff:a.b.c.d`, 96 + n).

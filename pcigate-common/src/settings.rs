@@ -131,8 +131,18 @@ pub struct Offsets {
     pub mm_start_code: u32,
     /// `vm_area_struct.vm_file`
     pub vma_vm_file: u32,
+    /// `inet_sock.inet_opt`
+    pub inet_opt: u32,
+    /// `ip_options_rcu.opt.srr`
+    pub ip_options_srr: u32,
+    /// `inet_sock.pinet6`
+    pub inet_pinet6: u32,
+    /// `ipv6_pinfo.opt`
+    pub ipv6_opt: u32,
+    /// `ipv6_txoptions.srcrt`
+    pub ipv6_options_srcrt: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 60 * 4);
+const _: () = assert!(size_of::<Offsets>() == 65 * 4);
 
 /// Where and how to govern.
 #[derive(

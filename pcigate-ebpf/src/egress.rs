@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use pcigate_common::{
-    event::{Egress, Kind, Operation, flags},
+    event::{Egress, Kind, Operation, Task, flags},
     limits::GATEWAY_PORT,
     maps::{Decision, PortKey, PrefixKey, rule, verdict},
 };
@@ -16,7 +16,8 @@ use pcigate_common::{
 use crate::{
     grants,
     identity::{self, Subject},
-    maps::{EGRESS, PORTS, WORKLOADS},
+    maps::{EGRESS, PORTS, WORKLOADS, offsets},
+    memory::Address,
     names, ring,
     socket_origin::{AF_INET, AF_INET6},
 };
@@ -109,6 +110,15 @@ pub fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
     }
 }
 
+/// The address of the kernel's `struct sock`. The verifier forbids to add to the pointer itself, so
+/// it is read from where it lies on the stack, as a number.
+#[inline(always)]
+fn socket(ctx: *mut bpf_sock_addr) -> Address {
+    // SAFETY: as in `v4`.
+    let socket = unsafe { (&raw const (*ctx).__bindgen_anon_1.sk).read_volatile() };
+    Address((&raw const socket) as u64).follow(0).unwrap_or(Address(0))
+}
+
 /// The IPv4 address the socket is bound to; 0 = none.
 #[inline(always)]
 fn bound_v4(ctx: *mut bpf_sock_addr) -> u32 {
@@ -143,9 +153,12 @@ fn check(
     let (protocol, port) = protocol_and_port(ctx);
     let to = Destination { address: effective(address, source), port, family };
     let subject = identity::current_or_unknown();
-    let decision = answer(&subject, &to, protocol);
     let asked = grants::Asked { operation, family, address: to.bytes(), protocol, port: to.port };
-    let decision = grants::consider(decision, &subject, &asked, ctx);
+    let decision = answer(&subject, &to, protocol);
+    let mut decision = grants::consider(decision, &subject, &asked, ctx);
+    if decision.allows() && is_source_routed(socket(ctx), family) {
+        decision = stricter(decision, subject.confined(rule::SOCKET));
+    }
     report(operation, 0, &subject, decision, &to, protocol);
     i32::from(decision.allows())
 }
@@ -160,10 +173,24 @@ pub fn report(
     to: &Destination,
     protocol: u32,
 ) {
+    report_of(identity::current_task(), operation, bits, subject, decision, to, protocol);
+}
+
+/// As [`report`], of a task that is named or not known.
+#[inline(always)]
+pub fn report_of(
+    task: Task,
+    operation: Operation,
+    bits: u32,
+    subject: &Subject,
+    decision: Decision,
+    to: &Destination,
+    protocol: u32,
+) {
     let [a, b, c, _] = to.address;
     let mapped = a == 0 && b == 0 && c == MAPPED && to.family == AF_INET6;
     let bits = if mapped { bits | flags::V4_MAPPED } else { bits };
-    let header = ring::header(Kind::Egress, bits, subject, decision);
+    let header = ring::header_of(task, Kind::Egress, bits, subject, decision);
     let (address, port, family) = (to.bytes(), to.port, to.family);
     ring::put(
         ring::for_decision(&decision),
@@ -192,6 +219,36 @@ pub fn answer(subject: &Subject, to: &Destination, protocol: u32) -> Decision {
     let Some(entry) = (unsafe { WORKLOADS.get(0) }) else { return REFUSED };
     let decision = decide(posture, entry.policy, to, protocol);
     if decision.allows() { posture } else { decision }
+}
+
+/// Whether a socket sends its packets by way of another address (RFC 791 3.1, RFC 8754, RFC 6554),
+/// which is where they go first, and which nobody is asked about.
+#[inline(always)]
+pub fn is_source_routed(sk: Address, family: u32) -> bool {
+    let offsets = offsets();
+    let v4 = sk.follow(offsets.inet_opt).unwrap_or(Address(0));
+    if v4.0 != 0 && v4.at(offsets.ip_options_srr).read::<u8>().unwrap_or(1) != 0 {
+        return true;
+    }
+    if family != AF_INET6 {
+        return false;
+    }
+    let v6 = sk.follow(offsets.inet_pinet6).unwrap_or(Address(0));
+    let options = v6.follow(offsets.ipv6_opt).unwrap_or(Address(0));
+    options.0 != 0 && options.follow(offsets.ipv6_options_srcrt).unwrap_or(options).0 != 0
+}
+
+/// The stricter half of each of two answers.
+#[inline(always)]
+pub fn stricter(mut a: Decision, b: Decision) -> Decision {
+    if b.verdict > a.verdict {
+        return b;
+    }
+    if b.audit_verdict > a.audit_verdict {
+        a.audit_verdict = b.audit_verdict;
+        a.audit_rule = b.audit_rule;
+    }
+    a
 }
 
 /// Whether an address is one the gateway listens at: 127.0.0.1 or ::1.

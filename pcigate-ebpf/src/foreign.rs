@@ -14,6 +14,7 @@ use pcigate_common::{
 use crate::{
     egress::{self, Destination},
     identity::{self, Subject},
+    lsm_result,
     maps::{FOREIGN, offsets},
     memory::Address,
     socket_attempt::report,
@@ -21,7 +22,6 @@ use crate::{
     sockets,
 };
 
-const EPERM: i32 = 1;
 const SOCK_STREAM: u32 = 1;
 
 /// What the programs need of a `struct sock`.
@@ -45,7 +45,7 @@ fn socket(socket: u64) -> Option<Socket> {
 #[lsm(hook = "socket_connect")]
 pub fn foreign_connect(ctx: LsmContext) -> i32 {
     let Some(subject) = identity::current() else { return 0 };
-    let Some(socket) = socket(ctx.arg(0)) else { return -EPERM };
+    let Some(socket) = socket(ctx.arg(0)) else { return lsm_result::of(false) };
     // A unix socket is judged by its peer; below the root, the cgroup's programs decide.
     if socket.family == AF_UNIX || socket_origin::of(socket.sk, &subject).governed {
         return 0;
@@ -60,7 +60,7 @@ pub fn foreign_connect(ctx: LsmContext) -> i32 {
 #[lsm(hook = "socket_sendmsg")]
 pub fn foreign_send(ctx: LsmContext) -> i32 {
     let Some(subject) = identity::current() else { return 0 };
-    let Some(socket) = socket(ctx.arg(0)) else { return -EPERM };
+    let Some(socket) = socket(ctx.arg(0)) else { return lsm_result::of(false) };
     if socket.family == AF_UNIX {
         return 0;
     }
@@ -132,10 +132,13 @@ fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operat
         && sockets::is_decided_by_destination(socket.kind, socket.protocol);
     let decision = if inet {
         if to.family == 0 {
-            return -EPERM; // an address no egress rule could mean
+            return lsm_result::of(false); // an address no egress rule could mean
         }
         let to = to.effective();
-        let decision = egress::answer(subject, &to, socket.protocol);
+        let mut decision = egress::answer(subject, &to, socket.protocol);
+        if decision.allows() && egress::is_source_routed(socket.sk, socket.family) {
+            decision = egress::stricter(decision, subject.confined(rule::SOCKET));
+        }
         if !decision.allows() || !is_known(subject, socket, &to, operation) {
             egress::report(operation, flags::LSM, subject, decision, &to, socket.protocol);
         }
@@ -151,7 +154,7 @@ fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operat
         report(What::Socket, flags::LSM, subject, decision, numbers, [0; 16]);
         decision
     };
-    if decision.allows() { 0 } else { -EPERM }
+    lsm_result::of(decision.allows())
 }
 
 /// Whether the allowed use of a socket has a record already. A connection is asked about with every

@@ -72,19 +72,25 @@ fn below_root(cgroup: u64) -> Subject {
         if id == 0 {
             break;
         }
-        // SAFETY: the entry is read at once; userspace replaces entries, never writes into them.
-        if let Some(entry) = unsafe { WORKLOADS.get(id) } {
-            if subject.pod == 0 {
-                subject.pod = id;
-            }
-            subject.workload = id;
-            subject.policy = entry.policy;
-        }
+        subject.govern(id);
     }
     subject
 }
 
 impl Subject {
+    /// Takes a cgroup into account; from the governed root downwards.
+    #[inline(always)]
+    pub fn govern(&mut self, cgroup: u64) {
+        // SAFETY: the entry is read at once; userspace replaces entries, never writes into them.
+        if let Some(entry) = unsafe { WORKLOADS.get(cgroup) } {
+            if self.pod == 0 {
+                self.pod = cgroup;
+            }
+            self.workload = cgroup;
+            self.policy = entry.policy;
+        }
+    }
+
     /// The policy that governs this task, or the decision where there is none: the posture for
     /// unknown workloads, a refusal where a table is inconsistent.
     #[inline(always)]

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, PolicyEntry,
-        PortKey, PrefixKey, WorkloadEntry,
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, Peer, PeerKey,
+        PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
@@ -99,6 +99,10 @@ pub static FOREIGN: LruHashMap<ForeignKey, u8> =
 /// Processes on their way into a governed cgroup → start of the process, ns since boot.
 #[map]
 pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTERING_MAX, 0);
+
+/// Who has knocked at a listener in vain, so that a flood makes one record a second.
+#[map]
+pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(limits::PEERS_MAX, 0);
 
 /// Buffers for execs in flight; the loader sizes it to the CPUs of the machine.
 #[map]

@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{PerCpuArray, RingBuf},
 };
 use pcigate_common::{
-    event::{Attempt, Header, Kind},
+    event::{Attempt, Header, Kind, Task},
     limits::{self, NAME_BYTES_MAX},
     maps::{Decision, Ring},
 };
@@ -55,6 +55,18 @@ fn wake_up(ring: &RingBuf) -> u64 {
 /// The first part of a record made here and now by the current task.
 #[inline(always)]
 pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> Header {
+    header_of(current_task(), kind, flags, subject, decision)
+}
+
+/// As [`header`], of a task that is named or, with [`Task::NONE`], not known.
+#[inline(always)]
+pub fn header_of(
+    task: Task,
+    kind: Kind,
+    flags: u32,
+    subject: &Subject,
+    decision: Decision,
+) -> Header {
     Header {
         kind,
         flags,
@@ -66,7 +78,7 @@ pub fn header(kind: Kind, flags: u32, subject: &Subject, decision: Decision) -> 
         policy: if subject.workload == 0 { 0 } else { subject.policy },
         cgroup: subject.cgroup,
         workload: subject.workload,
-        task: current_task(),
+        task,
         decision,
     }
 }

@@ -13,18 +13,17 @@ use aya_ebpf::{
 use pcigate_common::{
     event::{What, flags},
     limits::GATEWAY_PORT,
-    maps::{Decision, rule, verdict},
+    maps::{Decision, ingress, rule, verdict},
 };
 
 use crate::{
-    egress, identity,
+    egress, identity, lsm_result,
     maps::offsets,
     memory::Address,
     socket_attempt::report,
     socket_origin::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX},
 };
 
-const EPERM: i32 = 1;
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 const TCP: u32 = 6;
@@ -79,7 +78,7 @@ pub fn socket_any(ctx: LsmContext) -> i32 {
     let Some(subject) = identity::current() else { return 0 };
     let decision = subject.confined(rule::SOCKET);
     report(What::Socket, flags::LSM, &subject, decision, [family, kind, protocol, 0], [0; 16]);
-    if decision.allows() { 0 } else { -EPERM }
+    lsm_result::of(decision.allows())
 }
 
 #[cgroup_sock_addr(bind4)]
@@ -108,20 +107,27 @@ fn bind(family: u32, address: [u32; 4], ctx: *mut bpf_sock_addr) -> i32 {
     0
 }
 
-/// A socket that listens without having been bound is given a port, which may be the gateway's.
+/// A socket that listens without having been bound is given a port, which may be the gateway's; and
+/// one that nobody may reach is refused here, where the process is told.
 #[lsm(hook = "socket_listen")]
 pub fn socket_listens(ctx: LsmContext) -> i32 {
     let Some(subject) = identity::current() else { return 0 };
     let offsets = offsets();
     let Some(sk) = Address(ctx.arg::<u64>(0)).follow(offsets.socket_sk) else { return 0 };
     let family = u32::from(sk.at(offsets.sock_family).read::<u16>().unwrap_or(0));
-    let port = sk.at(offsets.sock_num).read::<u16>().unwrap_or(0);
-    if port != GATEWAY_PORT || !matches!(family, AF_INET | AF_INET6) {
+    if !matches!(family, AF_INET | AF_INET6) {
         return 0;
     }
+    let port = u32::from(sk.at(offsets.sock_num).read::<u16>().unwrap_or(0));
+    let decision = if port == u32::from(GATEWAY_PORT) {
+        Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER)
+    } else {
+        match subject.policy() {
+            Ok(policy) if policy.ingress & ingress::CLOSED != 0 => policy.ingress_default,
+            _ => return 0,
+        }
+    };
     let protocol = u32::from(sk.at(offsets.sock_protocol).read::<u16>().unwrap_or(0));
-    let decision = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
-    let numbers = [family, protocol, u32::from(port), 0];
-    report(What::Listen, flags::LSM, &subject, decision, numbers, [0; 16]);
-    -EPERM
+    report(What::Listen, flags::LSM, &subject, decision, [family, protocol, port, 0], [0; 16]);
+    lsm_result::of(decision.allows())
 }

@@ -13,10 +13,10 @@ use pcigate_common::{
 };
 
 use crate::{
-    identity, maps::offsets, memory::Address, socket_attempt::report_named, socket_origin,
+    identity, lsm_result, maps::offsets, memory::Address, socket_attempt::report_named,
+    socket_origin,
 };
 
-const EPERM: i32 = 1;
 /// `sun_family`, before the name.
 const FAMILY_BYTES: u32 = 2;
 
@@ -43,5 +43,5 @@ fn check(other: Address) -> i32 {
     let name = address.at(offsets.unix_address_name).at(FAMILY_BYTES);
     let len = len.saturating_sub(FAMILY_BYTES);
     report_named(What::UnixConnect, flags::LSM, &subject, decision, name, len);
-    if decision.allows() { 0 } else { -EPERM }
+    lsm_result::of(decision.allows())
 }

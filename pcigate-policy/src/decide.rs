@@ -7,7 +7,7 @@ use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 
 use crate::document::{Action, Cidr, EgressEffect, EgressRule, EndpointAt, ExecRule, Fqdn, Mode};
-use crate::document::{ObjectName, Peer, PortMatch, Section};
+use crate::document::{IngressRule, ObjectName, Peer, PortMatch, Section};
 use crate::fold::{Fold, with_invoked};
 use crate::glob::Glob;
 use crate::rule::RuleRef;
@@ -26,6 +26,17 @@ pub struct ExecRequest<'a> {
     /// The arguments, argv\[0\] first; `None` = not known completely: then a rule that wants an
     /// argument counts.
     pub args: Option<&'a [&'a [u8]]>,
+}
+
+/// A connection or a datagram from elsewhere to a listener of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IngressRequest {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The workload's own port.
+    pub port: u16,
 }
 
 /// A destination about to be reached.
@@ -83,6 +94,8 @@ pub enum Matched {
     InvokedName,
     /// The destination.
     Destination,
+    /// The source.
+    Source,
 }
 
 /// What a policy says where no rule matches.
@@ -171,6 +184,33 @@ impl PolicySet {
             }
         }
         self.answer(fold.decision(&self.egress_defaults()), considered, defaults)
+    }
+
+    /// Whether a listener of the workload may be reached: `address` is the source, `port` the
+    /// workload's own.
+    #[must_use]
+    pub fn decide_ingress(&self, request: &IngressRequest) -> Answer {
+        let source = request.source.to_canonical();
+        let mut fold = Fold::default();
+        let mut considered = Vec::new();
+        for (number, policy, rule) in self.ingress_rules() {
+            let hit = sources(rule).find(|(cidr, port)| {
+                cidr.contains(source) && port.covers(request.protocol, request.port)
+            });
+            if let Some((cidr, _)) = hit {
+                fold.add(rule.mode, rule.verdict(), number);
+                let (policy, id) = (policy.name.clone(), rule.id.clone());
+                considered.push(Considered {
+                    rule: RuleRef::Written { policy, id },
+                    verdict: rule.verdict(),
+                    mode: rule.mode,
+                    matched: Matched::Source,
+                    by: cidr.to_string(),
+                });
+            }
+        }
+        let defaults = self.defaults(|p| p.ingress.as_ref());
+        self.answer(fold.decision(&self.ingress_defaults()), considered, defaults)
     }
 
     /// The prefix or name by which a rule matches a destination, if it does.
@@ -286,12 +326,18 @@ pub fn effective(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod. Without
-/// a redirect nothing goes there.
+/// Whether a destination, which must be [`effective`], is the gateway's listener of the pod, where
+/// nothing goes without a redirect.
 #[must_use]
 pub fn is_gateway(address: IpAddr, port: u16) -> bool {
     let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     port == limits::GATEWAY_PORT && own.contains(&address)
+}
+
+/// Every source and port of the workload an ingress rule covers.
+pub(crate) fn sources(rule: &IngressRule) -> impl Iterator<Item = (Cidr, PortMatch)> {
+    let ports: &[PortMatch] = if rule.ports.is_empty() { &[PortMatch::ANY] } else { &rule.ports };
+    rule.from.iter().flat_map(move |cidr| ports.iter().map(move |port| (*cidr, *port)))
 }
 
 /// The patterns by which a rule matches a file, if it does.

@@ -42,6 +42,12 @@ pub struct KernelEntries {
     pub egress: Vec<Prefix>,
     /// The names, each with the folded answer of every rule that covers it; sorted by key.
     pub names: Vec<Name>,
+    /// Whether a selecting policy speaks of ingress at all.
+    pub decides_ingress: bool,
+    /// The answer where no prefix of a source matches.
+    pub ingress_default: Decision,
+    /// The sources, with the workload's ports; as `egress`.
+    pub ingress: Vec<Prefix>,
     /// What rule numbers stand for.
     pub rules: Vec<RuleRef>,
     /// Rules that are not or not exactly enforced in the kernel.
@@ -105,7 +111,7 @@ pub enum CompileError {
     },
     /// Too many prefixes or ports.
     #[error(
-        "egress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
+        "egress or ingress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
          list fewer ports"
     )]
     EgressSize {
@@ -129,8 +135,11 @@ impl PolicySet {
             exec_default: self.exec_defaults().decision(),
             exec_unresolved: self.exec_unresolved(),
             egress_default: self.egress_defaults().decision(),
-            egress: prefixes::build(self)?,
+            egress: prefixes::egress(self)?,
+            decides_ingress: self.policies().iter().any(|policy| policy.ingress.is_some()),
             names: names::build(self)?,
+            ingress_default: self.ingress_defaults().decision(),
+            ingress: prefixes::ingress(self)?,
             rules: self.rules(),
             unenforceable: self.unenforceable(),
             hash: self.hash(),
@@ -155,6 +164,9 @@ impl KernelEntries {
             egress_default: decision,
             egress: Vec::new(),
             names: Vec::new(),
+            decides_ingress: false,
+            ingress_default: decision,
+            ingress: Vec::new(),
             rules: Vec::new(),
             unenforceable: Vec::new(),
             hash: [0; 32],
@@ -189,19 +201,22 @@ impl KernelEntries {
     }
 
     fn by_prefix(&self, address: IpAddr, protocol: u8, port: u16) -> Decision {
-        let address = match effective(address) {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        let covers = |prefix: &&Prefix| {
-            let differs = u128::from_be_bytes(prefix.address) ^ address.to_bits();
-            differs.leading_zeros() >= u32::from(prefix.bits)
-        };
-        let Some(prefix) = self.egress.iter().filter(covers).max_by_key(|prefix| prefix.bits)
-        else {
-            return self.egress_default;
-        };
-        in_block(&prefix.ports, protocol, port)
+        look_up(&self.egress, self.egress_default, effective(address), (protocol, port))
+    }
+
+    /// Whether no source at all may reach the workload.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let ports = self.ingress.iter().flat_map(|prefix| &prefix.ports);
+        !self.ingress_default.allows() && !{ ports }.any(|(_, _, decision)| decision.allows())
+    }
+
+    /// What the kernel answers for a connection or datagram from `source` to a port of the
+    /// workload.
+    #[must_use]
+    pub fn ingress(&self, source: IpAddr, protocol: u8, port: u16) -> Decision {
+        let source = source.to_canonical();
+        look_up(&self.ingress, self.ingress_default, source, (protocol, port))
     }
 
     /// What a rule number of a decision stands for.
@@ -209,6 +224,27 @@ impl KernelEntries {
     pub fn rule(&self, number: u32) -> RuleRef {
         RuleRef::of_number(number, &self.rules)
     }
+}
+
+/// Longest prefix, then (protocol, port), (protocol, any), (any, any).
+fn look_up(
+    prefixes: &[Prefix],
+    default: Decision,
+    address: IpAddr,
+    (protocol, port): (u8, u16),
+) -> Decision {
+    let address = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let covers = |prefix: &&Prefix| {
+        let differs = u128::from_be_bytes(prefix.address) ^ address.to_bits();
+        differs.leading_zeros() >= u32::from(prefix.bits)
+    };
+    let Some(prefix) = prefixes.iter().filter(covers).max_by_key(|prefix| prefix.bits) else {
+        return default;
+    };
+    in_block(&prefix.ports, protocol, port)
 }
 
 fn in_block(ports: &[(u8, u16, Decision)], protocol: u8, port: u16) -> Decision {

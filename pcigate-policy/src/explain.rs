@@ -128,6 +128,7 @@ impl Explanation {
                 Matched::Path => "the resolved path",
                 Matched::InvokedName => "the name it is called by",
                 Matched::Destination => "the destination",
+                Matched::Source => "the source",
             };
             let (says, rule, by) = (verdict_name(one.verdict), &one.rule, shown(&one.by));
             writeln!(f, "  {rule} ({}) says {says}: {by} matches {what}", mode(one.mode))?;

@@ -99,6 +99,10 @@ impl PolicySet {
         Defaults::of(self, |policy| policy.egress.as_ref())
     }
 
+    pub(crate) fn ingress_defaults(&self) -> Defaults {
+        Defaults::of(self, |policy| policy.ingress.as_ref())
+    }
+
     /// The answer for a file whose path could not be resolved: it may be what a rule refuses.
     pub(crate) fn exec_unresolved(&self) -> Decision {
         let unsure = |mode: Option<Mode>| {

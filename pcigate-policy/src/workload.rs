@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, Mode};
+use crate::document::{
+    Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, IngressRule, Mode,
+};
 use crate::document::{ObjectName, Policy, PortMatch, Target};
 use crate::rule::RuleRef;
 
@@ -163,7 +165,8 @@ impl PolicySet {
         };
         let exec = self.exec_rules().map(|(_, policy, rule)| written(policy, &rule.id));
         let egress = self.egress_rules().map(|(_, policy, rule)| written(policy, &rule.id));
-        exec.chain(egress).collect()
+        let ingress = self.ingress_rules().map(|(_, policy, rule)| written(policy, &rule.id));
+        exec.chain(egress).chain(ingress).collect()
     }
 
     /// Every exec rule with its number and policy.
@@ -180,6 +183,17 @@ impl PolicySet {
             let rules = policy.egress.iter().flat_map(|section| &section.rules);
             rules.map(|rule| (policy.as_ref(), rule))
         });
+        (first..).zip(rules).map(|(number, (policy, rule))| (number, policy, rule))
+    }
+
+    /// Every ingress rule with its number, which follows those of the egress rules, and policy.
+    pub(crate) fn ingress_rules(&self) -> impl Iterator<Item = (u32, &Policy, &IngressRule)> {
+        let before = self.plain_exec_rules().count() + self.egress_rules().count();
+        let rules = self.policies.iter().flat_map(|policy| {
+            let rules = policy.ingress.iter().flat_map(|section| &section.rules);
+            rules.map(|rule| (policy.as_ref(), rule))
+        });
+        let first = u32::try_from(before).unwrap_or(u32::MAX);
         (first..).zip(rules).map(|(number, (policy, rule))| (number, policy, rule))
     }
 

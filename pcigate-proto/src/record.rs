@@ -61,7 +61,9 @@ pub fn check_complete(record: &Record) -> Result<(), (&'static str, &'static str
 }
 
 fn names_someone(record: &Record) -> bool {
-    let process = record.process.as_ref().is_some_and(|process| process.pid != 0);
+    // Who sends or receives a packet is a socket's workload; no process need be running it then.
+    let process = record.process.as_ref().is_some_and(|process| process.pid != 0)
+        || record.event.as_ref().is_some_and(is_packet);
     match &record.subject {
         None => false,
         Some(Subject::Workload(workload)) => {
@@ -70,6 +72,14 @@ fn names_someone(record: &Record) -> bool {
         }
         Some(Subject::Component(component)) => !component.name.is_empty(),
         Some(Subject::Person(person)) => !person.identity.is_empty(),
+    }
+}
+
+fn is_packet(event: &Event) -> bool {
+    match event {
+        Event::Egress(egress) => egress.operation() == crate::egress::Operation::Packet,
+        Event::Attempt(attempt) => attempt.operation == "accept",
+        _ => false,
     }
 }
 

@@ -211,6 +211,7 @@ fn ring_record(number: u64) -> Vec<u8> {
             let egress = Egress { header, address, operation, protocol: 6, port: 443, family: 2 };
             egress.as_bytes().to_vec()
         }
+        Kind::Attempt => unreachable!("the mix holds none"),
     }
 }
 

@@ -6,9 +6,14 @@
 //! mptcp:ADDRESS:PORT          connect with multipath TCP
 //! fastopen:ADDRESS:PORT       connect by sending (MSG_FASTOPEN)
 //! sendmmsg:ADDRESS:PORT       two datagrams with one call, on an unconnected socket
+//! routed-connect:ADDRESS:PORT connect by way of 127.0.0.1 or ::1 (a source route set before)
+//! routed-send:ADDRESS:PORT    a datagram whose message carries a source route (IPv4 only)
 //! uring-connect:ADDRESS:PORT, uring-send:ADDRESS:PORT, uring-socket:FAMILY,TYPE,PROTOCOL
 //! unix:NAME, unix-datagram:NAME  a path, or an abstract name behind `@`
 //! unix-own:NAME               listen at a name and connect to it
+//! accept:ADDRESS:PORT         listen, wait for a line on standard input, accept without waiting
+//! receive:ADDRESS:PORT        the same for a datagram
+//! ask:ADDRESS:PORT            send a datagram on an unconnected socket and wait for one back
 //! stdin-connect:ADDRESS:PORT  connect the socket that standard input is
 //! stdin-send, stdin-send:ADDRESS:PORT  send on it
 //! stdin-write                 write(2) on it
@@ -18,12 +23,13 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener, UnixStream},
     },
+    time::Duration,
 };
 
 use nix::{
@@ -36,6 +42,7 @@ use nix::{
 
 use crate::{system_calls, uring};
 
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const TCP: i32 = 6;
 const UDP: i32 = 17;
 const MPTCP: i32 = 262;
@@ -56,6 +63,11 @@ pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
             Ok(sendto(socket.as_raw_fd(), b"x", to, flags).map(drop)?)
         }),
         "sendmmsg" => with(rest, libc::SOCK_DGRAM, UDP, |socket, to| two(socket.as_fd(), to)),
+        "routed-connect" => with(rest, libc::SOCK_STREAM, TCP, |socket, to| {
+            system_calls::set_source_route(socket, to)?;
+            Ok(connect(socket.as_raw_fd(), to)?)
+        }),
+        "routed-send" => with(rest, libc::SOCK_DGRAM, UDP, system_calls::send_routed),
         "uring-connect" => with(rest, libc::SOCK_STREAM, TCP, uring::connect),
         "uring-send" => with(rest, libc::SOCK_DGRAM, UDP, uring::send),
         "uring-socket" => numbers(rest).and_then(|[f, t, p]| uring::socket(f, t, p)),
@@ -67,6 +79,9 @@ pub fn act(kind: &str, rest: &str) -> Option<io::Result<()>> {
             let _listener = UnixListener::bind_addr(&at)?;
             UnixStream::connect_addr(&at).map(drop)
         }),
+        "accept" => accept(rest),
+        "receive" => receive(rest),
+        "ask" => ask(rest),
         "stdin-write" => write(io::stdin().as_fd()),
         "stdin-connect" | "stdin-send" => {
             on(io::stdin().as_fd(), kind.trim_start_matches("stdin-"), rest)
@@ -110,6 +125,27 @@ fn bound(text: &str) -> io::Result<OwnedFd> {
     let socket = system_calls::open_socket(family, libc::SOCK_STREAM, TCP)?;
     bind(socket.as_raw_fd(), &at)?;
     Ok(socket)
+}
+
+fn accept(at: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    listener.set_nonblocking(true)?;
+    io::stdin().read_line(&mut String::new())?;
+    listener.accept().map(drop)
+}
+
+fn receive(at: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    socket.set_nonblocking(true)?;
+    io::stdin().read_line(&mut String::new())?;
+    socket.recv(&mut [0]).map(drop)
+}
+
+fn ask(to: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+    socket.send_to(b"x", to)?;
+    socket.recv(&mut [0]).map(drop)
 }
 
 fn two(socket: BorrowedFd<'_>, to: &SockaddrStorage) -> io::Result<()> {

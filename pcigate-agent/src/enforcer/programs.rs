@@ -23,7 +23,7 @@ pub(super) enum CgroupHook {
     Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 11] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 13] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -35,6 +35,8 @@ pub(super) const CGROUP: [(&str, CgroupHook); 11] = [
     ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
     ("grant_egress", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
     ("grant_ingress", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
+    ("packet_out", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
+    ("packet_in", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -94,33 +96,26 @@ pub(super) fn attach_cgroup(
     cgroup: &File,
 ) -> Result<FdLink, EnforcerError> {
     let mode = CgroupAttachMode::Single;
+    let fd = cgroup.as_fd();
+    let kept = |source| EnforcerError::Link { program: name, source };
     match hook {
         CgroupHook::SockAddr => {
             let program: &mut CgroupSockAddr = of(ebpf, name)?;
-            let link = program
-                .load()
-                .and_then(|()| program.attach(cgroup.as_fd(), mode))
-                .and_then(|id| program.take_link(id))
-                .map_err(refused(name))?;
-            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
         }
         CgroupHook::Sock => {
             let program: &mut CgroupSock = of(ebpf, name)?;
-            let link = program
-                .load()
-                .and_then(|()| program.attach(cgroup.as_fd(), mode))
-                .and_then(|id| program.take_link(id))
-                .map_err(refused(name))?;
-            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
         }
         CgroupHook::Skb(way) => {
             let program: &mut CgroupSkb = of(ebpf, name)?;
-            let link = program
-                .load()
-                .and_then(|()| program.attach(cgroup.as_fd(), way, mode))
-                .and_then(|id| program.take_link(id))
-                .map_err(refused(name))?;
-            link.try_into().map_err(|source| EnforcerError::Link { program: name, source })
+            let link = program.load().and_then(|()| program.attach(fd, way, mode));
+            let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
+            link.try_into().map_err(kept)
         }
     }
 }

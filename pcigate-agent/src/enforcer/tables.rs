@@ -17,7 +17,8 @@ use aya::{
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, PolicyEntry, PortKey, PrefixKey, WorkloadEntry, verdict,
+        Decision, DigestKey, ExecAnswer, INGRESS_POLICY, PolicyEntry, PortKey, PrefixKey,
+        WorkloadEntry, ingress, verdict,
     },
 };
 use pcigate_policy::entries::{ExecEntries, KernelEntries};
@@ -223,7 +224,8 @@ impl Tables {
             ports: Vec::new(),
             users: 0,
         };
-        self.next_policy = self.next_policy.wrapping_add(1).max(1);
+        self.next_policy = (self.next_policy + 1) % INGRESS_POLICY;
+        self.next_policy = self.next_policy.max(1);
         let written = self.write(entries, &mut installed);
         if written.is_err() {
             self.uninstall(&installed)?;
@@ -247,6 +249,9 @@ impl Tables {
             exec_default: entries.exec_default,
             exec_unresolved: entries.exec_unresolved,
             egress_default: entries.egress_default,
+            ingress_default: entries.ingress_default,
+            ingress: ingress_bits(entries),
+            reserved: 0,
             exec_classes: [0; 256],
             args_classes: [0; 256],
         };
@@ -254,7 +259,10 @@ impl Tables {
             self.write_exec(exec, &mut entry, into)?;
         }
         for prefix in &entries.egress {
-            self.write_prefix(prefix, into)?;
+            self.write_prefix(into.number, prefix, into)?;
+        }
+        for prefix in &entries.ingress {
+            self.write_prefix(into.number | INGRESS_POLICY, prefix, into)?;
         }
         for name in &entries.names {
             let block = self.write_block(&name.ports, into)?;
@@ -341,11 +349,12 @@ impl Tables {
     /// Ports first, then the prefix that leads to them.
     fn write_prefix(
         &mut self,
+        number: u32,
         prefix: &pcigate_policy::entries::Prefix,
         into: &mut Installed,
     ) -> Result<(), TableError> {
         let block = self.write_block(&prefix.ports, into)?;
-        let key = PrefixKey { policy: into.number.to_be_bytes(), address: prefix.address };
+        let key = PrefixKey { policy: number.to_be_bytes(), address: prefix.address };
         let bits = 32 + u32::from(prefix.bits);
         into.prefixes.push((bits, key));
         let key = Key::new(bits, bytes::<_, PREFIX>(&key));
@@ -390,6 +399,14 @@ impl Tables {
         installed.slots.iter().for_each(|run| self.free_slots.give_back(run));
         self.free_decisions.give_back(&installed.decisions);
         Ok(())
+    }
+}
+
+fn ingress_bits(entries: &KernelEntries) -> u32 {
+    match (entries.decides_ingress, entries.is_closed()) {
+        (false, _) => 0,
+        (true, false) => ingress::DECIDED,
+        (true, true) => ingress::DECIDED | ingress::CLOSED,
     }
 }
 

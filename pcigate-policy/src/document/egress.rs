@@ -201,7 +201,7 @@ impl Peer {
 }
 
 impl PortMatch {
-    fn decode(item: &Item<'_>, mistakes: &mut Mistakes) -> Option<Self> {
+    pub(super) fn decode(item: &Item<'_>, mistakes: &mut Mistakes) -> Option<Self> {
         let mut fields = Fields::of(item.node, item.path.as_str(), mistakes);
         let port = port(&mut fields);
         let protocol = fields.one_of("protocol", PROTOCOLS);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::canonical;
 use super::egress::EgressRule;
 use super::exec::ExecRule;
+use super::ingress::IngressRule;
 use super::names::{self, ObjectName, Place, dns_subdomain, rule_id};
 use crate::yaml::{Fields, Item, Mistakes, Node, shown};
 
@@ -25,6 +26,8 @@ pub struct Policy {
     pub exec: Option<Section<ExecRule>>,
     /// What may be reached; absent = says nothing about it.
     pub egress: Option<Section<EgressRule>>,
+    /// From where it may be reached; absent = says nothing about it.
+    pub ingress: Option<Section<IngressRule>>,
     /// Its content in one spelling, whatever the file's layout; basis of the policy hash.
     pub canonical: String,
 }
@@ -100,12 +103,24 @@ impl Policy {
         let mut scope = RuleScope { namespace: name.namespace.clone(), mode, ids: HashSet::new() };
         let exec = Section::decode(&mut spec, "exec", &mut scope, ExecRule::decode);
         let egress = Section::decode(&mut spec, "egress", &mut scope, EgressRule::decode);
-        if !spec.has("exec") && !spec.has("egress") {
-            spec.mistake("", "has neither `exec` nor `egress`, so it does nothing; add one");
+        let ingress = Section::decode(&mut spec, "ingress", &mut scope, IngressRule::decode);
+        if !["exec", "egress", "ingress"].iter().any(|name| spec.has(name)) {
+            let message = "has none of `exec`, `egress` and `ingress`, so it does nothing; add one";
+            spec.mistake("", message);
         }
         spec.finish();
         let place = Place::of(root);
-        Some(Self { name, place, namespace_selector, selector, mode, exec, egress, canonical })
+        Some(Self {
+            name,
+            place,
+            namespace_selector,
+            selector,
+            mode,
+            exec,
+            egress,
+            ingress,
+            canonical,
+        })
     }
 
     /// `AgentPolicy` or `ClusterAgentPolicy`.

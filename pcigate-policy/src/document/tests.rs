@@ -153,6 +153,25 @@ fn every_wrong_rule_is_refused_with_its_reason() {
 }
 
 #[test]
+fn every_wrong_ingress_rule_is_refused_with_its_reason() {
+    for (rule, message) in [
+        ("{id: a, action: gate, from: [{cidr: 10.0.0.0/8}]}", "known: allow, deny"),
+        ("{id: a, action: allow}", "ingress.rules[0].from: is required for allow"),
+        ("{id: a, action: allow, from: []}", "is an empty list"),
+        ("{id: a, action: deny, from: [{}]}", "from[0].cidr: is required"),
+        ("{id: a, action: deny, from: [{fqdn: a.b}]}", "fqdn: unknown field"),
+        ("{id: a, action: deny, to: [{cidr: 10.0.0.0/8}]}", "to: unknown field"),
+    ] {
+        let found = mistakes(&format!(
+            "{{apiVersion: pcigate.dev/v1alpha1, kind: AgentPolicy, metadata: {{name: a, \
+             namespace: n}}, spec: {{selector: {{}}, ingress: {{defaultAction: deny, \
+             rules: [{rule}]}}}}}}"
+        ));
+        assert!(found.iter().any(|m| m.contains(message)), "{message}\nnot in\n{found:#?}");
+    }
+}
+
+#[test]
 fn every_wrong_target_is_refused_with_its_reason() {
     for (spec, message) in [
         ("endpoints: [{cidr: 10.0.0.0/8, service: s, port: 1}]", "exactly one of `cidr`, `serv"),

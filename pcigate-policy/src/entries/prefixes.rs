@@ -11,6 +11,7 @@ use pcigate_common::limits;
 use pcigate_common::maps::{Decision, rule, verdict};
 
 use super::{CompileError, Prefix};
+use crate::decide::sources;
 use crate::document::{Cidr, Mode, PortMatch};
 use crate::fold::{Defaults, Fold};
 use crate::workload::PolicySet;
@@ -30,38 +31,69 @@ type Ports = Rc<Vec<(u8, u16, Decision)>>;
 /// What covers each (protocol, port), including what covers it through wider keys.
 pub(super) type Folds = BTreeMap<(u8, u16), Fold>;
 
-pub(super) fn build(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
-    let (mut v4, mut v6) = (Named::new(), Named::new());
-    let mut claim = |cidr: Cidr, claim| {
-        let family = if cidr.is_v4() { &mut v4 } else { &mut v6 };
-        family.entry(cidr.mapped()).or_default().push(claim);
-    };
+/// The destinations of egress rules and of Targets.
+pub(super) fn egress(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
+    let mut claims = Claims::default();
     for (number, _, rule) in set.egress_rules() {
         for (cidr, port) in set.destinations(rule) {
-            let (mode, verdict) = (rule.mode, rule.verdict());
-            claim(cidr, Claim { mode, verdict, rule: number, port });
+            claims
+                .add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
         }
     }
     for (_, cidr, port) in set.protected() {
         let (mode, verdict) = (Mode::Enforce, verdict::DENY);
-        claim(cidr, Claim { mode, verdict, rule: rule::TARGET, port });
+        claims.add(cidr, Claim { mode, verdict, rule: rule::TARGET, port });
     }
     let named = set.egress_rules().any(|(_, _, rule)| set.named(rule).next().is_some());
-    let defaults = set.egress_defaults();
-    let mut out = Out { set, defaults, named, prefixes: Vec::new(), ports: 0 };
-    let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
-    out.visit(v6, &default)?;
-    // Where an IPv6 prefix covers the v4-mapped range, all of IPv4 needs an entry of its own.
-    let root = Cidr::ALL_V4.mapped();
-    let covered =
-        |prefix: &Prefix| covers(u128::from_be_bytes(prefix.address), prefix.bits, root.0);
-    if out.prefixes.iter().any(covered) {
-        v4.entry(root).or_default();
-        out.visit(v4, &Rc::new(Vec::new()))?;
-    } else {
-        out.visit(v4, &default)?;
+    claims.fold(set, set.egress_defaults(), named)
+}
+
+/// The sources of ingress rules.
+pub(super) fn ingress(set: &PolicySet) -> Result<Vec<Prefix>, CompileError> {
+    let mut claims = Claims::default();
+    for (number, _, rule) in set.ingress_rules() {
+        for (cidr, port) in sources(rule) {
+            claims
+                .add(cidr, Claim { mode: rule.mode, verdict: rule.verdict(), rule: number, port });
+        }
     }
-    Ok(out.prefixes)
+    claims.fold(set, set.ingress_defaults(), false)
+}
+
+/// What is said of prefixes, by family.
+#[derive(Default)]
+struct Claims {
+    v4: Named,
+    v6: Named,
+}
+
+impl Claims {
+    fn add(&mut self, cidr: Cidr, claim: Claim) {
+        let family = if cidr.is_v4() { &mut self.v4 } else { &mut self.v6 };
+        family.entry(cidr.mapped()).or_default().push(claim);
+    }
+
+    fn fold(
+        mut self,
+        set: &PolicySet,
+        defaults: Defaults,
+        named: bool,
+    ) -> Result<Vec<Prefix>, CompileError> {
+        let mut out = Out { set, defaults, named, prefixes: Vec::new(), ports: 0 };
+        let default: Ports = Rc::new(vec![(0, 0, out.defaults.decision())]);
+        out.visit(self.v6, &default)?;
+        // Where an IPv6 prefix covers the v4-mapped range, all of IPv4 needs an entry of its own.
+        let root = Cidr::ALL_V4.mapped();
+        let covered =
+            |prefix: &Prefix| covers(u128::from_be_bytes(prefix.address), prefix.bits, root.0);
+        if out.prefixes.iter().any(covered) {
+            self.v4.entry(root).or_default();
+            out.visit(self.v4, &Rc::new(Vec::new()))?;
+        } else {
+            out.visit(self.v4, &default)?;
+        }
+        Ok(out.prefixes)
+    }
 }
 
 struct Out<'a> {
@@ -118,7 +150,7 @@ impl Out<'_> {
         self.prefixes.push(Prefix { address, bits, ports: ports.as_ref().clone() });
         self.ports += ports.len();
         let too_many = |what, most| CompileError::EgressSize {
-            policies: self.set.names(|policy| policy.egress.is_some()),
+            policies: self.set.names(|policy| policy.egress.is_some() || policy.ingress.is_some()),
             what,
             most,
         };

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{CompileError, KernelEntries};
-use crate::decide::{EgressRequest, ExecRequest};
-use crate::document::Documents;
+use crate::decide::{EgressRequest, ExecRequest, IngressRequest};
+use crate::document::{Documents, ObjectName};
 use crate::glob::tests::{by_recursion, path, pattern};
+use crate::rule::RuleRef;
 use crate::workload::{Identity, PolicySet};
 
 const TARGET: &str = "{apiVersion: pcigate.dev/v1alpha1, kind: Target, metadata: {name: t, \
@@ -133,6 +134,23 @@ fn egress_rule() -> impl Strategy<Value = String> {
     (prop_oneof![8 => direct, 1 => gate], mode()).prop_map(|(rule, mode)| rule + mode)
 }
 
+fn ingress_rule() -> impl Strategy<Value = String> {
+    let cidr =
+        select(vec!["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1/32", "::/0", "::/1"]);
+    let port = select(vec!["port: 80", "port: 443, protocol: UDP", "protocol: UDP"]);
+    let from = prop::collection::vec(cidr, 1..4);
+    let ports = prop::collection::vec(port, 0..3);
+    (select(vec!["allow", "deny"]), from, ports, mode()).prop_map(|(action, from, ports, mode)| {
+        let from: Vec<_> = from.iter().map(|cidr| format!("{{cidr: '{cidr}'}}")).collect();
+        let mut text = format!("action: {action}, from: [{}]", from.join(", "));
+        if !ports.is_empty() {
+            let ports: Vec<_> = ports.iter().map(|port| format!("{{{port}}}")).collect();
+            let _ = write!(text, ", ports: [{}]", ports.join(", "));
+        }
+        text + mode
+    })
+}
+
 /// Up to four policies that all select [`identity`].
 fn policies() -> impl Strategy<Value = String> {
     let exec = prop::collection::vec(exec_rule(), 0..5);
@@ -219,8 +237,14 @@ proptest! {
     fn the_entries_answer_every_destination_as_decide_does(
         text in policies(),
         requests in prop::collection::vec(
-            (address(), resolved(), select(vec![6_u8, 17, 132, 1]),
-             select(vec![80_u16, 443, 53, 0, 9])), 40),
+            (
+                address(),
+                resolved(),
+                select(vec![6_u8, 17, 132, 1]),
+                select(vec![80_u16, 443, 53, 0, 9, 15_099]),
+            ),
+            40,
+        ),
     ) {
         let set = set(&text);
         let entries = set.compile().unwrap();
@@ -233,6 +257,28 @@ proptest! {
         }
         for prefix in &entries.egress {
             prop_assert_eq!(prefix.ports.iter().filter(|p| (p.0, p.1) == (0, 0)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_entries_answer_every_source_as_decide_does(
+        policies in prop::collection::vec(
+            (any::<bool>(), any::<bool>(), prop::collection::vec(ingress_rule(), 0..6)), 0..4),
+        requests in prop::collection::vec(
+            (address(), select(vec![6_u8, 17]), select(vec![80_u16, 443, 9])), 40),
+    ) {
+        let one = |(index, (audit, deny, rules)): (usize, &(bool, bool, Vec<String>))| {
+            policy(index, false, *audit, "", &section("ingress", *deny, rules))
+        };
+        let set = set(&policies.iter().enumerate().map(one).collect::<String>());
+        let entries = set.compile().unwrap();
+        prop_assert_eq!(entries.decides_ingress, !policies.is_empty());
+        for (address, protocol, port) in requests {
+            let request = IngressRequest { source: address, protocol, port };
+            let answer = set.decide_ingress(&request);
+            let found = entries.ingress(address, protocol, port);
+            prop_assert_eq!(found, answer.decision, "{:?}\n{:?}", request, policies);
+            prop_assert_eq!(entries.rule(found.rule), answer.rule);
         }
     }
 
@@ -276,6 +322,57 @@ fn a_longer_prefix_carries_what_a_shorter_one_denies() {
     assert_eq!(answer("10.0.0.1", 22), verdict::DENY);
     assert_eq!(answer("::ffff:10.0.0.1", 23), verdict::ALLOW);
     assert_eq!(answer("10.0.0.2", 23), verdict::DENY);
+}
+
+const GATE: &str = "action: gate, target: t, statements: [{id: s, action: deny, effects: [read]}]";
+
+#[test]
+fn a_target_is_kept_from_everyone_without_an_enforced_gate_rule() {
+    let at = "10.0.0.1".parse().unwrap();
+    let rule = |rules: &[String]| {
+        let egress = section("egress", false, rules);
+        let entries = set(&format!("{TARGET}{}", policy(0, false, false, "", &egress)));
+        let entries = entries.compile().unwrap();
+        let rule = |protocol, port| entries.rule(entries.egress(at, &[], protocol, port).rule);
+        (rule(6, 80), rule(17, 80), rule(6, 81))
+    };
+    let allow = "action: allow, to: [{cidr: 10.0.0.0/8}]".to_owned();
+    let written = |index: usize| RuleRef::Written {
+        policy: ObjectName { namespace: "n".to_owned(), name: "p0".to_owned() },
+        id: format!("eg-{index}"),
+    };
+    let kept = (RuleRef::Target, RuleRef::Target, written(0));
+    assert_eq!(rule(std::slice::from_ref(&allow)), kept);
+    // A gate rule in audit mode lifts nothing; an enforced one is the answer over TCP.
+    assert_eq!(rule(&[allow.clone(), format!("{GATE}, mode: audit")]), kept);
+    assert_eq!(rule(&[allow, GATE.to_owned()]), (written(1), RuleRef::Target, written(0)));
+    // Without any policy, and for workloads nobody knows, it is kept all the same.
+    let documents = Documents::read(&[("p.yaml", TARGET)]).unwrap();
+    for set in [documents.select(&identity()), documents.select_none()] {
+        let entries = set.compile().unwrap();
+        assert_eq!(entries.egress(at, &[], 6, 80), Decision::enforced(verdict::DENY, rule::TARGET));
+        assert_eq!(entries.egress(at, &[], 6, 81).verdict, verdict::ALLOW);
+        assert_eq!(entries.unenforceable.len(), 1, "the Service's addresses are not known");
+    }
+}
+
+#[test]
+fn no_rule_opens_the_gateway_s_listener() {
+    let all = "action: allow, to: [{cidr: 0.0.0.0/0}, {cidr: '::/0'}]".to_owned();
+    let set = set(&policy(0, false, false, "", &section("egress", false, &[all])));
+    let entries = set.compile().unwrap();
+    for (address, port, refused) in [
+        ("127.0.0.1", 15_099, true),
+        ("::1", 15_099, true),
+        ("0.0.0.0", 15_099, true),
+        ("::ffff:127.0.0.1", 15_099, true),
+        ("127.0.0.2", 15_099, false),
+        ("127.0.0.1", 15_098, false),
+    ] {
+        let decision = entries.egress(address.parse().unwrap(), &[], 6, port);
+        assert_eq!(decision.rule == rule::GATEWAY_LISTENER, refused, "{address} {port}");
+        assert_eq!(decision.verdict == verdict::DENY, refused, "{address} {port}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod exec_ways;
 mod flood;
 mod grants;
 mod guards;
+mod ingress;
 mod lsm;
 mod names;
 mod privileges;

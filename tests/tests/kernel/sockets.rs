@@ -2,7 +2,7 @@
 
 use std::{
     io::IoSlice,
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
@@ -17,10 +17,10 @@ use nix::{
 };
 use pcigate_agent::{
     coverage::{self, Confinement},
-    draft::{CapabilityState, Draft, Ending, Event},
+    draft::{CapabilityState, Draft, Ending, Event, Subject},
     enforcer::ExecRefusal,
 };
-use pcigate_common::maps::verdict;
+use pcigate_common::{event::Operation, maps::verdict};
 use pcigate_proto::Enforcement;
 use pcigate_tests::{
     kernel::{Kernel, Setup},
@@ -264,6 +264,33 @@ fn every_call_that_connects_or_sends_is_refused_and_recorded_once() {
     }));
 }
 
+#[test]
+fn a_source_route_is_refused_although_its_last_address_is_allowed() {
+    let rule = "defaultAction: deny, rules: [{id: one, action: allow, to: [{cidr: 127.0.0.1/32}, \
+                {cidr: '::1/128'}]}]";
+    let mut kernel = Kernel::with_policy(&policy("enforce", rule));
+    let actions = ["routed-connect:127.0.0.1:9", "routed-connect:[::1]:9"];
+    assert_eq!(kernel.probe(&actions), ["EPERM"; 2]);
+    let found = egress(&kernel.drafts());
+    let rules: Vec<_> = found.iter().map(|(_, rule, ..)| rule.as_str()).collect();
+    assert_eq!(rules, ["pcigate/socket"; 2]);
+
+    // One that comes with a message is first seen on the packet.
+    assert_eq!(kernel.probe(&["udp:127.0.0.1:9", "routed-send:127.0.0.1:9"]), ["ok", "EPERM"]);
+    let drafts = kernel.drafts();
+    let packet = drafts.iter().find_map(|draft| match draft.event {
+        Event::Egress { operation: Operation::Packet, address, .. } => Some((draft, address)),
+        _ => None,
+    });
+    let (draft, address) = packet.unwrap();
+    assert_eq!(address, IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(draft.outcome.decision.as_ref().unwrap().rule.id.as_str(), "pcigate/socket");
+    assert_eq!(draft.outcome.result, Ending::Refused);
+    assert!(matches!(&draft.subject, Subject::Workload(pod) if pod.pod.as_str() == "billing-bot"));
+    let open = Kernel::with_policy(&policy("enforce", "defaultAction: allow"));
+    assert_eq!(open.probe(&["routed-send:127.0.0.1:9"]), ["ok"]);
+}
+
 /// Families that no cgroup hook sees: (action, whether it is of no use to a program).
 const FAMILIES: [(&str, bool); 10] = [
     ("socket:17,3,768", true), // packet
@@ -407,9 +434,9 @@ fn coverage_names_the_sockets_that_need_bpf_lsm_where_it_is_lacking() {
     for name in ["egress-packet-sockets", "egress-foreign-sockets", "unix-sockets"] {
         assert_eq!(state(name), Some(by_lsm), "{name}");
     }
-    assert_eq!(state("egress-raw"), Some(CapabilityState::Enforced));
-    assert_eq!(state("gateway-listener"), Some(CapabilityState::Enforced));
-    assert_eq!(state("targets"), Some(CapabilityState::Enforced));
+    for name in ["egress-raw", "egress-source-routing", "gateway-listener", "targets"] {
+        assert_eq!(state(name), Some(CapabilityState::Enforced), "{name}");
+    }
     if by_lsm == CapabilityState::NotEnforceableHere {
         // What the rows say of this kernel is so.
         let results = kernel.probe(&["socket:17,3,768", "socket:16,3,16"]);
