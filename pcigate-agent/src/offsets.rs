@@ -59,6 +59,22 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         unix_addr: at("unix_sock", "addr")?,
         unix_address_len: at("unix_address", "len")?,
         unix_address_name: at("unix_address", "name")?,
+        inode_i_ino: at("inode", "i_ino")?,
+        inode_i_size: at("inode", "i_size")?,
+        inode_i_writecount: at("inode", "i_writecount")?,
+        inode_ctime_sec: ctime("i_ctime_sec", "tv_sec")?,
+        inode_ctime_nsec: ctime("i_ctime_nsec", "tv_nsec")?,
+        super_block_s_dev: at("super_block", "s_dev")?,
+        mm_start_code: at("mm_struct", "start_code")?,
+        vma_vm_file: at("vm_area_struct", "vm_file")?,
+        ..of_guards(btf)?
+    })
+}
+
+/// What only the guards read; the rest is zero.
+fn of_guards(btf: &Btf) -> Result<Offsets, BtfError> {
+    let at = |of: &str, field: &str| btf.offset(of, field);
+    Ok(Offsets {
         task_cgroups: at("task_struct", "cgroups")?,
         task_real_cred: at("task_struct", "real_cred")?,
         css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
@@ -70,13 +86,6 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         inode_i_sb: at("inode", "i_sb")?,
         super_block_s_magic: at("super_block", "s_magic")?,
         vfsmount_mnt_sb: at("vfsmount", "mnt_sb")?,
-        inode_i_ino: at("inode", "i_ino")?,
-        inode_i_size: at("inode", "i_size")?,
-        inode_i_writecount: at("inode", "i_writecount")?,
-        inode_ctime_sec: ctime("i_ctime_sec", "tv_sec")?,
-        inode_ctime_nsec: ctime("i_ctime_nsec", "tv_nsec")?,
-        super_block_s_dev: at("super_block", "s_dev")?,
-        mm_start_code: at("mm_struct", "start_code")?,
-        vma_vm_file: at("vm_area_struct", "vm_file")?,
+        ..Offsets::default()
     })
 }
