@@ -10,12 +10,6 @@ use crate::btf::{Btf, BtfError};
 /// Names the first field this kernel does not have.
 pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |of: &str, field: &str| btf.offset(of, field);
-    // A timespec64 until 6.10, under a private name since 6.6.
-    let ctime = |field: &str, of_timespec: &str| {
-        at("inode", field)
-            .or_else(|_| at("inode", &format!("__i_ctime.{of_timespec}")))
-            .or_else(|_| at("inode", &format!("i_ctime.{of_timespec}")))
-    };
     Ok(Offsets {
         task_mm: at("task_struct", "mm")?,
         task_nsproxy: at("task_struct", "nsproxy")?,
@@ -44,6 +38,14 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         mnt_namespace_root: at("mnt_namespace", "root")?,
         bprm_file: at("linux_binprm", "file")?,
         bprm_filename: at("linux_binprm", "filename")?,
+        ..of_sockets(btf)?
+    })
+}
+
+/// What only the programs about sockets read; the rest as the others find it.
+fn of_sockets(btf: &Btf) -> Result<Offsets, BtfError> {
+    let at = |of: &str, field: &str| btf.offset(of, field);
+    Ok(Offsets {
         socket_sk: at("socket", "sk")?,
         sock_family: at("sock", "__sk_common.skc_family")?,
         sock_num: at("sock", "__sk_common.skc_num")?,
@@ -59,6 +61,19 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         unix_addr: at("unix_sock", "addr")?,
         unix_address_len: at("unix_address", "len")?,
         unix_address_name: at("unix_address", "name")?,
+        inet_opt: at("inet_sock", "inet_opt")?,
+        ip_options_srr: at("ip_options_rcu", "opt.srr")?,
+        inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),
+        ipv6_opt: at("ipv6_pinfo", "opt").unwrap_or_default(),
+        ipv6_options_srcrt: at("ipv6_txoptions", "srcrt").unwrap_or_default(),
+        ..of_guards(btf)?
+    })
+}
+
+/// What only the guards read; the rest as the others find it.
+fn of_guards(btf: &Btf) -> Result<Offsets, BtfError> {
+    let at = |of: &str, field: &str| btf.offset(of, field);
+    Ok(Offsets {
         task_cgroups: at("task_struct", "cgroups")?,
         task_real_cred: at("task_struct", "real_cred")?,
         css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
@@ -70,6 +85,20 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         inode_i_sb: at("inode", "i_sb")?,
         super_block_s_magic: at("super_block", "s_magic")?,
         vfsmount_mnt_sb: at("vfsmount", "mnt_sb")?,
+        ..of_files(btf)?
+    })
+}
+
+/// What only the look-up of digests reads; the rest is zero.
+fn of_files(btf: &Btf) -> Result<Offsets, BtfError> {
+    let at = |of: &str, field: &str| btf.offset(of, field);
+    // A timespec64 until 6.10, under a private name since 6.6.
+    let ctime = |field: &str, of_timespec: &str| {
+        at("inode", field)
+            .or_else(|_| at("inode", &format!("__i_ctime.{of_timespec}")))
+            .or_else(|_| at("inode", &format!("i_ctime.{of_timespec}")))
+    };
+    Ok(Offsets {
         inode_i_ino: at("inode", "i_ino")?,
         inode_i_size: at("inode", "i_size")?,
         inode_i_writecount: at("inode", "i_writecount")?,
@@ -78,10 +107,6 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         super_block_s_dev: at("super_block", "s_dev")?,
         mm_start_code: at("mm_struct", "start_code")?,
         vma_vm_file: at("vm_area_struct", "vm_file")?,
-        inet_opt: at("inet_sock", "inet_opt")?,
-        ip_options_srr: at("ip_options_rcu", "opt.srr")?,
-        inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),
-        ipv6_opt: at("ipv6_pinfo", "opt").unwrap_or_default(),
-        ipv6_options_srcrt: at("ipv6_txoptions", "srcrt").unwrap_or_default(),
+        ..Offsets::default()
     })
 }

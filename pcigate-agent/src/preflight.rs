@@ -91,9 +91,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn privileges() -> Check {
-    let has = |capability: Capability| {
-        caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
-    };
+    let has = |held: Capability| caps::has_cap(None, CapSet::Effective, held).unwrap_or(false);
     let lacking = |needed: &[Capability]| -> Vec<Capability> {
         needed.iter().copied().filter(|&capability| !has(capability)).collect()
     };

@@ -2,7 +2,8 @@
 //!
 //! match-proto: security/security.c `security_capable(const struct cred *cred, struct
 //! user_namespace *ns, int cap, unsigned int opts)`, `security_create_user_ns(const struct cred
-//! *cred)` (hook `userns_create`), `security_task_alloc(struct task_struct *task, u64 clone_flags)`.
+//! *cred)` (hook `userns_create`), `security_task_alloc(struct task_struct *task, u64
+//! clone_flags)`.
 
 use aya_ebpf::{helpers::bpf_get_current_task, macros::lsm, programs::LsmContext};
 use pcigate_common::event::What;

@@ -192,7 +192,7 @@ fn the_maps_are_written_without_any_capability() {
 
 #[test]
 fn the_programs_are_loaded_and_attached_with_the_capabilities_listed() {
-    let with_all = Kernel::with_policy(pcigate_tests::site::POLICY).refusal.clone();
+    let with_all = Kernel::with_policy(pcigate_tests::site::POLICY).refusal;
     let limited = std::thread::spawn(|| {
         let mut held = caps::CapsHashSet::from(privileges::TO_START);
         // The root of the cgroup tree, where the test makes its own, may be read-only.
@@ -200,7 +200,8 @@ fn the_programs_are_loaded_and_attached_with_the_capabilities_listed() {
         caps::set(None, CapSet::Effective, &held).unwrap();
         caps::set(None, CapSet::Permitted, &held).unwrap();
         let kernel = Kernel::with_policy(pcigate_tests::site::POLICY);
-        (kernel.refusal.clone(), kernel.probe(&["tcp:127.0.0.1:9"]))
+        let result = kernel.probe(&["tcp:127.0.0.1:9"]);
+        (kernel.refusal, result)
     });
     assert_eq!(limited.join().unwrap(), (with_all, vec!["EPERM".to_owned()]));
 }
