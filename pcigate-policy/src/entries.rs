@@ -111,8 +111,8 @@ pub enum CompileError {
     },
     /// Too many prefixes or ports.
     #[error(
-        "egress or ingress rules of {policies} need more than {most} {what}; join neighbouring prefixes, or \
-         list fewer ports"
+        "egress or ingress rules of {policies} need more than {most} {what}; join neighbouring \
+         prefixes, or list fewer ports"
     )]
     EgressSize {
         /// Names of the policies.

@@ -47,7 +47,8 @@ fn report(out: &mut impl Write, files: usize, documents: &Documents) -> io::Resu
     let policies = documents.policies();
     let rules = policies.iter().map(|policy| {
         let exec = policy.exec.as_ref().map_or(0, |section| section.rules.len());
-        exec + policy.egress.as_ref().map_or(0, |section| section.rules.len())
+        let egress = policy.egress.as_ref().map_or(0, |section| section.rules.len());
+        exec + egress + policy.ingress.as_ref().map_or(0, |section| section.rules.len())
     });
     writeln!(
         out,

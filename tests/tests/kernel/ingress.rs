@@ -30,7 +30,9 @@ metadata: {{name: billing-bot, namespace: payments}}
 spec:
   selector: {{matchLabels: {{app: billing-bot}}}}
   mode: {mode}
-  egress: {{defaultAction: deny, rules: [{{id: asked, action: allow, to: [{{cidr: 127.0.0.7/32}}]}}]}}
+  egress:
+    defaultAction: deny
+    rules: [{{id: asked, action: allow, to: [{{cidr: 127.0.0.7/32}}]}}]
   ingress: {{defaultAction: deny, rules: [{rules}]}}
 "
     )
