@@ -409,3 +409,6 @@ pub fn is_nameable(address: &[u8; 16]) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

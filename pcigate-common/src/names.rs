@@ -226,3 +226,40 @@ impl Count {
         (Self::NoRoom, "no room"),
     ];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(names: &[(u8, u64)]) -> Learned {
+        let key = LearnedKey { workload: 1, address: [0; 16] };
+        let mut learned = Learned { key, names: Default::default() };
+        for (id, deadline_ns) in names {
+            learned.add(&[*id; 16], *deadline_ns);
+        }
+        learned
+    }
+
+    fn ids(learned: &Learned) -> [u8; LEARNED_NAMES_MAX] {
+        learned.names.map(|name| name.id[0])
+    }
+
+    #[test]
+    fn one_name_too_many_takes_the_place_of_the_first_to_expire() {
+        assert_eq!(ids(&known(&[(1, 10), (2, 5), (3, 7), (4, 9)])), [1, 2, 3, 4]);
+        assert_eq!(ids(&known(&[(1, 10), (2, 5), (3, 7), (4, 9), (5, 6)])), [1, 5, 3, 4]);
+    }
+
+    #[test]
+    fn a_name_learned_again_keeps_its_place_and_its_time_never_shrinks() {
+        let learned = known(&[(1, 10), (2, 5), (1, 12), (2, 3)]);
+        assert_eq!(ids(&learned), [1, 2, 0, 0]);
+        assert_eq!(learned.names.map(|name| name.deadline_ns), [12, 5, 0, 0]);
+    }
+
+    #[test]
+    fn a_ttl_counts_within_limits() {
+        let seconds = [0, 29, 31, 3600, 3601, u32::MAX].map(|ttl| lifetime_ns(ttl) / 1_000_000_000);
+        assert_eq!(seconds, [30, 30, 31, 3600, 3600, 3600]);
+    }
+}
