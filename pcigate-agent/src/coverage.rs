@@ -18,6 +18,10 @@ const FOREIGN: &str = "sockets made before or outside of the cgroup and carried 
 /// RFC 8754, RFC 6554: the first hop is not what the hook is asked about.
 const ROUTED: &str = "an IPv6 routing header can send packets by way of another address";
 
+/// The packet filter sees packets, not streams; loopback has no sender.
+const NAMES: &str = "learned from DNS answers of allowed servers: UDP, and TCP in one segment; \
+                     answers over loopback teach nothing";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -62,7 +66,8 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-raw", raw.0, raw.1.to_owned()),
         ("egress-foreign-sockets", not_yet, FOREIGN.to_owned()),
         ("egress-source-routing", not_yet, ROUTED.to_owned()),
-        ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
+        ("egress-names", Enforced, NAMES.to_owned()),
+        ("egress-services", not_yet, "rules by service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", not_yet, "not looked at in this version".to_owned()),
         ("survives-the-agent", survival.0, survival.1.to_owned()),

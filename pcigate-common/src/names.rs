@@ -3,9 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    limits::{
-        DNS_NAME_BYTES_MAX, LEARNED_NAMES_MAX, LEARNED_SECONDS_MAX, LEARNED_SECONDS_MIN,
-    },
+    limits::{DNS_NAME_BYTES_MAX, LEARNED_NAMES_MAX, LEARNED_SECONDS_MAX, LEARNED_SECONDS_MIN},
     maps::{Decision, rule, verdict},
 };
 
@@ -148,7 +146,8 @@ impl Decision {
     #[inline(always)]
     #[must_use]
     pub fn with_name(self, name: Self) -> Self {
-        let own = if is_default(self.rule) { (verdict::NONE, 0) } else { (self.verdict, self.rule) };
+        let own =
+            if is_default(self.rule) { (verdict::NONE, 0) } else { (self.verdict, self.rule) };
         let own_all = if self.audit_verdict == verdict::NONE {
             own
         } else if is_default(self.audit_rule) {
@@ -163,12 +162,7 @@ impl Decision {
         }
         let enforced =
             if enforced.0 == verdict::NONE { (self.verdict, self.rule) } else { enforced };
-        Self {
-            verdict: enforced.0,
-            rule: enforced.1,
-            audit_verdict: all.0,
-            audit_rule: all.1,
-        }
+        Self { verdict: enforced.0, rule: enforced.1, audit_verdict: all.0, audit_rule: all.1 }
     }
 
     /// Without an audit half that is not stricter than what is enforced.

@@ -84,8 +84,7 @@ pub static LEARNED: LruHashMap<LearnedKey, Learned> =
 
 /// Buffers for DNS messages; the loader sizes it to the CPUs of the machine.
 #[map]
-pub static NAME_SCRATCH: Array<NameScratch> =
-    Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
+pub static NAME_SCRATCH: Array<NameScratch> = Array::with_max_entries(limits::SCRATCHES_PER_CPU, 0);
 
 /// What became of DNS messages, per CPU (`pcigate_common::names::Count`).
 #[map]

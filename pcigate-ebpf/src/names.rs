@@ -34,9 +34,7 @@ use pcigate_common::{
 use crate::{
     atomic, egress,
     identity::Subject,
-    maps::{
-        LEARNED, NAME_BLOCKS, NAME_COUNTS, NAME_SCRATCH, NAMES, POLICIES, QUESTIONS, settings,
-    },
+    maps::{LEARNED, NAME_BLOCKS, NAME_COUNTS, NAME_SCRATCH, NAMES, POLICIES, QUESTIONS, settings},
     packet::{self, Packet, Place, Way},
     ring,
 };
@@ -91,7 +89,8 @@ fn asked(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
         // SAFETY: this run owns the buffer.
         let key = unsafe { &(*scratch).key };
         // SAFETY: helper without preconditions.
-        let deadline_ns = unsafe { bpf_ktime_get_boot_ns() } + limits::QUESTION_SECONDS * 1_000_000_000;
+        let deadline_ns =
+            unsafe { bpf_ktime_get_boot_ns() } + limits::QUESTION_SECONDS * 1_000_000_000;
         if QUESTIONS.insert(key, Question { deadline_ns, workload, id }, 0).is_err() {
             count(Count::NoRoom);
         }

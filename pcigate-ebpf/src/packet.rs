@@ -62,16 +62,22 @@ pub fn dns(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
         match *bytes {
             0x45 => {
                 let ports = bytes.add(V4_BYTES as usize);
-                is_dns(u32::from(*bytes.add(9)), ports, way)
-                    .map(|protocol| Packet { skb, transport: V4_BYTES, protocol })
+                is_dns(u32::from(*bytes.add(9)), ports, way).map(|protocol| Packet {
+                    skb,
+                    transport: V4_BYTES,
+                    protocol,
+                })
             }
             first if first >> 4 == 6 => {
                 if data + V6_BYTES as usize + 4 > end {
                     return None;
                 }
                 let ports = bytes.add(V6_BYTES as usize);
-                is_dns(u32::from(*bytes.add(6)), ports, way)
-                    .map(|protocol| Packet { skb, transport: V6_BYTES, protocol })
+                is_dns(u32::from(*bytes.add(6)), ports, way).map(|protocol| Packet {
+                    skb,
+                    transport: V6_BYTES,
+                    protocol,
+                })
             }
             _ => None,
         }
@@ -140,9 +146,8 @@ impl Packet {
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         // SAFETY: the buffer holds `N` bytes.
-        let status = unsafe {
-            bpf_skb_load_bytes(self.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32)
-        };
+        let status =
+            unsafe { bpf_skb_load_bytes(self.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
         (status == 0).then_some(bytes)
     }
 

@@ -177,7 +177,9 @@ fn serve_tcp(listener: &TcpListener, end: &AtomicBool, answers: impl Fn(&[u8]) -
         }
         for reply in answers(&query) {
             let _ = match reply {
-                Reply::Message(bytes) | Reply::FromOther(bytes) => stream.write_all(&framed(&bytes)),
+                Reply::Message(bytes) | Reply::FromOther(bytes) => {
+                    stream.write_all(&framed(&bytes))
+                }
                 Reply::Pieces(first, second) => send_apart(&mut stream, &first, &second),
             };
         }

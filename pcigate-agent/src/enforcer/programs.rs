@@ -5,7 +5,8 @@ use std::{fs::File, os::fd::AsFd};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Lsm, Program, ProgramError, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Lsm,
+        Program, ProgramError, links::FdLink,
     },
 };
 

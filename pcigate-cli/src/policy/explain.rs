@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for text in ["", "10.0.0.5", "icmp:10.0.0.5:1", "fd00::1:443", "10.0.0:1", "db.payments:", "a b:1"] {
+        for text in
+            ["", "10.0.0.5", "icmp:10.0.0.5:1", "fd00::1:443", "10.0.0:1", "db.payments:", "a b:1"]
+        {
             assert!(destination(text).is_err_and(|error| error.contains(text)), "{text}");
         }
         assert!(pod("a").is_err() && pod("a/").is_err() && pod("a/b/c").is_err());

@@ -10,8 +10,7 @@ use simple_dns::{
 };
 
 use super::{
-    A, AAAA, ANSWER_STEPS_MAX, Header, Message, QUESTION_STEPS_MAX, QuestionWalk, Step,
-    is_nameable,
+    A, AAAA, ANSWER_STEPS_MAX, Header, Message, QUESTION_STEPS_MAX, QuestionWalk, Step, is_nameable,
 };
 use crate::limits::{DNS_MESSAGE_BYTES_MAX, DNS_NAME_BYTES_MAX};
 

@@ -108,8 +108,7 @@ fn egress_rule() -> impl Strategy<Value = String> {
     let gate = Just(
         "action: gate, target: n/t, statements: [{id: s, action: ask, effects: [ddl]}]".to_owned(),
     );
-    (prop_oneof![8 => direct, 1 => gate], mode())
-        .prop_map(|(rule, mode)| rule + mode)
+    (prop_oneof![8 => direct, 1 => gate], mode()).prop_map(|(rule, mode)| rule + mode)
 }
 
 /// Up to four policies that all select [`identity`].

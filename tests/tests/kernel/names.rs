@@ -53,8 +53,7 @@ impl Pod {
     fn with(policy: impl Fn(&str) -> String) -> Self {
         let network = Network::new();
         let policy = policy(&network.servers[0].to_string());
-        let setup =
-            Setup { policy, loopback_teaches: network.loopback, ..Setup::default() };
+        let setup = Setup { policy, loopback_teaches: network.loopback, ..Setup::default() };
         let replies = Answers::default();
         let told = Arc::clone(&replies);
         let server = Server::start(&network, move |query| {
@@ -286,13 +285,12 @@ fn a_process_of_the_pod_that_answers_itself_opens_nothing() {
             continue;
         }
         // The answer goes to the port of the one who asked, which is any.
-        let rules = format!("{RULES}      - {{id: own, action: allow, to: [{{cidr: {server}/32}}]}}\n");
+        let rules =
+            format!("{RULES}      - {{id: own, action: allow, to: [{{cidr: {server}/32}}]}}\n");
         let kernel = Kernel::with_policy(&policy("billing-bot", server, &rules));
         let pod = network.pod().display().to_string();
-        let actions = [
-            &format!("forge:api.example.com=10.77.9.1@{server}:53")[..],
-            "udp:10.77.9.1:443",
-        ];
+        let actions =
+            [&format!("forge:api.example.com=10.77.9.1@{server}:53")[..], "udp:10.77.9.1:443"];
         let results = kernel.probe_with(&["--netns", &pod], kernel.root(), &actions);
         assert_eq!(results, ["ok", "EPERM"], "{server}");
         assert_eq!(kernel.names(Count::Learned), 0);

@@ -55,8 +55,7 @@ pub fn lookup(name: &str) -> io::Result<()> {
 }
 
 fn of_family(server: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr =
-        if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+    let any: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
     UdpSocket::bind((any, 0))
 }
 
