@@ -132,7 +132,12 @@ impl Agent {
         };
         let sensor = Sensor::new(enforcer.take_rings()?);
         let attribution = Attribution::new(governor.directory());
+        // Before, so that nobody is cut off from what it has resolved; and after, for answers that
+        // came meanwhile.
+        let inherited = governor.inherit_names();
         let refusal = enforcer.attach(&plan.root.path)?;
+        let inherited = inherited + governor.inherit_names();
+        tracing::debug!(inherited, "addresses by name taken over");
         let (confinement, message) = match &plan.pins {
             None => (Confinement::Sandbox, STARTED),
             Some(directory) => {

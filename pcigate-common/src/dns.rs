@@ -133,7 +133,7 @@ impl QuestionWalk {
         self.at = at + 1 + u32::from(byte);
         // A question is the first name of its message, so there is nothing to point back to. Its
         // text is one byte shorter than its labels with their lengths, and a NUL follows.
-        let too_long = self.at - HEADER_BYTES > DNS_NAME_BYTES_MAX as u32;
+        let too_long = (self.at - HEADER_BYTES) as usize > DNS_NAME_BYTES_MAX;
         if byte > 63 || too_long { Step::Malformed } else { Step::Next }
     }
 
@@ -382,10 +382,8 @@ impl AnswerWalk {
         } else {
             (self.rdata, 0)
         };
-        let mut at = from;
-        for byte in self.address.iter_mut().skip(start) {
+        for (at, byte) in (from..).zip(self.address.iter_mut().skip(start)) {
             *byte = message.byte(at)?;
-            at += 1;
         }
         Some(Step::Address)
     }

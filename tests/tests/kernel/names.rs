@@ -345,6 +345,18 @@ fn what_is_learned_outlives_a_change_of_policies_that_still_names_it() {
 }
 
 #[test]
+fn what_is_learned_outlives_the_agent_that_follows() {
+    let mut pod = Pod::new(RULES);
+    pod.told("api.example.com", &[address("10.77.9.1")]);
+    let server = pod.network.servers[0].to_string();
+    let policy = policy("billing-bot", &server, RULES);
+    let setup = Setup { policy, loopback_teaches: pod.network.loopback, ..Setup::default() };
+    pod.kernel = pod.kernel.replaced(&setup);
+    assert!(pod.is_open("10.77.9.1:443") && !pod.is_open("10.77.9.1:444"));
+    assert_eq!(pod.kernel.names(Count::Learned), 0, "taken over, not learned again");
+}
+
+#[test]
 fn the_resolver_of_the_c_library_teaches_what_it_looks_up() {
     let pod = Pod::new(RULES);
     let network = &pod.network;
