@@ -38,5 +38,7 @@ pub fn find(btf: &Btf) -> Result<Offsets, BtfError> {
         mnt_namespace_root: at("mnt_namespace", "root")?,
         bprm_file: at("linux_binprm", "file")?,
         bprm_filename: at("linux_binprm", "filename")?,
+        sock_net: at("sock", "__sk_common.skc_net.net")?,
+        net_cookie: at("net", "net_cookie")?,
     })
 }

@@ -67,16 +67,19 @@ pub struct Question {
 }
 const _: () = assert!(size_of::<Question>() == 32);
 
-/// `LEARNED`: what a workload has been told of an address.
+/// `LEARNED`: what a workload has been told of an address, and in which network: a process can make
+/// itself another network namespace and be any server there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LearnedKey {
     /// cgroup id of the workload.
     pub workload: u64,
+    /// Cookie of the socket's network namespace, never used twice.
+    pub network: u64,
     /// Network order, IPv4 as v4-mapped.
     pub address: [u8; 16],
 }
-const _: () = assert!(size_of::<LearnedKey>() == 24);
+const _: () = assert!(size_of::<LearnedKey>() == 32);
 
 /// The names an address is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -88,7 +91,7 @@ pub struct Learned {
     /// By which names, until when.
     pub names: [LearnedName; LEARNED_NAMES_MAX],
 }
-const _: () = assert!(size_of::<Learned>() == 120);
+const _: () = assert!(size_of::<Learned>() == 128);
 
 /// One name of an address.
 #[derive(
@@ -226,7 +229,7 @@ mod tests {
     use super::*;
 
     fn known(names: &[(u8, u64)]) -> Learned {
-        let key = LearnedKey { workload: 1, address: [0; 16] };
+        let key = LearnedKey { workload: 1, network: 2, address: [0; 16] };
         let mut learned = Learned { key, names: Default::default() };
         for (id, deadline_ns) in names {
             learned.add(&[*id; 16], *deadline_ns);

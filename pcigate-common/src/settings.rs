@@ -65,8 +65,12 @@ pub struct Offsets {
     pub bprm_file: u32,
     /// `linux_binprm.filename`
     pub bprm_filename: u32,
+    /// `sock.__sk_common` + `sock_common.skc_net`
+    pub sock_net: u32,
+    /// `net.net_cookie`
+    pub net_cookie: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 27 * 4);
+const _: () = assert!(size_of::<Offsets>() == 29 * 4);
 
 /// Where and how to govern.
 #[derive(

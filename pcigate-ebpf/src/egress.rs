@@ -104,7 +104,7 @@ fn check(
     let decision = match subject.policy() {
         Ok(policy) => {
             let decision = decide(policy, subject.policy, address, protocol, port);
-            names::join(decision, &subject, address, protocol, port)
+            names::join(decision, &subject, ctx, address, protocol, port)
         }
         Err(decision) => decision,
     };

@@ -12,10 +12,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, bpf_sock_addr},
     helpers::{
         bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
-        generated::{bpf_get_socket_cookie, bpf_loop, bpf_skb_load_bytes},
+        generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_loop, bpf_skb_load_bytes},
     },
     macros::cgroup_skb,
     maps::lpm_trie::Key,
@@ -35,7 +35,7 @@ use crate::{
     atomic, egress,
     identity::Subject,
     maps::{LEARNED, NAME_BLOCKS, NAME_COUNTS, NAME_SCRATCH, NAMES, POLICIES, QUESTIONS, settings},
-    packet::{self, Packet, Place, Way},
+    packet::{self, Packet, Place, SOCK_WORDS, Way},
     ring,
 };
 
@@ -49,6 +49,7 @@ pub struct NameScratch {
     /// What the answers count for.
     known_as: NameId,
     now_ns: u64,
+    sock: [u64; SOCK_WORDS],
     question: QuestionWalk,
     answers: AnswerWalk,
     step: u32,
@@ -139,6 +140,7 @@ fn answered(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
         };
         // SAFETY: this run owns the buffer; helper without preconditions.
         unsafe {
+            (*scratch).learned.key.network = packet.network(&raw mut (*scratch).sock)?;
             (*scratch).known_as = id;
             (*scratch).now_ns = bpf_ktime_get_boot_ns();
             (*scratch).learned.key.workload = workload;
@@ -346,16 +348,20 @@ fn count(what: Count) {
     ring::increment(&NAME_COUNTS, what as u32);
 }
 
-/// Joins the answer for an address with those for the names it is known by in this workload.
+/// Joins the answer for an address with those for the names it is known by in this workload and
+/// network.
 #[inline(always)]
 pub fn join(
     decision: Decision,
     subject: &Subject,
+    ctx: *mut bpf_sock_addr,
     address: [u8; 16],
     protocol: u32,
     port: u32,
 ) -> Decision {
-    let key = LearnedKey { workload: subject.workload, address };
+    // SAFETY: the context is valid for the program's run.
+    let network = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let key = LearnedKey { workload: subject.workload, network, address };
     // SAFETY: each field is copied once, and counts only if the entry is still that address's.
     let Some(learned) = (unsafe { LEARNED.get(key) }) else { return decision.shown() };
     // SAFETY: helper without preconditions.

@@ -325,6 +325,19 @@ fn a_name_resolved_for_one_pod_opens_nothing_for_another() {
     }
 }
 
+/// A process may make itself a network namespace, be the server there, and answer what it likes.
+#[test]
+fn what_is_learned_in_another_network_opens_nothing_in_the_pod_s_own() {
+    let pod = Pod::new(RULES);
+    let made = Pod { kernel: pod.kernel, ..Pod::new(RULES) };
+    made.told("api.example.com", &[address("10.77.9.1")]);
+    assert!(made.is_open("10.77.9.1:443"), "there");
+    let own = pod.network.pod().display().to_string();
+    let kernel = &made.kernel;
+    let results = kernel.probe_with(&["--netns", &own], kernel.root(), &["udp:10.77.9.1:443"]);
+    assert_eq!(results, ["EPERM"]);
+}
+
 #[test]
 fn what_is_learned_outlives_a_change_of_policies_that_still_names_it() {
     let changed = "
