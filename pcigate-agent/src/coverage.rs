@@ -28,6 +28,10 @@ const ISOLATED: &str = "namespaces, cgroups, mounts and privileges that lead out
 const RUNTIME: &str = "the container runtime's capabilities and seccomp must hold";
 const SANDBOX: &str = "namespaces, capabilities and seccomp of the sandbox";
 
+/// The packet filter sees packets, not streams; loopback has no sender.
+const NAMES: &str = "learned from DNS answers of allowed servers: UDP, and TCP in one segment; \
+                     answers over loopback teach nothing";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -79,7 +83,8 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-packet-sockets", families.0, families.1.to_owned()),
         ("egress-foreign-sockets", foreign.0, foreign.1.to_owned()),
         ("egress-source-routing", Enforced, ROUTED.to_owned()),
-        ("egress-names", not_yet, "rules by fqdn or service open nothing yet".to_owned()),
+        ("egress-names", Enforced, NAMES.to_owned()),
+        ("egress-services", not_yet, "rules by service open nothing yet".to_owned()),
         ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),

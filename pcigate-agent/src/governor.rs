@@ -210,6 +210,11 @@ impl Governor {
         &self.exempt
     }
 
+    /// See [`Tables::inherit_names`].
+    pub fn inherit_names(&mut self) -> usize {
+        self.tables.inherit_names()
+    }
+
     /// Other policies count from the next [`Self::apply`] on.
     pub fn replace(&mut self, documents: Documents) {
         self.documents = documents;

@@ -61,6 +61,8 @@ fn of_sockets(btf: &Btf) -> Result<Offsets, BtfError> {
         unix_addr: at("unix_sock", "addr")?,
         unix_address_len: at("unix_address", "len")?,
         unix_address_name: at("unix_address", "name")?,
+        sock_net: at("sock", "__sk_common.skc_net.net")?,
+        net_cookie: at("net", "net_cookie")?,
         inet_opt: at("inet_sock", "inet_opt")?,
         ip_options_srr: at("ip_options_rcu", "opt.srr")?,
         inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),

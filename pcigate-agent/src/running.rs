@@ -145,10 +145,15 @@ impl Agent {
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
         attribution.name_unknown_digests(digests.handle());
         let handle = recorder.handle();
+        // Before, so that nobody is cut off from what it has resolved; and after, for answers that
+        // came meanwhile.
+        let inherited = governor.inherit_names();
         let refusal = match &mut handover {
             None => enforcer.attach(&plan.root.path)?,
             Some(handover) => handover.take_over(&mut enforcer, &plan.root.path, &handle)?,
         };
+        let inherited = inherited + governor.inherit_names();
+        tracing::debug!(inherited, "addresses by name taken over");
         let mut reader = Reader::new(sensor, attribution);
         let (confinement, kept, report) = match handover {
             None => (Confinement::Sandbox, None, Report::default()),

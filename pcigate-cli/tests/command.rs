@@ -237,8 +237,29 @@ fn explain_needs_one_question_and_right_documents() {
 fn what_nodes_cannot_enforce_yet_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let file = path(&directory, "a.yaml");
+    let digest = format!("sha256: [\"{}\"], paths: [\"/bin/sh\"", "ab".repeat(32));
+    let named = POLICY.replace("cidr: 10.96.0.10/32", "fqdn: \"*.stripe.com\"");
+    for (text, listed) in
+        [(named.clone(), false), (named.replace("paths: [\"/bin/sh\"", &digest), true)]
+    {
+        fs::write(&file, text).unwrap();
+        let (code, out, error) = run(&["policy", "check", &file]);
+        assert_eq!(code, Some(0), "{out}{error}");
+        assert_eq!(out.contains("not enforceable"), listed, "{out}");
+    }
+}
+
+#[test]
+fn a_name_is_explained_by_the_rules_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = path(&directory, "a.yaml");
     fs::write(&file, POLICY.replace("cidr: 10.96.0.10/32", "fqdn: \"*.stripe.com\"")).unwrap();
-    let (code, out, error) = run(&["policy", "check", &file]);
-    assert_eq!(code, Some(0), "{out}{error}");
-    assert!(out.contains("not enforceable") && out.contains("stripe.com"), "{out}");
+    for (name, verdict) in [("api.stripe.com", "allow"), ("stripe.com", "deny")] {
+        let place = format!("udp:{name}:53");
+        let pod = ["--pod", "payments/bot", "--service-account", "billing-bot"];
+        let request = ["--label", "app=billing-bot", "--connect", &place];
+        let words = [&["policy", "explain", &file], &pod[..], &request[..]].concat();
+        let (_, out, error) = run(&words);
+        assert!(out.contains(&format!("verdict: {verdict}")), "{name}: {out}{error}");
+    }
 }

@@ -6,6 +6,9 @@
 //! is an error, never undefined behaviour.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod abi;
 pub mod dns;
 pub mod event;

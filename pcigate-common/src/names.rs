@@ -67,16 +67,19 @@ pub struct Question {
 }
 const _: () = assert!(size_of::<Question>() == 32);
 
-/// `LEARNED`: what a workload has been told of an address.
+/// `LEARNED`: what a workload has been told of an address, and in which network: a process can make
+/// itself another network namespace and be any server there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LearnedKey {
     /// cgroup id of the workload.
     pub workload: u64,
+    /// Cookie of the socket's network namespace, never used twice.
+    pub network: u64,
     /// Network order, IPv4 as v4-mapped.
     pub address: [u8; 16],
 }
-const _: () = assert!(size_of::<LearnedKey>() == 24);
+const _: () = assert!(size_of::<LearnedKey>() == 32);
 
 /// The names an address is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -88,7 +91,7 @@ pub struct Learned {
     /// By which names, until when.
     pub names: [LearnedName; LEARNED_NAMES_MAX],
 }
-const _: () = assert!(size_of::<Learned>() == 120);
+const _: () = assert!(size_of::<Learned>() == 128);
 
 /// One name of an address.
 #[derive(
@@ -219,4 +222,41 @@ impl Count {
         (Self::Split, "split over TCP segments"),
         (Self::NoRoom, "no room"),
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(names: &[(u8, u64)]) -> Learned {
+        let key = LearnedKey { workload: 1, network: 2, address: [0; 16] };
+        let mut learned = Learned { key, names: Default::default() };
+        for (id, deadline_ns) in names {
+            learned.add(&[*id; 16], *deadline_ns);
+        }
+        learned
+    }
+
+    fn ids(learned: &Learned) -> [u8; LEARNED_NAMES_MAX] {
+        learned.names.map(|name| name.id[0])
+    }
+
+    #[test]
+    fn one_name_too_many_takes_the_place_of_the_first_to_expire() {
+        assert_eq!(ids(&known(&[(1, 10), (2, 5), (3, 7), (4, 9)])), [1, 2, 3, 4]);
+        assert_eq!(ids(&known(&[(1, 10), (2, 5), (3, 7), (4, 9), (5, 6)])), [1, 5, 3, 4]);
+    }
+
+    #[test]
+    fn a_name_learned_again_keeps_its_place_and_its_time_never_shrinks() {
+        let learned = known(&[(1, 10), (2, 5), (1, 12), (2, 3)]);
+        assert_eq!(ids(&learned), [1, 2, 0, 0]);
+        assert_eq!(learned.names.map(|name| name.deadline_ns), [12, 5, 0, 0]);
+    }
+
+    #[test]
+    fn a_ttl_counts_within_limits() {
+        let seconds = [0, 29, 31, 3600, 3601, u32::MAX].map(|ttl| lifetime_ns(ttl) / 1_000_000_000);
+        assert_eq!(seconds, [30, 30, 31, 3600, 3600, 3600]);
+    }
 }

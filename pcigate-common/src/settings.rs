@@ -141,8 +141,12 @@ pub struct Offsets {
     pub ipv6_opt: u32,
     /// `ipv6_txoptions.srcrt`
     pub ipv6_options_srcrt: u32,
+    /// `sock.__sk_common` + `sock_common.skc_net`
+    pub sock_net: u32,
+    /// `net.net_cookie`
+    pub net_cookie: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 65 * 4);
+const _: () = assert!(size_of::<Offsets>() == 67 * 4);
 
 /// Where and how to govern.
 #[derive(

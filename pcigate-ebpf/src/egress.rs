@@ -4,8 +4,8 @@
 //! `BPF_CGROUP_RUN_PROG_UDP4_SENDMSG_LOCK` and their IPv6 twins. Return 0 is EPERM.
 
 use aya_ebpf::{
-    bindings::bpf_sock_addr, macros::cgroup_sock_addr, maps::lpm_trie::Key,
-    programs::SockAddrContext,
+    bindings::bpf_sock_addr, helpers::generated::bpf_get_netns_cookie, macros::cgroup_sock_addr,
+    maps::lpm_trie::Key, programs::SockAddrContext,
 };
 use pcigate_common::{
     event::{Egress, Kind, Operation, Task, flags},
@@ -154,7 +154,9 @@ fn check(
     let to = Destination { address: effective(address, source), port, family };
     let subject = identity::current_or_unknown();
     let asked = grants::Asked { operation, family, address: to.bytes(), protocol, port: to.port };
-    let decision = answer(&subject, &to, protocol);
+    // SAFETY: the context is valid for the program's run.
+    let network = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let decision = answer(&subject, &to, protocol, network);
     let mut decision = grants::consider(decision, &subject, &asked, ctx);
     if decision.allows() && is_source_routed(socket(ctx), family) {
         decision = stricter(decision, subject.confined(rule::SOCKET));
@@ -200,14 +202,14 @@ pub fn report_of(
 
 /// What the policies say of a destination, which must be [`effective`].
 #[inline(always)]
-pub fn answer(subject: &Subject, to: &Destination, protocol: u32) -> Decision {
+pub fn answer(subject: &Subject, to: &Destination, protocol: u32, network: u64) -> Decision {
     if to.port == u32::from(GATEWAY_PORT) && is_gateway(to.address) {
         return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
     }
     let posture = match subject.policy() {
         Ok(policy) => {
             let decision = decide(policy.egress_default, subject.policy, to, protocol);
-            return names::join(decision, subject, to, protocol);
+            return names::join(decision, subject, to, protocol, network);
         }
         Err(decision) => decision,
     };

@@ -107,6 +107,13 @@ fn v6(address: Address, port: u32) -> Destination {
     }
 }
 
+/// The cookie of the socket's network namespace; 0, which none has, where it cannot be read.
+#[inline(always)]
+fn network(sk: Address) -> u64 {
+    let offsets = offsets();
+    sk.follow(offsets.sock_net).and_then(|net| net.at(offsets.net_cookie).read()).unwrap_or(0)
+}
+
 /// What a socket is connected to.
 #[inline(always)]
 fn peer(socket: &Socket) -> Destination {
@@ -135,7 +142,7 @@ fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operat
             return lsm_result::of(false); // an address no egress rule could mean
         }
         let to = to.effective();
-        let mut decision = egress::answer(subject, &to, socket.protocol);
+        let mut decision = egress::answer(subject, &to, socket.protocol, network(socket.sk));
         if decision.allows() && egress::is_source_routed(socket.sk, socket.family) {
             decision = egress::stricter(decision, subject.confined(rule::SOCKET));
         }

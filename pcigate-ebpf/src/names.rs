@@ -12,7 +12,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, bpf_sock_addr},
     helpers::{
         bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         generated::{bpf_get_socket_cookie, bpf_loop, bpf_skb_load_bytes},
@@ -36,7 +36,7 @@ use crate::{
     egress::{self, Destination},
     identity::Subject,
     maps::{LEARNED, NAME_BLOCKS, NAME_COUNTS, NAME_SCRATCH, NAMES, POLICIES, QUESTIONS, settings},
-    packet::{self, Packet, Place, Way},
+    packet::{self, Packet, Place, SOCK_WORDS, Way},
     ring,
 };
 
@@ -50,6 +50,7 @@ pub struct NameScratch {
     /// What the answers count for.
     known_as: NameId,
     now_ns: u64,
+    sock: [u64; SOCK_WORDS],
     question: QuestionWalk,
     answers: AnswerWalk,
     step: u32,
@@ -141,6 +142,7 @@ fn answered(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
         };
         // SAFETY: this run owns the buffer; helper without preconditions.
         unsafe {
+            (*scratch).learned.key.network = packet.network(&raw mut (*scratch).sock)?;
             (*scratch).known_as = id;
             (*scratch).now_ns = bpf_ktime_get_boot_ns();
             (*scratch).learned.key.workload = workload;
@@ -348,10 +350,17 @@ fn count(what: Count) {
     ring::increment(&NAME_COUNTS, what as u32);
 }
 
-/// Joins the answer for an address with those for the names it is known by in this workload.
+/// Joins the answer for an address with those for the names it is known by in this workload and
+/// network.
 #[inline(always)]
-pub fn join(decision: Decision, subject: &Subject, to: &Destination, protocol: u32) -> Decision {
-    let key = LearnedKey { workload: subject.workload, address: to.bytes() };
+pub fn join(
+    decision: Decision,
+    subject: &Subject,
+    to: &Destination,
+    protocol: u32,
+    network: u64,
+) -> Decision {
+    let key = LearnedKey { workload: subject.workload, network, address: to.bytes() };
     // SAFETY: each field is copied once, and counts only if the entry is still that address's.
     let Some(learned) = (unsafe { LEARNED.get(key) }) else { return decision.shown() };
     // SAFETY: helper without preconditions.

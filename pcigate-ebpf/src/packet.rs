@@ -2,11 +2,14 @@
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
+    helpers::generated::{bpf_probe_read_kernel, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
 };
 use pcigate_common::{dns, limits};
 
-use crate::maps::{WORKLOADS, settings};
+use crate::{
+    maps::{WORKLOADS, offsets, settings},
+    memory::Address,
+};
 
 /// IP protocol number of TCP.
 pub const TCP: u32 = 6;
@@ -16,6 +19,10 @@ const UDP: u32 = 17;
 const LOOPBACK: u32 = 1;
 const V4_BYTES: u32 = 20;
 const V6_BYTES: u32 = 40;
+
+/// Words from the beginning of a `struct sock` that hold `skc_net` on every kernel (it is the
+/// seventh).
+pub const SOCK_WORDS: usize = 16;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,6 +156,28 @@ impl Packet {
         let status =
             unsafe { bpf_skb_load_bytes(self.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
         (status == 0).then_some(bytes)
+    }
+
+    /// Cookie of the socket's network namespace, by way of a buffer for the beginning of the
+    /// socket: `bpf_get_netns_cookie` is for packets only since 6.18, and the verifier lets nothing
+    /// be added to a socket's address.
+    #[inline(always)]
+    pub fn network(&self, sock: *mut [u64; SOCK_WORDS]) -> Option<u64> {
+        let offsets = offsets();
+        // SAFETY: as in `dns`; the buffer is the caller's and as large as is said here.
+        unsafe {
+            let socket = (&raw const (*self.skb).__bindgen_anon_2.sk).read_volatile();
+            if socket.is_null() {
+                return None;
+            }
+            let bytes = (SOCK_WORDS * 8) as u32;
+            if bpf_probe_read_kernel(sock.cast(), bytes, socket.cast()) < 0 {
+                return None;
+            }
+            let word = offsets.sock_net as usize / 8 & (SOCK_WORDS - 1);
+            let net = sock.cast::<u64>().add(word).read_volatile();
+            Address(net).at(offsets.net_cookie).read()
+        }
     }
 
     /// The workload of the socket and its policy: the deepest governed cgroup above the socket's.

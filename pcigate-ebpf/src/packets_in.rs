@@ -109,7 +109,8 @@ fn decide(subject: &Subject, policy: &PolicyEntry, arrival: &Arrival) -> bool {
     // A datagram from where the workload may send to is taken for an answer.
     if *protocol == UDP && *peer_port != 0 {
         let back = Destination { port: *peer_port, ..*from };
-        if egress::answer(subject, &back, UDP).allows() {
+        // By address only: in which network a name was learned is not at hand here.
+        if egress::answer(subject, &back, UDP, 0).allows() {
             return true;
         }
     }

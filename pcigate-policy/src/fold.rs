@@ -46,7 +46,7 @@ impl Fold {
 
     /// As [`Self::decision`], for an address whose names may have more to say: what audit-mode
     /// rules say is kept beside a default, which an enforced rule by name may yet replace.
-    pub(crate) fn to_be_joined(&self, defaults: &Defaults) -> Decision {
+    pub(crate) fn before_names(&self, defaults: &Defaults) -> Decision {
         let mut decision = self.decision(defaults);
         if let (None, Some(everything)) = (self.enforced, self.everything) {
             (decision.audit_verdict, decision.audit_rule) = everything;

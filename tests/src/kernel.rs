@@ -101,6 +101,22 @@ impl Kernel {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let root = cgroup::create(&name).expect("a cgroup can be made");
+        Self::attached(root, setup)
+    }
+
+    /// As when an agent follows another: programs and maps of its own, then the old ones go.
+    #[must_use]
+    pub fn replaced(self, setup: &Setup) -> Self {
+        let Self { root, _enforcer: before, .. } = self;
+        let path = root.cgroup.path.clone();
+        let mut kernel = Self::attached(root, setup);
+        kernel.govern(&path, "billing-bot");
+        kernel.governor.inherit_names();
+        drop(before);
+        kernel
+    }
+
+    fn attached(root: cgroup::Owned, setup: &Setup) -> Self {
         let settings = Settings {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,

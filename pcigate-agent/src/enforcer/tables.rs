@@ -166,6 +166,13 @@ impl Tables {
         Ok(())
     }
 
+    /// Takes over what governed workloads have learned of names under earlier agents, as far as
+    /// those are still attached; how many addresses.
+    pub fn inherit_names(&mut self) -> usize {
+        let governed = &self.governed;
+        self.names.inherit(|workload| governed.contains_key(&workload))
+    }
+
     /// Forgets a cgroup: what still runs in it counts as an unknown workload.
     ///
     /// # Errors

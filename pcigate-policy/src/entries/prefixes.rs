@@ -142,7 +142,7 @@ impl Out<'_> {
     }
 
     fn decision(&self, fold: &Fold) -> Decision {
-        if self.named { fold.to_be_joined(&self.defaults) } else { fold.decision(&self.defaults) }
+        if self.named { fold.before_names(&self.defaults) } else { fold.decision(&self.defaults) }
     }
 
     fn push(&mut self, address: u128, bits: u8, ports: &Ports) -> Result<(), CompileError> {

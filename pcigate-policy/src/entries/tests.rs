@@ -175,7 +175,7 @@ fn policies() -> impl Strategy<Value = String> {
     })
 }
 
-/// Wildcards within wildcards, a name beside the wildcard of the same, and one that only ends alike.
+/// Wildcards within wildcards, a name beside the wildcard below it, and one that only ends alike.
 const NAMES: &[&str] = &["*.com", "*.a.com", "a.com", "x.a.com", "*.x.a.com", "ba.com", "t.svc"];
 
 fn resolved() -> impl Strategy<Value = Vec<&'static str>> {

@@ -2,8 +2,9 @@
 //!
 //! `pcigate-probe [--netns FILE] [--resolver ADDRESS] [--cgroup DIR] ACTION…` enters a network
 //! namespace, makes an address its resolver (in a mount namespace of its own) and joins a cgroup
-//! first, where given in this order, then does one action after the other and prints a line `ACTION RESULT` for each. RESULT is `ok`, an errno name such
-//! as `EPERM`, or for `exec:` how the program ended. Actions:
+//! first, where given in this order, then does one action after the other and prints a line
+//! `ACTION RESULT` for each. RESULT is `ok`, an errno name such as `EPERM`, or for `exec:` how the
+//! program ended. Actions:
 //!
 //! ```text
 //! tcp:ADDRESS:PORT            connect (an IPv6 address makes an AF_INET6 socket, also when mapped)

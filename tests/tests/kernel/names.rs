@@ -36,7 +36,13 @@ spec:
 
 type Answers = Arc<Mutex<Vec<Reply>>>;
 
-/// A governed pod with a network and a server that sends what it is told to.
+/// What an ordinary server says: an address of the type that is asked for.
+fn by_type(query: &[u8]) -> Vec<u8> {
+    let six = query.get(dns::question_end(query) - 3) != Some(&1);
+    answer(query, &[address(if six { "fd77:9::1" } else { "10.77.9.1" })])
+}
+
+/// A governed pod with a network and a server that sends what it is told to, or what is usual.
 struct Pod {
     // The kernel goes first: nothing is governed by the time the server stops.
     kernel: Kernel,
@@ -58,6 +64,9 @@ impl Pod {
         let told = Arc::clone(&replies);
         let server = Server::start(&network, move |query| {
             let told = told.lock().unwrap().clone();
+            if told.is_empty() {
+                return vec![Reply::Message(by_type(query))];
+            }
             let as_asked = |bytes: Vec<u8>| {
                 // What a test builds without an id gets that of the query.
                 let id = query.get(..2).unwrap_or_default().to_vec();
@@ -325,6 +334,19 @@ fn a_name_resolved_for_one_pod_opens_nothing_for_another() {
     }
 }
 
+/// A process may make itself a network namespace, be the server there, and answer what it likes.
+#[test]
+fn what_is_learned_in_another_network_opens_nothing_in_the_pod_s_own() {
+    let pod = Pod::new(RULES);
+    let made = Pod { kernel: pod.kernel, ..Pod::new(RULES) };
+    made.told("api.example.com", &[address("10.77.9.1")]);
+    assert!(made.is_open("10.77.9.1:443"), "there");
+    let own = pod.network.pod().display().to_string();
+    let kernel = &made.kernel;
+    let results = kernel.probe_with(&["--netns", &own], kernel.root(), &["udp:10.77.9.1:443"]);
+    assert_eq!(results, ["EPERM"]);
+}
+
 #[test]
 fn what_is_learned_outlives_a_change_of_policies_that_still_names_it() {
     let changed = "
@@ -345,24 +367,25 @@ fn what_is_learned_outlives_a_change_of_policies_that_still_names_it() {
 }
 
 #[test]
+fn what_is_learned_outlives_the_agent_that_follows() {
+    let mut pod = Pod::new(RULES);
+    pod.told("api.example.com", &[address("10.77.9.1")]);
+    let server = pod.network.servers[0].to_string();
+    let policy = policy("billing-bot", &server, RULES);
+    let setup = Setup { policy, loopback_teaches: pod.network.loopback, ..Setup::default() };
+    pod.kernel = pod.kernel.replaced(&setup);
+    assert!(pod.is_open("10.77.9.1:443") && !pod.is_open("10.77.9.1:444"));
+    assert_eq!(pod.kernel.names(Count::Learned), 0, "taken over, not learned again");
+}
+
+#[test]
 fn the_resolver_of_the_c_library_teaches_what_it_looks_up() {
     let pod = Pod::new(RULES);
-    let network = &pod.network;
-    // A server of its own, which answers both questions of one look-up by what they ask.
-    let server = network.servers[1];
-    drop(pod._server);
-    let real = Server::start(network, |query| {
-        let four = query.get(dns::question_end(query) - 3) == Some(&1);
-        let addresses = [address(if four { "10.77.9.1" } else { "fd77:9::1" })];
-        vec![Reply::Message(answer(query, &addresses))]
-    });
-    assert_ne!(server, network.servers[0]);
-    let netns = network.pod().display().to_string();
-    let resolver = network.servers[0].to_string();
+    let netns = pod.network.pod().display().to_string();
+    let resolver = pod.network.servers[0].to_string();
     let options = ["--netns", netns.as_str(), "--resolver", &resolver];
     let actions = ["lookup:api.example.com", "udp:10.77.9.1:443", "udp:[fd77:9::1]:443"];
     let results = pod.kernel.probe_with(&options, pod.kernel.root(), &actions);
     assert_eq!(results[0], "ok");
     assert!(results[1] != "EPERM" && results[2] != "EPERM", "{results:?}");
-    drop(real);
 }

@@ -25,9 +25,9 @@ pub fn resolve(text: &str) -> io::Result<()> {
         stream.write_all(&dns::framed(&query))?;
         let mut first = [0; 8192];
         stream.read(&mut first).map(drop)?;
-        // A server that sends in pieces waits for this.
-        let _ = stream.write_all(&[0]);
-        return stream.read(&mut first).map(drop);
+        // A server that sends in pieces waits for this; another may be gone.
+        let _ = stream.write_all(&[0]).and_then(|()| stream.read(&mut first));
+        return Ok(());
     }
     let socket = of_family(server)?;
     socket.set_read_timeout(Some(ANSWER_WITHIN))?;
