@@ -78,7 +78,7 @@ fn a_hard_link_has_a_path_of_its_own_and_only_a_rule_of_paths_below_covers_it() 
     let rule = format!("id: not-that, action: deny, paths: [\"{denied}\"]");
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
     let actions = [format!("exec:{denied}"), format!("exec:{other}")];
-    assert_eq!(ask(&kernel, &actions), [refused(&kernel), "ok"], "docs/policy.md says so");
+    assert_eq!(ask(&kernel, &actions), [refused(&kernel), "ok"], "docs/exec.md says so");
     let rule = format!("id: none, action: deny, paths: [\"{}/**\"]", directory.path().display());
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
     assert_eq!(ask(&kernel, &actions), [refused(&kernel); 2]);
