@@ -127,8 +127,8 @@ pub mod digest_class {
     pub const NAMED: u32 = 3;
 }
 
-/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of the
-/// file changes the key, so an entry is never wrong, only unused.
+/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of
+/// the file changes the key, so an entry is never wrong, only unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FileKey {

@@ -2,8 +2,8 @@
 //! time and size are what they were then.
 //!
 //! match-proto: fs/overlayfs/file.c `ovl_mmap`. What a program runs is what is mapped, and on
-//! overlayfs that is a file of the layer below: its inode tells of every change, also through a
-//! mapping, and is the same for every container of an image. The inode above tells of neither.
+//! overlayfs that is a file of the layer below: its inode tells of every change at once, also
+//! through a mapping, and is the same for every container of an image. The inode above is neither.
 
 use core::ffi::c_void;
 

@@ -17,7 +17,7 @@
 //! fexecve:PROGRAM             run a program by its descriptor alone (execveat, AT_EMPTY_PATH)
 //! argv0-exec:NAME PROGRAM[ ARG]…  run a program under another name
 //! map-write:PATH              change a file through a mapping, and leave it as long as it was
-//! swap-exec:N:A:B             N times run A while another thread puts A and B in each other's place
+//! swap-exec:N:A:B             run A, N times, while a thread puts A and B in each other's place
 //! thread-exec:PROGRAM         replace the image from a second thread
 //! chroot-exec:DIRECTORY PROGRAM  run a program in a changed root
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
