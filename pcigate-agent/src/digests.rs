@@ -82,15 +82,22 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Starts it for the workloads below `root`, a directory of cgroup2.
+    /// Starts it for the workloads below `root`, a directory of cgroup2. Reads what is there already
+    /// for at most `first` before it returns, so that what runs is not refused when it runs again.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(root: PathBuf, wanted: SharedWanted, files: FileTable) -> std::io::Result<Self> {
+    pub fn start(
+        root: PathBuf,
+        wanted: SharedWanted,
+        files: FileTable,
+        first: Duration,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(SEEN_MAX);
         let books = Books::new(files, BYTES_PER_SECOND);
         let (scanned, unread) = (HashMap::new(), VecDeque::new());
-        let reader = Reader { root, wanted, books, scanned, unread };
+        let mut reader = Reader { root, wanted, books, scanned, unread };
+        reader.read_for(first);
         let thread = std::thread::Builder::new()
             .name("digests".to_owned())
             .spawn(move || reader.run(&receiver))?;
@@ -216,6 +223,19 @@ impl Reader {
                     None => self.look(),
                 },
             }
+        }
+    }
+
+    /// Reads what is found now, until it is read or `patience` is over.
+    fn read_for(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        if !patience.is_zero() {
+            self.look();
+        }
+        while Instant::now() < end
+            && let Some(path) = self.unread.pop_front()
+        {
+            self.books.learn(&path);
         }
     }
 

@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-use pcigate_agent::enforcer::ExecRefusal;
+use pcigate_agent::{
+    coverage::{self, Confinement},
+    draft::CapabilityState,
+    enforcer::ExecRefusal,
+};
 use pcigate_tests::kernel::Kernel;
 
 /// Rules of the probe's workload.
@@ -172,6 +176,9 @@ fn a_script_is_matched_by_its_interpreter_and_by_its_own_name_everywhere() {
         ExecRefusal::Kill { .. } => "ok",
     };
     assert_eq!(ask(&kernel, &actions), [refused(&kernel), by_link]);
+    let rows = coverage::capabilities(&kernel.refusal, Confinement::Runtime { pinned: true });
+    let scripts = rows.iter().find(|row| row.name == "exec-scripts").unwrap();
+    assert_eq!(scripts.state == CapabilityState::Enforced, by_link == "EPERM");
     // By the interpreter's arguments it is seen without the LSM, too, as it was typed.
     let rule =
         "id: no-script, action: deny, paths: [/usr/bin/dash, /usr/bin/sh], args: [\"*/link\"]";
