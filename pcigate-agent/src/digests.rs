@@ -82,8 +82,9 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Starts it for the workloads below `root`, a directory of cgroup2. Reads what is there already
-    /// for at most `first` before it returns, so that what runs is not refused when it runs again.
+    /// Starts it for the workloads below `root`, a directory of cgroup2. Reads what is there
+    /// already for at most `first` before it returns, so that what runs is not refused when it
+    /// runs again.
     ///
     /// # Errors
     /// No thread can be made.
