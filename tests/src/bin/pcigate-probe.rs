@@ -37,7 +37,7 @@ use std::{
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -53,6 +53,8 @@ use nix::{
     unistd::fexecve,
 };
 
+/// How often programs are swapped at least while they are executed.
+const SWAPS_MIN: u32 = 1_000;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -172,16 +174,17 @@ fn swap_exec(rest: &str) -> io::Result<String> {
     let (Some(fine), Some(denied)) = (parts.next(), parts.next()) else {
         return Err(io::Error::other("two programs are needed"));
     };
-    let stop = AtomicBool::new(false);
+    let (stop, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
     let (mut ran, mut refused, mut fines) = (0, 0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let _ = pcigate_tests::system_calls::exchange(fine, denied);
+                swaps.fetch_add(1, Ordering::Relaxed);
                 std::thread::yield_now();
             }
         });
-        for _ in 0..times {
+        while ran + refused + fines < times || swaps.load(Ordering::Relaxed) < SWAPS_MIN {
             match exec(fine).as_str() {
                 "code-1" => ran += 1,
                 "ok" => fines += 1,

@@ -198,6 +198,6 @@ fn swapping_a_program_for_a_denied_one_a_thousand_times_never_runs_the_denied_on
     symlink(&denied, &there).unwrap();
     let rule = format!("id: not-that, action: deny, paths: [\"{}\"]", denied.display());
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
-    let action = format!("swap-exec:1000:{}:{}", here.display(), there.display());
+    let action = format!("swap-exec:100:{}:{}", here.display(), there.display());
     assert_eq!(kernel.probe(&[&action]), ["denied-ran=0,refused=true,fine=true"]);
 }
