@@ -32,6 +32,15 @@ const SANDBOX: &str = "namespaces, capabilities and seccomp of the sandbox";
 const NAMES: &str = "learned from DNS answers of allowed servers: UDP, and TCP in one segment; \
                      answers over loopback teach nothing";
 
+/// docs/exec.md says when a digest is known.
+const EXEC_DIGESTS: &str = "files on ext4, xfs, f2fs and overlayfs over these; on others a digest \
+     is never known, which counts as refused";
+const EXEC_ARGUMENTS: &str = "SIGKILL before the first instruction; code from standard input or \
+     the environment is not seen";
+const SCRIPTS_LSM: &str = "by their own path, and by their digest where not on overlayfs";
+const SCRIPTS_KILL: &str = "a script is matched by its interpreter, by its name as typed and by \
+     the interpreter's arguments, not by its own resolved path or digest (that needs BPF-LSM)";
+
 /// How the governed processes are held, beyond the kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
@@ -61,6 +70,10 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
             ("SIGKILL before the first instruction".to_owned(), format!(" ({reason})"))
         }
     };
+    let scripts = match refusal {
+        ExecRefusal::Lsm => (Enforced, SCRIPTS_LSM),
+        ExecRefusal::Kill { .. } => (NotEnforceableHere, SCRIPTS_KILL),
+    };
     let survival = match confinement {
         Confinement::Sandbox => (Enforced, "the command ends with the agent"),
         Confinement::Runtime { pinned: true } => {
@@ -76,6 +89,9 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
     let rows = [
         ("process-events", Observed, "fork, exec and exit".to_owned()),
         ("exec-refusal", Enforced, exec_how + &exec_why),
+        ("exec-arguments", Enforced, EXEC_ARGUMENTS.to_owned()),
+        ("exec-digests", Enforced, EXEC_DIGESTS.to_owned()),
+        ("exec-scripts", scripts.0, scripts.1.to_owned()),
         ("egress-connect", Enforced, "TCP, UDP and MPTCP over IPv4 and IPv6, EPERM".to_owned()),
         ("egress-send", Enforced, "unconnected UDP over IPv4 and IPv6, EPERM".to_owned()),
         ("grants", Enforced, grants_end().to_owned()),

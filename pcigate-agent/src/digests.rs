@@ -9,7 +9,7 @@ pub mod file;
 mod scan;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -82,13 +82,23 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Starts it for the workloads below `root`, a directory of cgroup2.
+    /// Starts it for the workloads below `root`, a directory of cgroup2. Reads what is there
+    /// already for at most `first` before it returns, so that what runs is not refused when it
+    /// runs again.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(root: PathBuf, wanted: SharedWanted, files: FileTable) -> std::io::Result<Self> {
+    pub fn start(
+        root: PathBuf,
+        wanted: SharedWanted,
+        files: FileTable,
+        first: Duration,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(SEEN_MAX);
-        let reader = Reader { root, wanted, books: Books::new(files), scanned: HashMap::new() };
+        let books = Books::new(files, BYTES_PER_SECOND);
+        let (scanned, unread) = (HashMap::new(), VecDeque::new());
+        let mut reader = Reader { root, wanted, books, scanned, unread };
+        reader.read_for(first);
         let thread = std::thread::Builder::new()
             .name("digests".to_owned())
             .spawn(move || reader.run(&receiver))?;
@@ -104,7 +114,7 @@ impl Digests {
 
 impl Drop for Digests {
     fn drop(&mut self) {
-        // A full queue is drained by the thread, so this waits for one file at most.
+        // A full queue is drained by the thread, so this waits for the file it reads, if any.
         let _ = self.handle.0.send(Message::Stop);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that reads digests ended by a panic");
@@ -114,7 +124,7 @@ impl Drop for Digests {
 
 /// Reads what the rules name below `root` at once: before a command starts that shares this root.
 pub fn read_now(root: &Path, wanted: &[Wanted], files: &FileTable) {
-    let mut books = Books::new(files.clone());
+    let mut books = Books::new(files.clone(), u32::MAX);
     for one in wanted {
         for path in scan::candidates(root, &one.globs) {
             books.learn(&path);
@@ -130,9 +140,8 @@ struct Books {
 }
 
 impl Books {
-    fn new(files: FileTable) -> Self {
-        let layer_devices = layer_devices();
-        Self { files, pace: Pace::new(BYTES_PER_SECOND), layer_devices }
+    fn new(files: FileTable, bytes_per_second: u32) -> Self {
+        Self { files, pace: Pace::new(bytes_per_second), layer_devices: layer_devices() }
     }
 
     /// Makes the digest of a file known, unless it is.
@@ -199,16 +208,35 @@ struct Reader {
     wanted: SharedWanted,
     books: Books,
     scanned: HashMap<Scanned, Instant>,
+    /// What scans have found; read one by one, so that what was refused does not wait for it.
+    unread: VecDeque<PathBuf>,
 }
 
 impl Reader {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
-            match messages.recv_timeout(LOOK_EVERY) {
+            let patience = if self.unread.is_empty() { LOOK_EVERY } else { Duration::ZERO };
+            match messages.recv_timeout(patience) {
                 Ok(Message::Seen { cgroup_id, path }) => self.read_seen(cgroup_id, &path),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => match self.unread.pop_front() {
+                    Some(path) => self.books.learn(&path),
+                    None => self.look(),
+                },
             }
+        }
+    }
+
+    /// Reads what is found now, until it is read or `patience` is over.
+    fn read_for(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        if !patience.is_zero() {
+            self.look();
+        }
+        while Instant::now() < end
+            && let Some(path) = self.unread.pop_front()
+        {
+            self.books.learn(&path);
         }
     }
 
@@ -235,9 +263,7 @@ impl Reader {
                 if self.scanned.contains_key(&scanned) {
                     continue;
                 }
-                for path in scan::candidates(&root, &one.globs) {
-                    self.books.learn(&path);
-                }
+                self.unread.extend(scan::candidates(&root, &one.globs));
                 self.scanned.insert(scanned, Instant::now());
             }
         }

@@ -32,6 +32,8 @@ use crate::{
     workloads::Found,
 };
 
+/// How long digests are read before the programs are attached; the rest is read afterwards.
+const READ_FIRST: Duration = Duration::from_secs(10);
 const STARTED: &str = "the agent enforces";
 
 /// What an agent is to do.
@@ -248,5 +250,6 @@ fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyho
         let now = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         digests::read_now(Path::new("/"), &now, &files);
     }
-    Digests::start(root.path.clone(), wanted, files).context("the thread that reads digests")
+    Digests::start(root.path.clone(), wanted, files, READ_FIRST)
+        .context("the thread that reads digests")
 }

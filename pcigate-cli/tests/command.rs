@@ -212,6 +212,42 @@ fn explain_answers_with_its_exit_code_and_the_rule() {
 }
 
 #[test]
+fn explain_takes_the_arguments_and_the_digest_of_a_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = path(&directory, "a.yaml");
+    let (digest, other) = ("ab".repeat(32), "cd".repeat(32));
+    let rules = format!(
+        "[{{id: python, action: allow, paths: [/usr/bin/python3], sha256: [{digest}]}}, \
+         {{id: inline, action: deny, paths: [/usr/bin/python3], args: ['-*c*']}}]"
+    );
+    fs::write(&file, format!("{}  exec: {{defaultAction: deny, rules: {rules}}}\n", POLICY_HEAD))
+        .unwrap();
+    let ask = |more: &[&str]| {
+        let who = ["--pod", "payments/billing-7f9c", "--exec", "/usr/bin/python3"];
+        let (code, out, error) = run(&[&["policy", "explain", &file], &who[..], more].concat());
+        (code, out + &error)
+    };
+    for (more, code, why) in [
+        (&["--sha256", &digest, "--arg", "main.py"][..], 0, "rule python"),
+        (&["--sha256", &digest, "--arg", "-Ic"], 1, "rule inline"),
+        (&["--sha256", &other], 1, "the default"),
+        (&[], 1, "the default"),
+    ] {
+        let (actual, out) = ask(more);
+        assert_eq!(actual, Some(code), "{more:?}: {out}");
+        assert!(out.contains(why), "{more:?}: {out}");
+    }
+}
+
+const POLICY_HEAD: &str = "\
+apiVersion: pcigate.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: billing-bot, namespace: payments}
+spec:
+  selector: {}
+";
+
+#[test]
 fn explain_says_that_no_policy_selects_another_pod() {
     let directory = tempfile::tempdir().unwrap();
     let file = path(&directory, "a.yaml");

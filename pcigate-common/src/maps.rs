@@ -121,12 +121,14 @@ pub mod digest_class {
     pub const UNKNOWN: u32 = 0;
     /// The digest is known, and no rule of the policy names it.
     pub const OTHER: u32 = 1;
+    /// Another hook will know: what is refused whatever the digest is refused, and no more.
+    pub const LATER: u32 = 2;
     /// First of the classes of digests that rules name.
-    pub const NAMED: u32 = 2;
+    pub const NAMED: u32 = 3;
 }
 
-/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of the
-/// file changes the key, so an entry is never wrong, only unused.
+/// `FILES`: a file's content as far as the kernel can tell it apart → its SHA-256. Any change of
+/// the file changes the key, so an entry is never wrong, only unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FileKey {

@@ -2,8 +2,8 @@
 //! time and size are what they were then.
 //!
 //! match-proto: fs/overlayfs/file.c `ovl_mmap`. What a program runs is what is mapped, and on
-//! overlayfs that is a file of the layer below: its inode tells of every change, also through a
-//! mapping, and is the same for every container of an image. The inode above tells of neither.
+//! overlayfs that is a file of the layer below: its inode tells of every change at once, also
+//! through a mapping, and is the same for every container of an image. The inode above is neither.
 
 use core::ffi::c_void;
 
@@ -20,9 +20,67 @@ const NSEC_MASK: u32 = 0x3fff_ffff;
 /// include/uapi/linux/magic.h `OVERLAYFS_SUPER_MAGIC`.
 const OVERLAYFS: u64 = 0x794c_7630;
 
-/// The `struct file` whose pages the current task's new image `mm` runs.
+/// Where a file's pages can be looked for.
+pub enum Stage {
+    /// It has been opened.
+    Opened,
+    /// It is mapped into this image of the current task.
+    Mapped(Address),
+}
+
+/// The class of a file's digest in a policy.
 #[inline(always)]
-pub fn mapped(mm: Address) -> Option<Address> {
+pub fn class(policy: u32, file: Address, stage: &Stage) -> u32 {
+    let Some(inode) = file.follow(offsets().file_f_inode) else { return digest_class::UNKNOWN };
+    let key = match (is_layered(inode), stage) {
+        (false, _) => key(inode),
+        (true, Stage::Opened) => return digest_class::LATER,
+        (true, Stage::Mapped(mm)) => below(inode, *mm),
+    };
+    // SAFETY: userspace replaces entries and never writes into them.
+    let Some(sha256) = key.and_then(|key| unsafe { FILES.get(key) }) else {
+        return digest_class::UNKNOWN;
+    };
+    let key = DigestKey { policy, sha256: *sha256 };
+    // SAFETY: as above.
+    unsafe { DIGEST_CLASSES.get(key) }.copied().unwrap_or(digest_class::OTHER)
+}
+
+/// How userspace knows an inode; `None` where it may be changed after this look, because somebody
+/// has it open for writing.
+#[inline(always)]
+fn key(inode: Address) -> Option<FileKey> {
+    let offsets = offsets();
+    let super_block = inode.follow(offsets.inode_i_sb)?;
+    let nsec: u32 = inode.at(offsets.inode_ctime_nsec).read()?;
+    let writers: i32 = inode.at(offsets.inode_i_writecount).read()?;
+    let key = FileKey {
+        inode: inode.at(offsets.inode_i_ino).read()?,
+        size: inode.at(offsets.inode_i_size).read()?,
+        ctime_sec: inode.at(offsets.inode_ctime_sec).read()?,
+        ctime_nsec: nsec & NSEC_MASK,
+        device: super_block.at(offsets.super_block_s_dev).read()?,
+    };
+    (writers <= 0).then_some(key)
+}
+
+/// The key of the inode below that of an overlay: of the file that is mapped. Where code begins is
+/// what the program's header says, and a forged one may point at the loader, so the two inodes must
+/// agree.
+#[inline(always)]
+fn below(inode: Address, mm: Address) -> Option<FileKey> {
+    let above = key(inode)?;
+    let below = key(mapped(mm)?.follow(offsets().file_f_inode)?)?;
+    let agree = above.inode == below.inode
+        && above.size == below.size
+        && above.ctime_sec == below.ctime_sec
+        && above.ctime_nsec == below.ctime_nsec;
+    agree.then_some(below)
+}
+
+/// The `struct file` that is mapped where the code of the current task's new image `mm` begins.
+#[inline(always)]
+fn mapped(mm: Address) -> Option<Address> {
     let code: u64 = mm.at(offsets().mm_start_code).read()?;
     let mut file = Address(0);
     // SAFETY: the callback has the signature the helper calls it with, and `file` outlives the
@@ -47,43 +105,11 @@ unsafe extern "C" fn keep_file(_task: u64, vma: u64, file: *mut Address) -> i64 
     0
 }
 
-/// Whether the file lies on overlayfs, where only [`mapped`] tells what is below.
+/// Whether an inode is one of overlayfs, which has its pages from an inode below.
 #[inline(always)]
-pub fn is_layered(file: Address) -> bool {
+fn is_layered(inode: Address) -> bool {
     let offsets = offsets();
-    let magic = file
-        .follow(offsets.file_f_inode)
-        .and_then(|inode| inode.follow(offsets.inode_i_sb))
-        .and_then(|super_block| super_block.at(offsets.super_block_s_magic).read::<u64>());
+    let super_block = inode.follow(offsets.inode_i_sb);
+    let magic = super_block.and_then(|of| of.at(offsets.super_block_s_magic).read::<u64>());
     magic.is_none_or(|magic| magic == OVERLAYFS)
-}
-
-/// The class of a file's digest in a policy.
-#[inline(always)]
-pub fn class(policy: u32, file: Option<Address>) -> u32 {
-    let Some(sha256) = file.and_then(known) else { return digest_class::UNKNOWN };
-    let key = DigestKey { policy, sha256: *sha256 };
-    // SAFETY: userspace replaces entries and never writes into them.
-    unsafe { DIGEST_CLASSES.get(key) }.copied().unwrap_or(digest_class::OTHER)
-}
-
-#[inline(always)]
-fn known(file: Address) -> Option<&'static [u8; 32]> {
-    let offsets = offsets();
-    let inode = file.follow(offsets.file_f_inode)?;
-    let super_block = inode.follow(offsets.inode_i_sb)?;
-    let nsec: u32 = inode.at(offsets.inode_ctime_nsec).read()?;
-    let key = FileKey {
-        inode: inode.at(offsets.inode_i_ino).read()?,
-        size: inode.at(offsets.inode_i_size).read()?,
-        ctime_sec: inode.at(offsets.inode_ctime_sec).read()?,
-        ctime_nsec: nsec & NSEC_MASK,
-        device: super_block.at(offsets.super_block_s_dev).read()?,
-    };
-    let writers: i32 = inode.at(offsets.inode_i_writecount).read()?;
-    if writers > 0 {
-        return None; // who has it open for writing may change it after this look
-    }
-    // SAFETY: as in `class`.
-    unsafe { FILES.get(key) }
 }

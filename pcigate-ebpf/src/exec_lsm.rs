@@ -10,6 +10,7 @@ use pcigate_common::{
 };
 
 use crate::{
+    digest::Stage,
     exec_policy::{self, Asked},
     identity,
     identity::Subject,
@@ -44,7 +45,7 @@ fn check(subject: &Subject, scratch: *mut Scratch, bprm: Address) -> Decision {
     };
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = process::invoked(scratch, bprm);
-    let asked = Asked { file, mm: None, path, invoked_len, args: None };
+    let asked = Asked { file, stage: Stage::Opened, path, invoked_len, args: None };
     let (decision, more) = exec_policy::decide(subject, scratch, &asked);
     if !decision.allows() {
         bits |= more;

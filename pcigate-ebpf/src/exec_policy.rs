@@ -12,7 +12,7 @@ use pcigate_common::{
 
 use crate::{
     args::{self, Args},
-    digest,
+    digest::{self, Stage},
     identity::Subject,
     maps::{EXEC_CELLS, EXEC_DECISIONS},
     memory::Address,
@@ -20,16 +20,14 @@ use crate::{
     scratch::Scratch,
 };
 
-/// Nothing is refused here: another hook decides.
-const LATER: Decision = Decision::enforced(verdict::ALLOW, rule::DEFAULT);
 const REFUSED: Decision = Decision::enforced(verdict::DENY, rule::INTERNAL_ERROR);
 
 /// What is to be executed.
 pub struct Asked {
     /// The `struct file`.
     pub file: Address,
-    /// The image it has become; `None` = it has not yet.
-    pub mm: Option<Address>,
+    /// Whether it is mapped yet.
+    pub stage: Stage,
     /// Its path, in the scratch buffer.
     pub path: Path,
     /// Bytes of the name it was called by, in the scratch buffer.
@@ -53,13 +51,7 @@ pub fn decide(subject: &Subject, scratch: *mut Scratch, asked: &Asked) -> (Decis
     }
     let (mut class, mut bits) = (digest_class::UNKNOWN, 0);
     if policy.digest_classes > 1 {
-        let file = match asked.mm {
-            Some(mm) => digest::mapped(mm),
-            // What lies below is seen when it is mapped; `process_exec` decides then.
-            None if digest::is_layered(asked.file) => return (LATER, 0),
-            None => Some(asked.file),
-        };
-        class = digest::class(subject.policy, file);
+        class = digest::class(subject.policy, asked.file, &asked.stage);
         if class == digest_class::UNKNOWN {
             bits = flags::DIGEST_UNKNOWN;
         }

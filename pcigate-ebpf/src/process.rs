@@ -22,6 +22,7 @@ use pcigate_common::{
 
 use crate::{
     args::{self, Args},
+    digest::Stage,
     entering,
     exec_policy::{self, Asked},
     identity::{self, Subject},
@@ -111,7 +112,7 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
     let path = path::resolve(scratch, file, task);
     let (invoked_len, mut bits) = invoked(scratch, bprm);
     let args = args::read(scratch, mm);
-    let asked = Asked { file, mm: Some(mm), path, invoked_len, args: Some(args) };
+    let asked = Asked { file, stage: Stage::Mapped(mm), path, invoked_len, args: Some(args) };
     let (decision, more) = exec_policy::decide(subject, scratch, &asked);
     bits |= more;
     if !path.resolved {

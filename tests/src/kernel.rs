@@ -7,6 +7,7 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use pcigate_agent::{
@@ -220,7 +221,8 @@ impl Kernel {
     #[must_use]
     pub fn read_digests(&mut self) -> Digests {
         let (wanted, files) = (self.governor.wanted(), self.governor.files());
-        let digests = Digests::start(self.root().to_owned(), wanted, files).expect("a thread");
+        let digests = Digests::start(self.root().to_owned(), wanted, files, Duration::ZERO);
+        let digests = digests.expect("a thread");
         self.attribution.name_unknown_digests(digests.handle());
         digests
     }

@@ -24,7 +24,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// Bytes read at a time, and between two looks at the pace.
 const CHUNK: usize = 128 * 1024;
 /// A larger file is not read; its digest stays unknown.
-pub const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+pub const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of the device number that the kernel keeps for the minor (include/linux/kdev_t.h).
 const MINOR_BITS: u32 = 20;
 /// f2fs has no constant in libc: include/uapi/linux/magic.h `F2FS_SUPER_MAGIC`.

@@ -13,7 +13,7 @@ use pcigate_common::maps::{ARGS_RULES_MAX, Decision, ExecAnswer, digest_class};
 use super::CompileError;
 use super::automaton::{Automaton, Patterns};
 use crate::decide::ExecRequest;
-use crate::document::{ExecRule, Mode};
+use crate::document::{Action, ExecRule, Mode};
 use crate::fold::{Defaults, Fold, with_invoked};
 use crate::glob::{Glob, Token};
 use crate::workload::PolicySet;
@@ -98,12 +98,26 @@ fn hashed(rules: &[(u32, &ExecRule)]) -> Vec<Glob> {
     globs
 }
 
-/// A digest that stands for each class: `None` for files whose digest is not known.
-type ClassSample = Option<[u8; 32]>;
+/// What a class of digests means to the rules.
+enum Class {
+    Unknown,
+    /// A digest of the class.
+    Of([u8; 32]),
+    Later,
+}
 
-/// The class of each digest, and for each class a digest that has it. Digests that the same rules
-/// name share a class.
-fn digest_classes(rules: &[(u32, &ExecRule)]) -> (BTreeMap<[u8; 32], u32>, Vec<ClassSample>) {
+impl Class {
+    fn is_covered_by(&self, rule: &ExecRule) -> bool {
+        match self {
+            Self::Unknown => rule.covers_digest(None),
+            Self::Of(digest) => rule.covers_digest(Some(digest)),
+            Self::Later => rule.sha256.is_empty() || rule.action == Action::Allow,
+        }
+    }
+}
+
+/// The class of each digest, and all classes. Digests that the same rules name share one.
+fn digest_classes(rules: &[(u32, &ExecRule)]) -> (BTreeMap<[u8; 32], u32>, Vec<Class>) {
     let mut named: BTreeMap<[u8; 32], Vec<u32>> = BTreeMap::new();
     for (number, rule) in rules {
         for digest in &rule.sha256 {
@@ -111,22 +125,23 @@ fn digest_classes(rules: &[(u32, &ExecRule)]) -> (BTreeMap<[u8; 32], u32>, Vec<C
         }
     }
     if named.is_empty() {
-        return (BTreeMap::new(), vec![None]);
+        return (BTreeMap::new(), vec![Class::Unknown]);
     }
     // A digest that no rule names: any other than those named will do.
     let other = (0_u64..).map(unlikely).find(|digest| !named.contains_key(digest));
-    let mut samples = vec![None, other];
+    let other = other.map_or(Class::Unknown, Class::Of);
+    let mut all = vec![Class::Unknown, other, Class::Later];
     let mut classes: HashMap<Vec<u32>, u32> = HashMap::new();
     let mut of = BTreeMap::new();
     for (digest, rules) in named {
         let next = digest_class::NAMED + u32::try_from(classes.len()).unwrap_or(u32::MAX);
         let class = *classes.entry(rules).or_insert(next);
         if class == next {
-            samples.push(Some(digest));
+            all.push(Class::Of(digest));
         }
         of.insert(digest, class);
     }
-    (of, samples)
+    (of, all)
 }
 
 fn unlikely(n: u64) -> [u8; 32] {
@@ -176,7 +191,7 @@ struct Answers<'a> {
     rules: &'a [(u32, &'a ExecRule)],
     /// Numbers of the rules with `args`.
     bits: &'a [u32],
-    classes: &'a [ClassSample],
+    classes: &'a [Class],
     defaults: Defaults,
     numbers: HashMap<Vec<ExecAnswer>, u16>,
     answers: Vec<ExecAnswer>,
@@ -189,7 +204,7 @@ impl Answers<'_> {
             return Some(0);
         }
         let row: Vec<ExecAnswer> =
-            self.classes.iter().map(|class| self.answer(owners, class.as_ref())).collect();
+            self.classes.iter().map(|class| self.answer(owners, class)).collect();
         if let Some(number) = self.numbers.get(&row) {
             return Some(*number);
         }
@@ -202,10 +217,10 @@ impl Answers<'_> {
         Some(number)
     }
 
-    fn answer(&self, owners: &BTreeSet<u32>, sha256: Option<&[u8; 32]>) -> ExecAnswer {
+    fn answer(&self, owners: &BTreeSet<u32>, class: &Class) -> ExecAnswer {
         let (mut fold, mut args) = (Fold::default(), 0_u64);
         for (number, rule) in owners.iter().filter_map(|owner| self.rules.get(*owner as usize)) {
-            if !rule.covers_digest(sha256) {
+            if !class.is_covered_by(rule) {
                 continue;
             }
             match self.bits.binary_search(number) {

@@ -430,9 +430,32 @@ fn digests_that_the_same_rules_name_share_their_answers() {
     ];
     let entries = set(&policy(0, false, false, &section("exec", true, &rules), ""));
     let exec = entries.compile().unwrap().exec.unwrap();
-    assert_eq!((exec.digest_classes, exec.digests.len(), exec.answers.len()), (4, 500, 8));
+    assert_eq!((exec.digest_classes, exec.digests.len(), exec.answers.len()), (5, 500, 10));
     let globs: Vec<_> = exec.hashed.iter().map(crate::glob::Glob::text).collect();
     assert_eq!(globs, ["/**", "/a"]);
+}
+
+/// What the hook refuses that cannot know the digest is refused whatever the digest is.
+#[test]
+fn what_is_left_to_a_later_hook_is_never_stricter_than_it() {
+    let digest = "ab".repeat(32);
+    let rules = [
+        format!("action: deny, paths: ['/a*'], sha256: ['{digest}']"),
+        format!("action: allow, paths: ['/*b'], sha256: ['{digest}']"),
+        "action: deny, paths: ['/*c']".to_owned(),
+    ];
+    let entries = set(&policy(0, false, false, &section("exec", true, &rules), ""));
+    let exec = entries.compile().unwrap().exec.unwrap();
+    for row in exec.answers.chunks(exec.digest_classes as usize) {
+        let later = &row[pcigate_common::maps::digest_class::LATER as usize];
+        let always = row.iter().all(|answer| !answer.decision.allows() || answer == later);
+        assert!(later.decision.allows() || always, "{row:?}");
+    }
+    let later = |path: &[u8]| {
+        let row = usize::from(exec.paths.run(path)) - 1;
+        exec.answers[row * exec.digest_classes as usize + 2].decision
+    };
+    assert_eq!((later(b"/c").verdict, later(b"/b").verdict), (verdict::DENY, verdict::ALLOW));
 }
 
 #[test]

@@ -23,7 +23,7 @@
 //! fexecve:PROGRAM             run a program by its descriptor alone (execveat, AT_EMPTY_PATH)
 //! argv0-exec:NAME PROGRAM[ ARG]…  run a program under another name
 //! map-write:PATH              change a file through a mapping, and leave it as long as it was
-//! swap-exec:N:A:B             N times run A while another thread puts A and B in each other's place
+//! swap-exec:N:A:B             run A, N times, while a thread puts A and B in each other's place
 //! thread-exec:PROGRAM         replace the image from a second thread
 //! chroot-exec:DIRECTORY PROGRAM  run a program in a changed root
 //! socket:FAMILY,TYPE,PROTOCOL make a socket, by numbers
@@ -55,7 +55,7 @@ use std::{
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -76,6 +76,8 @@ use nix::{
 };
 use pcigate_tests::{probe_sockets, system_calls};
 
+/// How often programs are swapped at least while they are executed.
+const SWAPS_MIN: u32 = 1_000;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -268,16 +270,17 @@ fn swap_exec(rest: &str) -> io::Result<String> {
     let (Some(fine), Some(denied)) = (parts.next(), parts.next()) else {
         return Err(io::Error::other("two programs are needed"));
     };
-    let stop = AtomicBool::new(false);
+    let (stop, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
     let (mut ran, mut refused, mut fines) = (0, 0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let _ = pcigate_tests::system_calls::exchange(fine, denied);
+                swaps.fetch_add(1, Ordering::Relaxed);
                 std::thread::yield_now();
             }
         });
-        for _ in 0..times {
+        while ran + refused + fines < times || swaps.load(Ordering::Relaxed) < SWAPS_MIN {
             match exec(fine).as_str() {
                 "code-1" => ran += 1,
                 "ok" => fines += 1,

@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-use pcigate_agent::enforcer::ExecRefusal;
+use pcigate_agent::{
+    coverage::{self, Confinement},
+    draft::CapabilityState,
+    enforcer::ExecRefusal,
+};
 use pcigate_tests::kernel::Kernel;
 
 /// Rules of the probe's workload.
@@ -78,7 +82,7 @@ fn a_hard_link_has_a_path_of_its_own_and_only_a_rule_of_paths_below_covers_it() 
     let rule = format!("id: not-that, action: deny, paths: [\"{denied}\"]");
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
     let actions = [format!("exec:{denied}"), format!("exec:{other}")];
-    assert_eq!(ask(&kernel, &actions), [refused(&kernel), "ok"], "docs/policy.md says so");
+    assert_eq!(ask(&kernel, &actions), [refused(&kernel), "ok"], "docs/exec.md says so");
     let rule = format!("id: none, action: deny, paths: [\"{}/**\"]", directory.path().display());
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
     assert_eq!(ask(&kernel, &actions), [refused(&kernel); 2]);
@@ -172,6 +176,9 @@ fn a_script_is_matched_by_its_interpreter_and_by_its_own_name_everywhere() {
         ExecRefusal::Kill { .. } => "ok",
     };
     assert_eq!(ask(&kernel, &actions), [refused(&kernel), by_link]);
+    let rows = coverage::capabilities(&kernel.refusal, Confinement::Runtime { pinned: true });
+    let scripts = rows.iter().find(|row| row.name == "exec-scripts").unwrap();
+    assert_eq!(scripts.state == CapabilityState::Enforced, by_link == "EPERM");
     // By the interpreter's arguments it is seen without the LSM, too, as it was typed.
     let rule =
         "id: no-script, action: deny, paths: [/usr/bin/dash, /usr/bin/sh], args: [\"*/link\"]";
@@ -191,6 +198,6 @@ fn swapping_a_program_for_a_denied_one_a_thousand_times_never_runs_the_denied_on
     symlink(&denied, &there).unwrap();
     let rule = format!("id: not-that, action: deny, paths: [\"{}\"]", denied.display());
     let kernel = Kernel::with_policy(&policy("allow", &[rule]));
-    let action = format!("swap-exec:1000:{}:{}", here.display(), there.display());
+    let action = format!("swap-exec:100:{}:{}", here.display(), there.display());
     assert_eq!(kernel.probe(&[&action]), ["denied-ran=0,refused=true,fine=true"]);
 }
