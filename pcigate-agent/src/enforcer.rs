@@ -29,7 +29,7 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use kernel_link::wait_for_programs;
-pub use pins::{Counts, Generation, Reading, claim, generations, is_read, own_abi};
+pub use pins::{Counts, Generation, PINS, Pinned, Reading, claim, generations, own_abi, pinned};
 pub use pins::remove as remove_pins;
 pub use tables::{TableError, Tables};
 
