@@ -388,7 +388,9 @@ mod tests {
         assert!(exempt("").unwrap().exempt.covers("kube-system", ""));
         let none = exempt("exempt: {namespaces: []}\n").unwrap().exempt;
         assert_eq!(none.namespaces.len() + none.pod_uids.len(), 0);
-        let text = mistakes("workloads: {source: file, file: /w}\nexempt: {namespaces: [A], podUids: [x]}\n");
+        let text = mistakes(
+            "workloads: {source: file, file: /w}\nexempt: {namespaces: [A], podUids: [x]}\n",
+        );
         assert_eq!(text.lines().count(), 2, "{text}");
     }
 

@@ -46,7 +46,9 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
     };
     let survival = match confinement {
         Confinement::Sandbox => (Enforced, "the command ends with the agent"),
-        Confinement::Runtime { pinned: true } => (Enforced, "links, maps and programs are pinned in bpffs"),
+        Confinement::Runtime { pinned: true } => {
+            (Enforced, "links, maps and programs are pinned in bpffs")
+        }
         Confinement::Runtime { pinned: false } => {
             (NotEnforceableHere, "no writable bpffs: enforcement ends with the agent")
         }

@@ -65,7 +65,8 @@ fn parse(text: &str) -> Option<Beat> {
 
 fn between(before: &Beat, now: &Beat) -> Downtime {
     let rebooted = before.0 != now.0;
-    let nanos = if rebooted { now.2.saturating_sub(before.2) } else { now.1.saturating_sub(before.1) };
+    let nanos =
+        if rebooted { now.2.saturating_sub(before.2) } else { now.1.saturating_sub(before.1) };
     Downtime { lasted: Duration::from_nanos(nanos), rebooted }
 }
 
@@ -85,7 +86,11 @@ mod tests {
         let at = |boot: &str, boot_ns, wall| (boot.to_owned(), boot_ns, wall);
         let same = between(&at("a", 5_000, 100), &at("a", 9_000, 90));
         let lasted = Duration::from_micros(4);
-        assert_eq!(same, Downtime { lasted, rebooted: false }, "the boot clock, not the wall clock");
+        assert_eq!(
+            same,
+            Downtime { lasted, rebooted: false },
+            "the boot clock, not the wall clock"
+        );
         let other = between(&at("a", 5_000, 100), &at("b", 10, 4_100));
         assert_eq!(other, Downtime { lasted, rebooted: true });
     }

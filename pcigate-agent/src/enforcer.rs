@@ -29,8 +29,8 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use kernel_link::wait_for_programs;
-pub use pins::{Counts, Generation, PINS, Pinned, Reading, claim, generations, own_abi, pinned};
 pub use pins::remove as remove_pins;
+pub use pins::{Counts, Generation, PINS, Pinned, Reading, claim, generations, own_abi, pinned};
 pub use tables::{TableError, Tables};
 
 /// The object built by `build.rs`; empty where the build skipped it.

@@ -1,10 +1,10 @@
 //! From one agent to the next, without a gap in enforcement and with every record accounted for.
 //!
 //! Order: the earlier generations' rings are read out as far as possible, the new programs take
-//! over ([`Enforcer::attach_after`]), what is left of the old ones is detached, their rings are read
-//! to the end. What the kernel had made and nobody recorded is told as lost, with the reason. Then
-//! the books are begun anew, and only then the old pins go. A kill at any point repeats what was
-//! not finished.
+//! over ([`Enforcer::attach_after`]), what is left of the old ones is detached, their rings are
+//! read to the end. What the kernel had made and nobody recorded is told as lost, with the reason.
+//! Then the books are begun anew, and only then the old pins go. A kill at any point repeats what
+//! was not finished.
 
 mod before;
 mod report;
@@ -36,8 +36,8 @@ use crate::{
 };
 use twice::Twice;
 
-use before::{Before, room};
 pub use before::Reader;
+use before::{Before, room};
 pub use report::Report;
 
 /// Records taken from a ring at a time.
@@ -123,8 +123,9 @@ impl Handover {
             );
         };
         let state = &survival.state_dir;
-        atomic_file::make_dir(&state.join("names"))
-            .map_err(|(error, path)| anyhow::Error::new(error).context(path.display().to_string()))?;
+        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
+            anyhow::Error::new(error).context(path.display().to_string())
+        })?;
         let path = state.join("alive");
         let (heartbeat, downtime) = Heartbeat::open(&path)
             .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
@@ -243,7 +244,7 @@ impl Handover {
         Ok((self.kept, report))
     }
 
-    /// Takes out of the new rings what the old programs have recorded as well; the rest is recorded.
+    /// Takes out of the new rings what the old programs recorded as well, and records the rest.
     fn strip(
         &self,
         recorder: &RecorderHandle,

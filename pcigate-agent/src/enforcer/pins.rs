@@ -1,6 +1,6 @@
 //! Pins in bpffs: what outlives the agent. One directory per agent start, a *generation*, named
-//! `NUMBER-ABI`, with `links/`, `maps/` and `programs/`; a lock on the directory above it is held by
-//! the agent that reads them.
+//! `NUMBER-ABI`, with `links/`, `maps/` and `programs/`; a lock on the directory above it is held
+//! by the agent that reads them.
 //!
 //! A new agent takes the cgroup links over (`kernel_link`), attaches its tracepoints and LSM
 //! programs beside the old ones, and only then removes those.

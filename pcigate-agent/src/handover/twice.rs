@@ -87,7 +87,9 @@ fn key(event: &Event<'_>) -> Option<Key> {
         (header.kind as u32, task.pid, task.start_ns, header.decision.verdict, content)
     };
     match event {
-        Event::Fork(fork) => Some(of(&fork.header, fork.child_start_ns ^ u64::from(fork.child_pid))),
+        Event::Fork(fork) => {
+            Some(of(&fork.header, fork.child_start_ns ^ u64::from(fork.child_pid)))
+        }
         Event::Exit(exit) => Some(of(&exit.header, 0)),
         Event::Exec(exec) => {
             let mut hash = DefaultHasher::new();

@@ -238,7 +238,8 @@ fn decode(bytes: &[u8], epoch: &[u8; 16]) -> Option<Page> {
         return None;
     }
     let (own, words) = body.get(8..)?.split_at_checked(16)?;
-    let word = |at: usize| Some(u64::from_le_bytes(words.get(at * 8..)?.get(..8)?.try_into().ok()?));
+    let word =
+        |at: usize| Some(u64::from_le_bytes(words.get(at * 8..)?.get(..8)?.try_into().ok()?));
     let pair = |at: usize| Some([word(at)?, word(at + 1)?]);
     (own == epoch).then_some(Page {
         written: word(0)?,

@@ -164,7 +164,8 @@ pub fn find(
         let relative = directory.strip_prefix(root).ok()?.to_str()?;
         let place = layout::place(relative)?;
         let pod = pods.get(&place.pod_uid);
-        let listed = pod.map(|pod| (pod.identity.namespace.as_str(), pod.identity.pod_uid.as_str()));
+        let listed =
+            pod.map(|pod| (pod.identity.namespace.as_str(), pod.identity.pod_uid.as_str()));
         let (namespace, pod_uid) = listed.unwrap_or(("", &place.pod_uid));
         let is_exempt =
             exempt.covers(namespace, pod_uid) || exempt.pod_uids.contains(&place.pod_uid);
@@ -175,7 +176,8 @@ pub fn find(
         let id = fs::metadata(directory).ok()?.ino();
         let name = |id: &str| pod.and_then(|pod| pod.containers.get(id)).map_or("", String::as_str);
         let container = place.container_id.as_deref().map(|id| (name(id), id));
-        let identity = pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
+        let identity =
+            pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
         Some(Found { exempt: is_exempt, ..Found::new(id, relative, identity, container) })
     });
     Ok(found.collect())

@@ -307,7 +307,10 @@ fn what_finds_its_ring_full_while_no_agent_runs_is_counted_exactly() {
     assert_eq!(refusals(&records).count() as u64 + lost, TRIES, "{reasons:?}");
     assert!(lost > 0 && reasons.iter().all(|reason| reason.ends_with(" ring-full")), "{reasons:?}");
     let messages = messages(&records);
-    assert!(messages.iter().any(|message| message.contains("ring-full (verdicts)")), "{messages:?}");
+    assert!(
+        messages.iter().any(|message| message.contains("ring-full (verdicts)")),
+        "{messages:?}"
+    );
 }
 
 #[test]
