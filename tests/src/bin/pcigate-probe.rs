@@ -136,7 +136,11 @@ fn send_many(rest: &str) -> io::Result<()> {
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     let n: u32 = n.parse().map_err(io::Error::other)?;
-    (0..n).fold(Ok(()), |_, _| socket.send_to(b"x", address).map(drop))
+    let mut last = Ok(());
+    for _ in 0..n {
+        last = socket.send_to(b"x", address).map(drop);
+    }
+    last
 }
 
 fn exec(command: &str) -> String {
