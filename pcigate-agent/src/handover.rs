@@ -77,6 +77,37 @@ impl Kept {
     }
 }
 
+/// A governed root that no other agent may take.
+pub struct Claim {
+    survival: Survival,
+    kept: Kept,
+    downtime: Option<Downtime>,
+}
+
+impl Claim {
+    /// Before anything is loaded: who is refused here has changed nothing.
+    ///
+    /// # Errors
+    /// Another agent enforces there, or bpffs or the state directory cannot be written.
+    pub fn take(survival: Survival) -> anyhow::Result<Self> {
+        let Some(reading) = enforcer::claim(&survival.pins)? else {
+            bail!(
+                "another pcigate-agent enforces with the pins in {}: stop it first",
+                survival.pins.display()
+            );
+        };
+        let state = &survival.state_dir;
+        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
+            let path = path.display();
+            anyhow::Error::new(error).context(format!("cannot write {path} (stateDir)"))
+        })?;
+        let path = state.join("alive");
+        let (heartbeat, downtime) = Heartbeat::open(&path)
+            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
+        Ok(Self { survival, kept: Kept { heartbeat, _reading: reading }, downtime })
+    }
+}
+
 /// A takeover under way.
 pub struct Handover {
     survival: Survival,
@@ -106,30 +137,14 @@ impl Drop for Begun {
 }
 
 impl Handover {
-    /// Claims the governed root, pins the new generation's maps and opens what is left of those
-    /// before. Before any map is taken out of the enforcer.
+    /// Pins the new generation's maps and opens what is left of those before. Before any map is
+    /// taken out of the enforcer.
     ///
     /// # Errors
-    /// Another agent enforces there, bpffs cannot be written, or the state directory cannot.
-    pub fn begin(
-        survival: Survival,
-        enforcer: &mut Enforcer,
-        spool: &Spool,
-    ) -> anyhow::Result<Self> {
-        let Some(reading) = enforcer::claim(&survival.pins)? else {
-            bail!(
-                "another pcigate-agent enforces with the pins in {}: stop it first",
-                survival.pins.display()
-            );
-        };
-        let state = &survival.state_dir;
-        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
-            anyhow::Error::new(error).context(path.display().to_string())
-        })?;
-        let path = state.join("alive");
-        let (heartbeat, downtime) = Heartbeat::open(&path)
-            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
-        let path = state.join("books");
+    /// bpffs or the state directory cannot be written.
+    pub fn begin(claim: Claim, enforcer: &mut Enforcer, spool: &Spool) -> anyhow::Result<Self> {
+        let Claim { survival, kept, downtime } = claim;
+        let path = survival.state_dir.join("books");
         let books = Books::open(&path, spool.epoch(), spool.durable_seq())
             .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
         let generations = enforcer::generations(&survival.pins)
@@ -154,7 +169,7 @@ impl Handover {
             own,
             before,
             books: Arc::new(Mutex::new(books)),
-            kept: Kept { heartbeat, _reading: reading },
+            kept,
             downtime,
             enforced,
             known: about.root == survival.root,
