@@ -264,7 +264,7 @@ fn through_kills_restarts_and_upgrades_nothing_forbidden_passes_and_every_try_is
 
     assert!(!node.pins().is_empty());
     succeed(&mut node.agent("uninstall"));
-    assert_eq!(node.pins(), [PathBuf::new(); 0], "uninstall leaves nothing");
+    assert!(node.pins().is_empty(), "uninstall leaves {:?}", node.pins());
     assert_eq!(node.try_in(&node.container(), &action), "ok", "uninstalled");
 }
 
@@ -415,5 +415,5 @@ fn doctor_and_uninstall_name_what_is_pinned_and_by_which_version() {
     assert!(text.contains(&format!("{other}; no agent reads it")), "{text}");
     let text = String::from_utf8(succeed(&mut node.agent("uninstall")).stdout).unwrap();
     assert!(text.contains(other) && text.contains("removed "), "{text}");
-    assert_eq!(node.pins(), [PathBuf::new(); 0]);
+    assert!(node.pins().is_empty(), "uninstall leaves {:?}", node.pins());
 }
