@@ -1,14 +1,18 @@
 //! `pcigate-agent doctor`: what this node can and cannot enforce.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context;
 use pcigate_agent::{
     btf::{self, Btf},
     cgroup,
     config::Config,
     coverage::{self, Confinement},
     draft::{Capability, CapabilityState},
-    enforcer::{Enforcer, ExecRefusal, Options as Load},
+    enforcer::{self, Enforcer, ExecRefusal, Options as Load},
     offsets, policies,
     preflight::{self, Check, State},
 };
@@ -21,6 +25,9 @@ use serde_json::json;
 Loads and attaches the kernel programs for a moment, to an empty cgroup of their own. Exit code 0: \
 this node can enforce (perhaps not everything: read the table); 1: it cannot.")]
 pub struct Options {
+    /// Where bpffs is mounted.
+    #[arg(long, value_name = "DIR", default_value = preflight::BPFFS)]
+    bpffs: PathBuf,
     /// Also look at this configuration and its policies.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -71,6 +78,7 @@ fn look(options: &Options) -> anyhow::Result<Findings> {
             }
         }
     }
+    checks.extend(pins(&options.bpffs)?);
     let mut rules = Vec::new();
     if let Some(path) = &options.config {
         let documents = policies::read(&Config::read(path)?.policies)?;
@@ -82,6 +90,24 @@ fn look(options: &Options) -> anyhow::Result<Findings> {
         rules.dedup();
     }
     Ok(Findings { checks, capabilities, rules })
+}
+
+/// What earlier or running agents have pinned, one line per governed root.
+fn pins(bpffs: &Path) -> anyhow::Result<Vec<Check>> {
+    let pinned = enforcer::pinned(bpffs).context("cannot list what is pinned")?;
+    let of = |pinned: &enforcer::Pinned| {
+        let generations: Vec<_> = pinned.generations.iter().map(ToString::to_string).collect();
+        let (state, whose, remedy) = if pinned.is_read {
+            (State::Ok, "an agent reads it", "")
+        } else {
+            let remedy = "start the agent; `pcigate-agent uninstall` ends what is pinned";
+            (State::Limited, "no agent reads it", remedy)
+        };
+        let place = pinned.directory.display();
+        let detail = format!("{place}: {}; {whose}", generations.join(", "));
+        Check { name: "pins", state, detail, remedy: remedy.to_owned() }
+    };
+    Ok(pinned.iter().map(of).collect())
 }
 
 fn check(state: State, detail: String, remedy: &str) -> Check {

@@ -38,7 +38,7 @@ pub use grants::{Grant, Grants};
 pub use kernel_link::wait_for_programs;
 pub use names::NameCounts;
 pub use pins::remove as remove_pins;
-pub use pins::{Counts, Generation, Reading, claim, generations, is_read, own_abi};
+pub use pins::{Counts, Generation, PINS, Pinned, Reading, claim, generations, own_abi, pinned};
 pub use tables::{TableError, Tables};
 
 /// The object built by `build.rs`; empty where the build skipped it.

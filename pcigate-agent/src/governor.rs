@@ -188,7 +188,7 @@ impl Governor {
             errors.extend(self.enforce(found, &entries).err());
         }
         let exempt = found.iter().filter(|found| found.exempt);
-        self.exempt = exempt.map(|found| exempt_name(found)).collect();
+        self.exempt = exempt.map(exempt_name).collect();
         let present: HashSet<u64> = found.iter().map(|found| found.cgroup_id).collect();
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {

@@ -1,19 +1,20 @@
 //! From one agent to the next, without a gap in enforcement and with every record accounted for.
 //!
 //! Order: the earlier generations' rings are read out as far as possible, the new programs take
-//! over ([`Enforcer::attach_after`]), what is left of the old ones is detached, their rings are read
-//! to the end. What the kernel had made and nobody recorded is told as lost, with the reason. Then
-//! the books are begun anew, and only then the old pins go. A kill at any point repeats what was
-//! not finished.
+//! over ([`Enforcer::attach_after`]), what is left of the old ones is detached, their rings are
+//! read to the end. What the kernel had made and nobody recorded is told as lost, with the reason.
+//! Then the books are begun anew, and only then the old pins go. A kill at any point repeats what
+//! was not finished.
 
-pub mod twice;
+mod before;
+mod report;
+mod twice;
 
 use std::{
     collections::HashSet,
-    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -21,22 +22,23 @@ use anyhow::{Context, bail};
 
 use crate::{
     atomic_file,
-    attribution::Attribution,
-    coverage,
     downtime::{Downtime, Heartbeat},
-    draft::{Capability, Draft, Event, Lost, LostReason, Queue},
-    enforcer::{self, Enforcer, Generation, Reading, Rings},
-    governor::Directory,
+    draft::{Draft, Event},
+    enforcer::{self, Enforcer, Generation, Reading},
     pipeline::{self, now_unix_nano},
     recorder::{
         RecorderHandle, SharedBooks,
-        books::{About, Books, ByRing, add},
+        books::{About, Books},
         lock,
     },
-    sensor::{Batch, Sensor, boot_clock},
+    sensor::boot_clock,
     spool::Spool,
 };
 use twice::Twice;
+
+pub use before::Reader;
+use before::{Before, room};
+pub use report::Report;
 
 /// Records taken from a ring at a time.
 const BATCH_RECORDS: usize = 4096;
@@ -75,13 +77,35 @@ impl Kept {
     }
 }
 
-/// What the first Coverage record says.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// For people.
-    pub message: String,
-    /// Present where no agent ran for a time.
-    pub capability: Option<Capability>,
+/// A governed root that no other agent may take.
+pub struct Claim {
+    survival: Survival,
+    kept: Kept,
+    downtime: Option<Downtime>,
+}
+
+impl Claim {
+    /// Before anything is loaded: who is refused here has changed nothing.
+    ///
+    /// # Errors
+    /// Another agent enforces there, or bpffs or the state directory cannot be written.
+    pub fn take(survival: Survival) -> anyhow::Result<Self> {
+        let Some(reading) = enforcer::claim(&survival.pins)? else {
+            bail!(
+                "another pcigate-agent enforces with the pins in {}: stop it first",
+                survival.pins.display()
+            );
+        };
+        let state = &survival.state_dir;
+        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
+            let path = path.display();
+            anyhow::Error::new(error).context(format!("cannot write {path} (stateDir)"))
+        })?;
+        let path = state.join("alive");
+        let (heartbeat, downtime) = Heartbeat::open(&path)
+            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
+        Ok(Self { survival, kept: Kept { heartbeat, _reading: reading }, downtime })
+    }
 }
 
 /// A takeover under way.
@@ -112,56 +136,15 @@ impl Drop for Begun {
     }
 }
 
-/// An earlier generation.
-struct Before {
-    generation: Generation,
-    /// For its counters, and for its rings where they cannot be decoded.
-    rings: Option<Rings>,
-    reader: Option<Reader>,
-}
-
-/// Reads the rings of one generation.
-pub struct Reader {
-    /// The rings.
-    pub sensor: Sensor,
-    /// What its numbers mean.
-    pub attribution: Attribution,
-    batch: Batch,
-}
-
-impl Reader {
-    /// Nothing is read yet.
-    #[must_use]
-    pub fn new(sensor: Sensor, attribution: Attribution) -> Self {
-        Self { sensor, attribution, batch: Batch::default() }
-    }
-}
-
 impl Handover {
-    /// Claims the governed root, pins the new generation's maps and opens what is left of those
-    /// before. Before any map is taken out of the enforcer.
+    /// Pins the new generation's maps and opens what is left of those before. Before any map is
+    /// taken out of the enforcer.
     ///
     /// # Errors
-    /// Another agent enforces there, bpffs cannot be written, or the state directory cannot.
-    pub fn begin(
-        survival: Survival,
-        enforcer: &mut Enforcer,
-        spool: &Spool,
-    ) -> anyhow::Result<Self> {
-        let Some(reading) = enforcer::claim(&survival.pins)? else {
-            bail!(
-                "another pcigate-agent enforces with the pins in {}: stop it first",
-                survival.pins.display()
-            );
-        };
-        let state = &survival.state_dir;
-        atomic_file::make_dir(&state.join("names")).map_err(|(error, path)| {
-            anyhow::Error::new(error).context(path.display().to_string())
-        })?;
-        let path = state.join("alive");
-        let (heartbeat, downtime) = Heartbeat::open(&path)
-            .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
-        let path = state.join("books");
+    /// bpffs or the state directory cannot be written.
+    pub fn begin(claim: Claim, enforcer: &mut Enforcer, spool: &Spool) -> anyhow::Result<Self> {
+        let Claim { survival, kept, downtime } = claim;
+        let path = survival.state_dir.join("books");
         let books = Books::open(&path, spool.epoch(), spool.durable_seq())
             .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
         let generations = enforcer::generations(&survival.pins)
@@ -186,7 +169,7 @@ impl Handover {
             own,
             before,
             books: Arc::new(Mutex::new(books)),
-            kept: Kept { heartbeat, _reading: reading },
+            kept,
             downtime,
             enforced,
             known: about.root == survival.root,
@@ -276,7 +259,7 @@ impl Handover {
         Ok((self.kept, report))
     }
 
-    /// Takes out of the new rings what the old programs have recorded as well; the rest is recorded.
+    /// Takes out of the new rings what the old programs recorded as well, and records the rest.
     fn strip(
         &self,
         recorder: &RecorderHandle,
@@ -298,40 +281,6 @@ impl Handover {
                 break;
             }
         }
-    }
-
-    /// What the kernel has made and nobody recorded or told.
-    fn losses(&mut self, recorder: &RecorderHandle) -> Vec<Lost> {
-        let (mut made, mut ring_full, mut other) = ([0; 2], [0; 2], [0; 2]);
-        for before in &mut self.before {
-            let Some(rings) = &mut before.rings else { continue };
-            let counts = rings.counts();
-            add(&mut made, counts.made);
-            add(&mut ring_full, counts.ring_full);
-            if before.reader.is_none() {
-                add(&mut other, rings.count_out());
-            }
-        }
-        let sums = lock(&self.books).sums();
-        let mut missing = if self.known { sums.missing(made) } else { other };
-        subtract(&mut missing, recorder.unreported());
-        let mut full = ring_full;
-        subtract(&mut full, sums.ring_full);
-        let mut lost = Vec::new();
-        for (ring, queue) in [Queue::Events, Queue::Verdicts].into_iter().enumerate() {
-            let of = |counts: &ByRing| counts.get(ring).copied().unwrap_or(0);
-            let mut rest = of(&missing);
-            for (reason, count) in
-                [(LostReason::OtherVersion, of(&other)), (LostReason::RingFull, of(&full))]
-            {
-                let count = count.min(rest);
-                rest -= count;
-                lost.push(Lost { count, reason, queue });
-            }
-            lost.push(Lost { count: rest, reason: LostReason::AgentDied, queue });
-        }
-        lost.retain(|lost| lost.count > 0);
-        lost
     }
 
     fn begin_books(&self, recorder: &RecorderHandle) -> anyhow::Result<()> {
@@ -357,91 +306,8 @@ impl Handover {
             }
         }
     }
-
-    fn report(&self, lost: &[Lost]) -> Report {
-        let mut message = "the agent enforces".to_owned();
-        if self.before.is_empty() && self.downtime.is_none() {
-            return Report { message, capability: None };
-        }
-        let lasted = match self.downtime {
-            Some(downtime) => format!("{:.1} s", downtime.lasted.as_secs_f64()),
-            None => "an unknown time".to_owned(),
-        };
-        if self.enforced {
-            let _ = write!(
-                message,
-                "; for {lasted} no agent ran, and what an earlier one had pinned enforced; {} of \
-                 its records were read from its rings, {} were lost",
-                self.read,
-                lost.iter().map(|lost| lost.count).sum::<u64>()
-            );
-            for Lost { count, reason, queue } in lost {
-                let _ = write!(message, ", {count} {} ({})", reason.as_str(), queue.as_str());
-            }
-            if !self.known {
-                message.push_str("; how many it had recorded is not known");
-            }
-        } else {
-            let why = match self.downtime {
-                Some(Downtime { rebooted: true, .. }) => "the machine was started anew",
-                _ => "nothing was pinned",
-            };
-            let _ = write!(message, "; for {lasted} nothing was enforced: {why}");
-        }
-        let capability = coverage::downtime(&lasted, self.enforced);
-        Report { message, capability: Some(capability) }
-    }
-}
-
-impl Before {
-    fn open(generation: Generation, survival: &Survival, done: bool) -> Self {
-        let readable = !done && generation.is_readable();
-        let rings = if done { None } else { generation.rings() };
-        let reader = generation.rings().filter(|_| readable).map(|rings| {
-            let names = Directory::kept(&names(survival, generation.number));
-            let attribution = Attribution::new(Arc::new(RwLock::new(names)));
-            Reader::new(Sensor::new(rings), attribution)
-        });
-        Self { generation, rings, reader }
-    }
-
-    /// Whether anything of it is attached or was ever recorded by it.
-    fn matters(&self) -> bool {
-        let made = self.rings.as_ref().map_or([0; 2], |rings| rings.counts().made);
-        self.generation.enforces() || made != [0; 2]
-    }
-
-    /// Hands one batch to the recorder; how many records. 0 = there is nothing.
-    fn read(&mut self, recorder: &RecorderHandle, twice: Option<&mut Twice>) -> usize {
-        let Some(Reader { sensor, attribution, batch }) = &mut self.reader else { return 0 };
-        let Some(room) = room(recorder) else { return 0 };
-        sensor.drain(batch, room.min(BATCH_RECORDS));
-        // Its programs write no more, or what they write is read later.
-        batch.release();
-        if let Some(twice) = twice {
-            batch.events().for_each(|event| twice.saw(&event));
-        }
-        pipeline::hand_over(batch, attribution, recorder)
-    }
-}
-
-/// Room for a batch of two rings. `None`: the recorder does not come to make any.
-fn room(recorder: &RecorderHandle) -> Option<usize> {
-    for _ in 0..ATTEMPTS {
-        match recorder.room() / 2 {
-            0 => std::thread::sleep(PAUSE),
-            room => return Some(room),
-        }
-    }
-    None
 }
 
 fn names(survival: &Survival, generation: u64) -> PathBuf {
     survival.state_dir.join("names").join(format!("{}-{generation}.json", survival.root))
-}
-
-fn subtract(from: &mut ByRing, less: ByRing) {
-    for (from, less) in from.iter_mut().zip(less) {
-        *from = from.saturating_sub(less);
-    }
 }

@@ -23,7 +23,7 @@ use crate::{
     enforcer::{Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
-    handover::{Handover, Kept, Reader, Report, Survival},
+    handover::{Claim, Handover, Kept, Reader, Report, Survival},
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder},
@@ -104,6 +104,7 @@ impl Agent {
     /// The first part that does not start, with the remedy. Nothing stays attached then.
     pub fn start(plan: Plan, found: &[Found]) -> anyhow::Result<Self> {
         memory::give_back_early();
+        let claim = plan.survival.map(Claim::take).transpose()?;
         let settings = Settings {
             root_cgroup: plan.root.id,
             root_level: plan.root.level,
@@ -115,8 +116,8 @@ impl Agent {
         };
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
         let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;
-        let mut handover = match plan.survival {
-            Some(survival) => Some(Handover::begin(survival, &mut enforcer, &plan.spool)?),
+        let mut handover = match claim {
+            Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
             None => None,
         };
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);

@@ -10,7 +10,7 @@ use pcigate_agent::{
     cgroup::{self, Cgroup},
     config::{self, Config, Workloads},
     draft::CoverageState,
-    exporter,
+    enforcer, exporter,
     handover::Survival,
     notify, policies, preflight, privileges,
     running::{Agent, Plan, open_spool},
@@ -86,7 +86,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
         survival: Some(Survival {
-            pins: options.bpffs.join("pcigate").join(root.id.to_string()),
+            pins: options.bpffs.join(enforcer::PINS).join(root.id.to_string()),
             root: root.id,
             state_dir: config.state_dir.clone(),
         }),

@@ -79,8 +79,8 @@ pub static VERDICTS: RingBuf = RingBuf::with_byte_size(limits::VERDICTS_RING_BYT
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
-/// Records made, per CPU and ring: in the ring, read, or lost. Agents of other versions read this map
-/// and `LOST` by name and shape, to count what they cannot decode.
+/// Records made, per CPU and ring: in the ring, read, or lost. Agents of other versions read this
+/// map and `LOST` by name and shape, to count what they cannot decode.
 #[map]
 pub static MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 

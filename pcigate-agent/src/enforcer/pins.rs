@@ -1,11 +1,12 @@
 //! Pins in bpffs: what outlives the agent. One directory per agent start, a *generation*, named
-//! `NUMBER-ABI`, with `links/`, `maps/` and `programs/`; a lock on the directory above it is held by
-//! the agent that reads them.
+//! `NUMBER-ABI`, with `links/`, `maps/` and `programs/`; a lock on the directory above it is held
+//! by the agent that reads them.
 //!
 //! A new agent takes the cgroup links over (`kernel_link`), attaches its tracepoints and LSM
 //! programs beside the old ones, and only then removes those.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -23,6 +24,8 @@ use sha2::{Digest, Sha256};
 
 use super::{EnforcerError, Rings};
 
+/// Directory in bpffs below which every agent of the machine pins.
+pub const PINS: &str = "pcigate";
 const LINKS: &str = "links";
 const MAPS: &str = "maps";
 const PROGRAMS: &str = "programs";
@@ -73,9 +76,7 @@ pub fn claim(directory: &Path) -> Result<Option<Reading>, EnforcerError> {
     }
 }
 
-/// Whether an agent reads the generations below `directory`.
-#[must_use]
-pub fn is_read(directory: &Path) -> bool {
+fn is_read(directory: &Path) -> bool {
     let Ok(open) = File::open(directory) else { return false };
     matches!(open.try_lock(), Err(TryLockError::WouldBlock))
 }
@@ -93,6 +94,36 @@ pub fn generations(directory: &Path) -> io::Result<Vec<Generation>> {
     Ok(found)
 }
 
+/// The generations of one governed root.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    /// Its directory; the name is the cgroup id of the root.
+    pub directory: PathBuf,
+    /// Oldest first; none where the directory is empty.
+    pub generations: Vec<Generation>,
+    /// Whether an agent reads them.
+    pub is_read: bool,
+}
+
+/// Everything that is pinned below a bpffs, by governed root.
+///
+/// # Errors
+/// The directory of pins cannot be listed.
+pub fn pinned(bpffs: &Path) -> io::Result<Vec<Pinned>> {
+    let mut all = Vec::new();
+    let entries = match fs::read_dir(bpffs.join(PINS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(all),
+        entries => entries?,
+    };
+    for entry in entries {
+        let directory = entry?.path();
+        let (generations, is_read) = (generations(&directory)?, is_read(&directory));
+        all.push(Pinned { directory, generations, is_read });
+    }
+    all.sort_by(|a, b| a.directory.cmp(&b.directory));
+    Ok(all)
+}
+
 /// Removes every pin of every version below `directory`, which ends enforcement unless an agent
 /// runs; how many there were.
 ///
@@ -103,6 +134,19 @@ pub fn remove(directory: &Path) -> io::Result<usize> {
         return Ok(0);
     }
     remove_all(directory)
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, abi, .. } = self;
+        let whose = match abi.as_str() {
+            "" => "an older version".to_owned(),
+            _ if self.is_readable() => format!("this version, records {abi}"),
+            _ => format!("another version, records {abi}"),
+        };
+        let enforces = if self.enforces() { "enforces" } else { "is being replaced" };
+        write!(f, "generation {number} ({whose}) {enforces}")
+    }
 }
 
 impl Generation {

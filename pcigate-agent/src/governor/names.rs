@@ -128,7 +128,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_content_makes_it_panic(content in any::<Vec<u8>>(), json in "[\\[\\]{}\",:a-z0-9]{0,60}") {
+        fn no_content_makes_it_panic(
+            content in any::<Vec<u8>>(),
+            json in "[\\[\\]{}\",:a-z0-9]{0,60}",
+        ) {
             let file = tempfile::NamedTempFile::new().unwrap();
             for bytes in [content.as_slice(), json.as_bytes()] {
                 fs::write(file.path(), bytes).unwrap();

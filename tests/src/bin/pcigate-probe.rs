@@ -9,6 +9,7 @@
 //! ```text
 //! tcp:ADDRESS:PORT            connect (an IPv6 address makes an AF_INET6 socket, also when mapped)
 //! udp:ADDRESS:PORT            send a datagram on an unconnected socket
+//! udp-many:N:ADDRESS:PORT     N datagrams on one unconnected socket; the result of the last
 //! udp-connected:ADDRESS:PORT  connect a datagram socket
 //! udp-from:ADDRESS:ADDRESS:PORT  as udp, from a socket bound to the first address
 //! resolve:HOW,TYPE,NAME@SERVER  send a DNS query (HOW: udp, or tcp; TYPE: a number) to an address
@@ -126,6 +127,7 @@ fn act(action: &str) -> String {
             let n: u32 = n.parse().unwrap_or(0);
             (0..n).fold(String::new(), |_, _| exec(program))
         }
+        "udp-many" => word(send_many(rest)),
         "memfd-exec" => memfd_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "fd-exec" => fd_exec(rest).unwrap_or_else(|error| word(Err(error))),
         "fexecve" => ended(Command::new("/proc/self/exe").arg(format!("replace:{rest}"))),
@@ -221,6 +223,18 @@ fn network(kind: &str, address: &str) -> io::Result<()> {
         "udp-connected" => UdpSocket::bind(any)?.connect(address),
         other => Err(io::Error::other(format!("unknown action {other}"))),
     }
+}
+
+fn send_many(rest: &str) -> io::Result<()> {
+    let (n, address) = rest.split_once(':').unwrap_or(("0", rest));
+    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let n: u32 = n.parse().map_err(io::Error::other)?;
+    let mut last = Ok(());
+    for _ in 0..n {
+        last = socket.send_to(b"x", address).map(drop);
+    }
+    last
 }
 
 fn exec(command: &str) -> String {

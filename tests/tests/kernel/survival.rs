@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -18,7 +19,10 @@ use pcigate_proto::{
     Message, Record,
     record::{Event, Subject},
 };
-use pcigate_tests::site::{CONTAINER_ID, Mounted, POD_UID, Running, Site, start, succeed};
+use pcigate_tests::{
+    site::{CONTAINER_ID, Mounted, POD_UID, Running, Site, fail, start, succeed},
+    wait,
+};
 use tempfile::TempDir;
 
 const POLICY: &str = "apiVersion: pcigate.dev/v1alpha1
@@ -95,6 +99,14 @@ impl Node {
         let (running, line) = start(&mut self.command());
         assert!(line.starts_with("pcigate-agent ready: governing "), "{line}");
         running
+    }
+
+    /// How an action ends in a cgroup.
+    fn try_in(&self, cgroup: &Path, action: &str) -> String {
+        let mut probe = Command::new(pcigate_tests::program("pcigate-probe"));
+        let output = succeed(probe.arg("--cgroup").arg(cgroup).arg(action));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim().rsplit(' ').next().unwrap().to_owned()
     }
 
     /// The generation that is pinned gets the name of another layout of records.
@@ -201,6 +213,10 @@ fn coverage(records: &[Record]) -> Vec<&pcigate_proto::Coverage> {
         .collect()
 }
 
+fn messages(records: &[Record]) -> Vec<&str> {
+    coverage(records).iter().map(|coverage| coverage.message.as_str()).collect()
+}
+
 fn refusals(records: &[Record]) -> impl Iterator<Item = &Record> {
     records.iter().filter(|record| matches!(record.event, Some(Event::Egress(_))))
 }
@@ -248,10 +264,8 @@ fn through_kills_restarts_and_upgrades_nothing_forbidden_passes_and_every_try_is
 
     assert!(!node.pins().is_empty());
     succeed(&mut node.agent("uninstall"));
-    assert_eq!(node.pins(), [PathBuf::new(); 0], "uninstall leaves nothing");
-    let probe = pcigate_tests::program("pcigate-probe");
-    let probe = succeed(Command::new(probe).arg("--cgroup").arg(node.container()).arg(&action));
-    assert!(String::from_utf8_lossy(&probe.stdout).trim().ends_with(" ok"), "uninstalled");
+    assert!(node.pins().is_empty(), "uninstall leaves {:?}", node.pins());
+    assert_eq!(node.try_in(&node.container(), &action), "ok", "uninstalled");
 }
 
 #[test]
@@ -279,4 +293,127 @@ fn a_process_event_has_one_record_also_while_two_agents_programs_run() {
     // The prober itself ends as well.
     assert_eq!(forks + execs + exits + lost, 3 * tries + 1, "{all}");
     assert!(forks <= tries && execs <= tries && exits <= tries + 1, "{all}");
+}
+
+#[test]
+fn what_finds_its_ring_full_while_no_agent_runs_is_counted_exactly() {
+    const TRIES: u64 = 33_000;
+    let node = Node::new("full");
+    node.serve().end(Signal::SIGKILL);
+    node.try_in(&node.container(), &format!("udp-many:{TRIES}:127.0.0.1:9"));
+    node.serve().end(Signal::SIGTERM);
+    let records = node.records();
+    let (lost, reasons) = lost(&records, "verdicts");
+    assert_eq!(refusals(&records).count() as u64 + lost, TRIES, "{reasons:?}");
+    assert!(lost > 0 && reasons.iter().all(|reason| reason.ends_with(" ring-full")), "{reasons:?}");
+    let messages = messages(&records);
+    assert!(
+        messages.iter().any(|message| message.contains("ring-full (verdicts)")),
+        "{messages:?}"
+    );
+}
+
+#[test]
+fn without_pins_the_uncovered_time_is_told_as_time_without_enforcement() {
+    let node = Node::new("reboot");
+    node.serve().end(Signal::SIGKILL);
+    succeed(&mut node.agent("uninstall"));
+    // As another boot would have left it.
+    let alive = fs::read_to_string(node.path("state/alive")).unwrap();
+    let (_, clocks) = alive.split_once(' ').unwrap();
+    fs::write(node.path("state/alive"), format!("another-boot {clocks}")).unwrap();
+    node.serve().end(Signal::SIGTERM);
+    let records = node.records();
+    let starts = coverage(&records);
+    let told = " s nothing was enforced: the machine was started anew";
+    let start = starts.iter().find(|start| start.message.contains(told)).unwrap();
+    let row = start.capabilities.iter().find(|row| row.name == "downtime").unwrap();
+    assert_eq!(row.state, "not-enforceable-here");
+    assert!(row.reason.ends_with(" s without enforcement"), "{row:?}");
+}
+
+#[test]
+fn one_agent_at_a_time_and_one_that_does_not_start_leaves_nothing_and_stops_nothing() {
+    let node = Node::new("second");
+    let agent = node.serve();
+    let pins = node.pins();
+    // A second one with a spool of its own would take the pins away from the first.
+    let config = fs::read_to_string(node.path("agent.yaml")).unwrap();
+    fs::write(node.path("agent.yaml"), config.replace("/state\n", "/state-2\n")).unwrap();
+    let errors = fail(&mut node.command(), 125);
+    assert!(errors.contains("another pcigate-agent enforces with the pins in "), "{errors}");
+    assert_eq!(node.pins(), pins);
+    agent.end(Signal::SIGKILL);
+
+    fs::write(node.path("agent.yaml"), config).unwrap();
+    fs::rename(node.path("state/alive"), node.path("alive")).unwrap();
+    fs::create_dir(node.path("state/alive")).unwrap();
+    let errors = fail(&mut node.command(), 125);
+    assert!(errors.contains("/state/alive (stateDir)"), "{errors}");
+    assert_eq!(node.pins(), pins, "what is pinned goes on");
+    assert_eq!(node.try_in(&node.container(), "tcp:127.0.0.1:9"), "EPERM");
+}
+
+#[test]
+fn exempt_pods_are_refused_nothing_and_listed_by_uid() {
+    const OTHER: &str = "99999999-0000-4000-8000-1234567890ab";
+    let node = Node::new("exempt");
+    let other = node.root.cgroup.path.join(format!("kubepods/pod{OTHER}"));
+    fs::create_dir_all(&other).unwrap();
+    node.configure("exempt: {namespaces: [payments]}\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let action = format!("tcp:{}", listener.local_addr().unwrap());
+    let agent = node.serve();
+    assert_eq!(node.try_in(&node.container(), &action), "ok", "its namespace is exempt");
+    assert_eq!(node.try_in(&other, &action), "EPERM", "an unknown pod");
+    agent.end(Signal::SIGTERM);
+    node.configure(&format!("exempt: {{namespaces: [], podUids: [{OTHER}]}}\n"));
+    let agent = node.serve();
+    assert_eq!(node.try_in(&node.container(), &action), "EPERM", "its policy counts again");
+    assert_eq!(node.try_in(&other, &action), "ok", "exempt by UID, in no list");
+    agent.end(Signal::SIGTERM);
+    let records = node.records();
+    let mut rows = Vec::new();
+    for coverage in coverage(&records) {
+        rows.extend(coverage.capabilities.iter().filter(|row| row.name == "exempt"));
+    }
+    let named: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
+    assert!(named.contains(&format!("payments/billing-bot ({POD_UID})").as_str()), "{named:?}");
+    assert!(named.contains(&OTHER), "{named:?}");
+}
+
+#[test]
+fn the_service_manager_is_told_when_enforcement_is_in_place() {
+    let node = Node::new("notify");
+    let socket = UnixDatagram::bind(node.path("notify")).unwrap();
+    socket.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    let mut buffer = [0; 64];
+    let mut agent = node.command();
+    let (agent, _) = start(agent.env("NOTIFY_SOCKET", node.path("notify")));
+    let len = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], b"READY=1");
+    assert_eq!(node.try_in(&node.container(), "tcp:127.0.0.1:9"), "EPERM");
+    agent.end(Signal::SIGTERM);
+    let len = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], b"STOPPING=1");
+}
+
+#[test]
+fn doctor_and_uninstall_name_what_is_pinned_and_by_which_version() {
+    let node = Node::new("doctor");
+    let agent = node.serve();
+    let pinned = || enforcer::pinned(&node.bpffs.path).unwrap().pop().unwrap();
+    let own = format!("generation 1 (this version, records {}) enforces", enforcer::own_abi());
+    assert_eq!(pinned().generations[0].to_string(), own);
+    assert!(pinned().is_read);
+    agent.end(Signal::SIGKILL);
+    assert!(!pinned().is_read);
+    node.looks_like_another_version();
+    // Without a deadline of ours: in a virtual machine it has more to do than others.
+    let text = String::from_utf8(node.agent("doctor").output().unwrap().stdout).unwrap();
+    let other = "generation 1 (another version, records 0123456789abcdef) enforces";
+    assert!(text.contains(&format!("{other}; no agent reads it")), "{text}");
+    let text = String::from_utf8(succeed(&mut node.agent("uninstall")).stdout).unwrap();
+    assert!(text.contains(other) && text.contains("removed "), "{text}");
+    assert!(node.pins().is_empty(), "uninstall leaves {:?}", node.pins());
 }

@@ -1,3 +1,5 @@
+//! The books: which page counts, and what is missing.
+
 use super::*;
 use crate::draft::{
     Lost,
