@@ -19,6 +19,7 @@ pub mod connections;
 pub mod enforcer;
 pub mod governor;
 pub mod grants;
+pub mod hooks;
 pub mod workloads;
 
 pub mod attribution;

@@ -19,7 +19,7 @@ use crate::{
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
     draft::CoverageState,
-    enforcer::{Enforcer, ExecRefusal, Options},
+    enforcer::{Doorbell, Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
     memory, offsets,
@@ -61,6 +61,8 @@ pub struct Agent {
     pub governor: Governor,
     /// How execs are refused.
     pub refusal: ExecRefusal,
+    /// Rings when a cgroup is made.
+    pub doorbell: Doorbell,
     confinement: Confinement,
     enforcer: Enforcer,
     pipeline: Pipeline,
@@ -141,7 +143,17 @@ impl Agent {
             }
         };
         let pipeline = pipeline::start(sensor, attribution, recorder.handle())?;
-        let agent = Self { governor, refusal, confinement, enforcer, pipeline, recorder, exporter };
+        let doorbell = enforcer.take_doorbell()?;
+        let agent = Self {
+            governor,
+            refusal,
+            doorbell,
+            confinement,
+            enforcer,
+            pipeline,
+            recorder,
+            exporter,
+        };
         agent.record_coverage(CoverageState::Start, message)?;
         Ok(agent)
     }

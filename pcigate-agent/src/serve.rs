@@ -10,15 +10,20 @@ use pcigate_agent::{
     cgroup::{self, Cgroup},
     config::{self, Config, Workloads},
     draft::CoverageState,
-    exporter, policies, preflight,
+    exporter,
+    hooks::{Hooks, SOCKET},
+    policies, preflight,
     running::{Agent, Plan, open_spool},
     workloads::{Found, file},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the pod list and the cgroups are looked at again. A new cgroup is an unknown workload
-/// until then, treated by `unknownWorkloads`.
+/// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
+/// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
+/// keeps a container from starting meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
+/// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
+const LOOK_WITHIN: Duration = Duration::from_millis(5);
 /// How long records may take to the collector when the agent stops; the rest stays in the spool.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 /// Where the kubelet keeps pods, by cgroup driver.
@@ -86,16 +91,34 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         root: root.clone(),
     };
     let mut agent = Agent::start(plan, &found)?;
+    let socket = config.state_dir.join(SOCKET);
+    let mut hooks = Hooks::listen(&socket, &root)
+        .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
+    let doorbell = agent.doorbell.rung();
     println!("pcigate-agent ready: governing {}", root.path.display());
     let mut scan = tokio::time::interval(SCAN_EVERY);
     let mut trouble = String::new();
+    let mut expected = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => reload(&mut agent, &config),
-            _ = scan.tick() => look(&mut agent, &config.workloads, &root, &mut trouble),
+            _ = scan.tick() => {
+                expected = false;
+                look(&mut agent, &config.workloads, &root, &mut trouble);
+            }
+            // However many ring before it, there is one look.
+            () = doorbell.notified(), if !expected => {
+                expected = true;
+                scan.reset_after(LOOK_WITHIN);
+            }
+            Some(question) = hooks.asked() => {
+                hooks.wait(question);
+                look(&mut agent, &config.workloads, &root, &mut trouble);
+            }
         }
+        hooks.answer(&agent.governor);
     }
     let end =
         agent.stop("the agent was told to stop; pinned enforcement goes on", SEND_WITHIN).await?;

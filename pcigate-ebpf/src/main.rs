@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod births;
 mod egress;
 mod exec_lsm;
 mod exec_policy;

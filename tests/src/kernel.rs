@@ -14,7 +14,7 @@ use pcigate_agent::{
     btf::{self, Btf},
     cgroup,
     draft::Draft,
-    enforcer::{Enforcer, ExecRefusal, Options},
+    enforcer::{Doorbell, Enforcer, ExecRefusal, Options},
     governor::Governor,
     offsets,
     pipeline::{self, Pipeline},
@@ -115,6 +115,14 @@ impl Kernel {
     #[must_use]
     pub fn enforcer(&self) -> &Enforcer {
         &self.enforcer
+    }
+
+    /// Listens for new cgroups from now on. Once.
+    ///
+    /// # Panics
+    /// Called twice.
+    pub fn doorbell(&mut self) -> Doorbell {
+        self.enforcer.take_doorbell().expect("the ring is there")
     }
 
     /// The governed root.

@@ -31,10 +31,11 @@ pub(super) const CGROUP: [(&str, CgroupHook); 6] = [
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
-pub(super) const TRACEPOINTS: [(&str, &str); 3] = [
+pub(super) const TRACEPOINTS: [(&str, &str); 4] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
+    ("cgroup_made", "cgroup_mkdir"),
 ];
 
 /// As the tracepoints. The first is the one the canary looks at.
