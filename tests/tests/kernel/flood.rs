@@ -16,7 +16,7 @@ use pcigate_common::{event::Event, maps::Ring};
 use pcigate_proto::{Message as _, Record, Verdict, record::Event as Recorded};
 use pcigate_tests::{
     kernel::{Kernel, Setup},
-    table, wait,
+    table,
 };
 
 const POLICY: &str = "apiVersion: pcigate.dev/v1alpha1
@@ -55,15 +55,15 @@ fn wave(cgroup: &Path) -> Vec<Child> {
 }
 
 /// Waves of refusals until there were so many, or the time is over; how many. `meanwhile` is called
-/// all the time.
-fn flood(cgroup: &Path, wanted: u64, mut meanwhile: impl FnMut()) -> u64 {
+/// until a wave has ended, and waits for something itself.
+fn flood(cgroup: &Path, wanted: u64, mut meanwhile: impl FnMut(&mut [Child])) -> u64 {
     let (began, mut attempts) = (Instant::now(), 0);
     while attempts < wanted && began.elapsed() < AT_MOST {
         let mut children = wave(cgroup);
-        wait::until("the end of a wave", || {
-            meanwhile();
-            have_ended(&mut children).then_some(())
-        });
+        // They end by themselves.
+        while !have_ended(&mut children) {
+            meanwhile(&mut children);
+        }
         attempts += CONNECTS * SIDE;
     }
     attempts
@@ -98,7 +98,8 @@ fn in_a_flood_every_refusal_is_a_record_of_its_own_or_counted() {
         refusals += of(Ring::Verdicts);
         of(Ring::Events) > 0
     };
-    let attempts = flood(&root, 6000, || {
+    let attempts = flood(&root, 6000, |_| {
+        kernel.sensor.wait();
         // Only when noise has overflowed once more.
         if count(&mut kernel) {
             read(&mut kernel);
@@ -124,7 +125,9 @@ fn in_a_flood_every_refusal_is_in_the_spool_or_counted_there_however_slow_the_di
     let recording = kernel.record(recorder.handle());
     // A disk that takes nothing as long as the flood lasts.
     let stuck = spool.lock().unwrap_or_else(PoisonError::into_inner);
-    let attempts = flood(&root, ENOUGH, || {});
+    let attempts = flood(&root, ENOUGH, |children| {
+        children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
+    });
     drop(stuck);
     recording.stop();
     recorder.stop().unwrap();
