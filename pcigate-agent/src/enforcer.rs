@@ -5,6 +5,7 @@
 //! the maps before the programs are attached, or it counts as unknown.
 
 mod costs;
+mod doorbell;
 mod files;
 mod grants;
 mod kernel_link;
@@ -33,6 +34,7 @@ use pcigate_common::{
 use zerocopy::IntoBytes;
 
 pub use costs::Cost;
+pub use doorbell::Doorbell;
 pub use files::FileTable;
 pub use grants::{Grant, Grants};
 pub use kernel_link::wait_for_programs;
@@ -110,6 +112,9 @@ pub enum EnforcerError {
     /// The object lacks a map or program: it and this binary were not built together.
     #[error("the embedded kernel programs lack `{0}`: rebuild pcigate-agent")]
     Missing(&'static str),
+    /// The thread that hears of new cgroups cannot be made.
+    #[error("cannot start the thread that hears of new cgroups")]
+    Doorbell(#[source] io::Error),
     /// The governed cgroup cannot be opened.
     #[error("cannot open the cgroup {path}")]
     Cgroup {
@@ -279,6 +284,15 @@ impl Enforcer {
     /// Called twice, or an object of another build.
     pub fn take_name_counts(&mut self) -> Result<NameCounts, EnforcerError> {
         NameCounts::take(&mut self.ebpf)
+    }
+
+    /// Takes what tells of new cgroups, and begins to listen. Once.
+    ///
+    /// # Errors
+    /// Called twice, an object of another build, or no thread can be made.
+    pub fn take_doorbell(&mut self) -> Result<Doorbell, EnforcerError> {
+        let ring = Doorbell::take(&mut self.ebpf)?;
+        Doorbell::start(ring).map_err(EnforcerError::Doorbell)
     }
 
     /// Attaches every program: the egress hooks to `cgroup` and all below it, the tracepoints

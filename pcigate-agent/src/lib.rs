@@ -20,6 +20,7 @@ pub mod digests;
 pub mod enforcer;
 pub mod governor;
 pub mod grants;
+pub mod hooks;
 pub mod workloads;
 
 pub mod attribution;

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod exec;
+mod oci_hook;
 mod serve;
 mod uninstall;
 
@@ -27,6 +28,8 @@ enum Verb {
     Exec(exec::Options),
     /// Tell what this node can and cannot enforce.
     Doctor(doctor::Options),
+    /// Let a container start only when the agent governs it: a hook of the container runtime.
+    OciHook(oci_hook::Options),
     /// Remove every pin, which ends what outlived the agent.
     Uninstall(uninstall::Options),
     #[command(name = sandbox::OUTER, hide = true)]
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Serve(options) => logged(|| serve::run(&options)),
         Verb::Exec(options) => logged(|| exec::run(options)),
         Verb::Doctor(options) => logged(|| doctor::run(&options)),
+        Verb::OciHook(options) => logged(|| oci_hook::run(&options)),
         Verb::Uninstall(options) => logged(|| uninstall::run(&options)),
     };
     match result {

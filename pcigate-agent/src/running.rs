@@ -20,7 +20,7 @@ use crate::{
     coverage::{self, Confinement},
     digests::{self, Digests},
     draft::{Capability, CoverageState},
-    enforcer::{Enforcer, ExecRefusal, Options},
+    enforcer::{Doorbell, Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
     governor::Governor,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
@@ -62,6 +62,8 @@ pub struct Agent {
     pub governor: Governor,
     /// How execs are refused.
     pub refusal: ExecRefusal,
+    /// Rings when a cgroup is made.
+    pub doorbell: Doorbell,
     confinement: Confinement,
     enforcer: Enforcer,
     digests: Digests,
@@ -166,9 +168,11 @@ impl Agent {
             }
         };
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
+        let doorbell = enforcer.take_doorbell()?;
         let agent = Self {
             governor,
             refusal,
+            doorbell,
             confinement,
             enforcer,
             digests,

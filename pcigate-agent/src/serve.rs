@@ -12,15 +12,19 @@ use pcigate_agent::{
     draft::CoverageState,
     enforcer, exporter,
     handover::Survival,
+    hooks::{Hooks, SOCKET},
     notify, policies, preflight, privileges,
     running::{Agent, Plan, open_spool},
     workloads::{Found, file},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the pod list and the cgroups are looked at again. A new cgroup is an unknown workload
-/// until then, treated by `unknownWorkloads`.
+/// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
+/// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
+/// keeps a container from starting meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
+/// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
+const LOOK_WITHIN: Duration = Duration::from_millis(5);
 /// How long records may take to the collector when the agent stops; the rest stays in the spool.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 /// Where the kubelet keeps pods, by cgroup driver.
@@ -93,23 +97,39 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         root: root.clone(),
     };
     let mut agent = Agent::start(plan, &found)?;
+    let socket = config.state_dir.join(SOCKET);
+    let mut hooks = Hooks::listen(&socket, &root)
+        .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
+    let doorbell = agent.doorbell.rung();
     privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
     tell(notify::READY);
     let mut scan = tokio::time::interval(SCAN_EVERY);
     let mut trouble = String::new();
+    let mut expected = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => reload(&mut agent, &config),
             _ = scan.tick() => {
+                expected = false;
                 look(&mut agent, &config, &root, &mut trouble);
                 if let Err(error) = agent.beat() {
                     tracing::warn!("cannot tell the next agent that this one lives: {error}");
                 }
             }
+            // However many ring before it, there is one look.
+            () = doorbell.notified(), if !expected => {
+                expected = true;
+                scan.reset_after(LOOK_WITHIN);
+            }
+            Some(question) = hooks.asked() => {
+                hooks.wait(question);
+                look(&mut agent, &config, &root, &mut trouble);
+            }
         }
+        hooks.answer(&agent.governor);
     }
     tell(notify::STOPPING);
     let end =

@@ -21,6 +21,8 @@ pub const WAKE_UP_BYTES: u64 = 512 * 1024;
 pub const EVENTS_RING_BYTES: u32 = 16 * 1024 * 1024;
 /// Default size of the ring of egress verdicts and refusals, which noise must not drown.
 pub const VERDICTS_RING_BYTES: u32 = 4 * 1024 * 1024;
+/// Size of the ring that tells of new cgroups; one entry is as good as many.
+pub const BIRTHS_RING_BYTES: u32 = 4096;
 /// Governed cgroups (one per pod; 250 pods is the kubelet's usual maximum).
 pub const WORKLOADS_MAX: u32 = 4096;
 /// Compiled policies in the kernel at a time (one per distinct set of selecting policies, twice

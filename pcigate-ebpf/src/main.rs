@@ -9,6 +9,7 @@
 
 mod args;
 mod atomic;
+mod births;
 mod digest;
 mod egress;
 mod entering;

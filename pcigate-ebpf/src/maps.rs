@@ -75,6 +75,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENTS_RING_BYTES, 
 #[map]
 pub static VERDICTS: RingBuf = RingBuf::with_byte_size(limits::VERDICTS_RING_BYTES, 0);
 
+/// A cgroup was made: when.
+#[map]
+pub static BIRTHS: RingBuf = RingBuf::with_byte_size(limits::BIRTHS_RING_BYTES, 0);
+
 /// Records that found their ring full, per CPU and ring (`pcigate_common::maps::Ring`).
 #[map]
 pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);

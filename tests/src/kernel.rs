@@ -16,7 +16,7 @@ use pcigate_agent::{
     cgroup,
     digests::Digests,
     draft::Draft,
-    enforcer::{Enforcer, ExecRefusal, NameCounts, Options},
+    enforcer::{Doorbell, Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
     pipeline::{self, Pipeline},
@@ -108,7 +108,7 @@ impl Kernel {
     /// As when an agent follows another: programs and maps of its own, then the old ones go.
     #[must_use]
     pub fn replaced(self, setup: &Setup) -> Self {
-        let Self { root, _enforcer: before, .. } = self;
+        let Self { root, enforcer: before, .. } = self;
         let path = root.cgroup.path.clone();
         let mut kernel = Self::attached(root, setup);
         kernel.govern(&path, "billing-bot");
@@ -152,6 +152,14 @@ impl Kernel {
     #[must_use]
     pub fn names(&self, count: Count) -> u64 {
         self.names.get(count)
+    }
+
+    /// Listens for new cgroups from now on. Once.
+    ///
+    /// # Panics
+    /// Called twice.
+    pub fn doorbell(&mut self) -> Doorbell {
+        self.enforcer.take_doorbell().expect("the ring is there")
     }
 
     /// The governed root.

@@ -32,6 +32,10 @@ pub enum Need {
     SockDestroy,
     /// It does not: modules are missing.
     NoSockDestroy,
+    /// A program of this machine on the PATH.
+    Program(&'static str),
+    /// Pids are those of the machine: a test that has one used again must see the kernel's own.
+    MachinePids,
 }
 
 impl fmt::Display for Need {
@@ -44,6 +48,8 @@ impl fmt::Display for Need {
             Self::BpfLsmNotListed => write!(f, "BPF-LSM compiled in, but not active"),
             Self::SockDestroy => write!(f, "tcp_diag with SOCK_DESTROY"),
             Self::NoSockDestroy => write!(f, "a kernel without tcp_diag"),
+            Self::Program(name) => write!(f, "the program {name}"),
+            Self::MachinePids => write!(f, "the machine's own pid namespace"),
         }
     }
 }
@@ -75,6 +81,15 @@ fn is_met(need: Need) -> bool {
         }
         Need::SockDestroy => pcigate_agent::connections::available(),
         Need::NoSockDestroy => !pcigate_agent::connections::available(),
+        Need::Program(name) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+        }
+        // include/linux/proc_ns.h `PROC_PID_INIT_INO`.
+        Need::MachinePids => {
+            let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+            namespace == Path::new("pid:[4026531836]")
+        }
     }
 }
 

@@ -78,6 +78,12 @@ const NEEDS: &[Need] = &[
         packages: &["qemu-system-x86"],
     },
     Need {
+        what: "runc (kernel tests start containers with our hook)",
+        scope: Scope::All,
+        present: || verifier::on_path("runc"),
+        packages: &["runc"],
+    },
+    Need {
         what: "pip for Python (it brings DuckDB, to check the index with another engine)",
         scope: Scope::All,
         present: duckdb::possible,

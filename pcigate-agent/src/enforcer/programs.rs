@@ -1,6 +1,6 @@
 //! Which program goes to which hook, and how each kind is loaded and attached.
 
-use std::{fs::File, os::fd::AsFd};
+use std::{fs::File, io, os::fd::AsFd};
 
 use aya::{
     Btf, Ebpf,
@@ -11,6 +11,9 @@ use aya::{
 };
 
 use super::EnforcerError;
+
+/// How often a program is shown to the verifier when signals keep interrupting it.
+const LOADS_MAX: u32 = 10;
 
 /// Hooks of the governed cgroup and everything below it.
 #[derive(Clone, Copy)]
@@ -40,11 +43,12 @@ pub(super) const CGROUP: [(&str, CgroupHook); 13] = [
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
-pub(super) const TRACEPOINTS: [(&str, &str); 4] = [
+pub(super) const TRACEPOINTS: [(&str, &str); 5] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
     ("cgroup_attach", "cgroup_attach_task"),
+    ("cgroup_made", "cgroup_mkdir"),
 ];
 
 /// As the tracepoints. The first is the one the canary looks at.
@@ -80,11 +84,35 @@ pub(super) fn load_cgroup(
     hook: CgroupHook,
 ) -> Result<(), EnforcerError> {
     let loaded = match hook {
-        CgroupHook::SockAddr => of::<CgroupSockAddr>(ebpf, name)?.load(),
-        CgroupHook::Sock => of::<CgroupSock>(ebpf, name)?.load(),
-        CgroupHook::Skb(_) => of::<CgroupSkb>(ebpf, name)?.load(),
+        CgroupHook::SockAddr => {
+            let program: &mut CgroupSockAddr = of(ebpf, name)?;
+            patiently(|| program.load())
+        }
+        CgroupHook::Sock => {
+            let program: &mut CgroupSock = of(ebpf, name)?;
+            patiently(|| program.load())
+        }
+        CgroupHook::Skb(_) => {
+            let program: &mut CgroupSkb = of(ebpf, name)?;
+            patiently(|| program.load())
+        }
     };
     loaded.map_err(refused(name))
+}
+
+/// A signal that arrives while the verifier looks at a program ends its look (kernel/bpf/verifier.c
+/// `signal_pending`: EAGAIN), which says nothing about the program.
+fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let mut loaded = load();
+    for _ in 1..LOADS_MAX {
+        match &loaded {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => break,
+        }
+        loaded = load();
+    }
+    loaded
 }
 
 /// Attaches to a cgroup. "Single" makes a `bpf_link`, and links are always of the multi kind: those
@@ -98,22 +126,23 @@ pub(super) fn attach_cgroup(
     let mode = CgroupAttachMode::Single;
     let fd = cgroup.as_fd();
     let kept = |source| EnforcerError::Link { program: name, source };
+    load_cgroup(ebpf, name, hook)?;
     match hook {
         CgroupHook::SockAddr => {
             let program: &mut CgroupSockAddr = of(ebpf, name)?;
-            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = program.attach(fd, mode);
             let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
             link.try_into().map_err(kept)
         }
         CgroupHook::Sock => {
             let program: &mut CgroupSock = of(ebpf, name)?;
-            let link = program.load().and_then(|()| program.attach(fd, mode));
+            let link = program.attach(fd, mode);
             let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
             link.try_into().map_err(kept)
         }
         CgroupHook::Skb(way) => {
             let program: &mut CgroupSkb = of(ebpf, name)?;
-            let link = program.load().and_then(|()| program.attach(fd, way, mode));
+            let link = program.attach(fd, way, mode);
             let link = link.and_then(|id| program.take_link(id)).map_err(refused(name))?;
             link.try_into().map_err(kept)
         }
@@ -127,8 +156,7 @@ pub(super) fn attach_tracepoint(
     btf: &Btf,
 ) -> Result<FdLink, EnforcerError> {
     let program: &mut BtfTracePoint = of(ebpf, name)?;
-    let link = program
-        .load(tracepoint, btf)
+    let link = patiently(|| program.load(tracepoint, btf))
         .and_then(|()| program.attach())
         .and_then(|id| program.take_link(id))
         .map_err(refused(name))?;
@@ -142,8 +170,7 @@ pub(super) fn attach_lsm(
     btf: &Btf,
 ) -> Result<FdLink, EnforcerError> {
     let program: &mut Lsm = of(ebpf, name)?;
-    let link = program
-        .load(hook, btf)
+    let link = patiently(|| program.load(hook, btf))
         .and_then(|()| program.attach())
         .and_then(|id| program.take_link(id))
         .map_err(refused(name))?;

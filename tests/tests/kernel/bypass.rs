@@ -133,6 +133,7 @@ spec:
     defaultAction: deny
     rules:
       - {{id: open, action: allow, to: [{{cidr: 127.0.0.9/32}}, {{cidr: \"fd00::9/128\"}}]}}
+  ingress: {{defaultAction: deny}}
 ---
 apiVersion: pcigate.dev/v1alpha1
 kind: AgentPolicy
