@@ -27,8 +27,8 @@ use pcigate_tests::{
     table,
 };
 
-/// Attacks that ask for several things: each refusal has a record.
-const SEVERAL: [&str; 1] = ["any-other-family"];
+/// Attacks that ask several times: each refusal has a record, knocks at a listener one a second.
+const SEVERAL: [&str; 2] = ["any-other-family", "accept-from-outside"];
 
 /// What is outside of the governed cgroups for attacks to find.
 struct Outside {
@@ -103,7 +103,8 @@ impl Outside {
         let mut words: Vec<String> =
             addresses.iter().map(|(key, address)| format!("{key}={address}")).collect();
         let pin = self.directory.path().join("bpffs").join(run);
-        std::fs::create_dir(&pin).unwrap();
+        // What a pin is to unlink(2).
+        std::os::unix::fs::symlink("nowhere", &pin).unwrap();
         words.extend([
             format!("unix={}", at("containerd.sock")),
             format!("unix-datagram={}", at("log")),
