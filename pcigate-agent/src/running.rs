@@ -106,16 +106,8 @@ impl Agent {
     /// The first part that does not start, with the remedy. Nothing stays attached then.
     pub fn start(plan: Plan, found: &[Found]) -> anyhow::Result<Self> {
         memory::give_back_early();
+        let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
-        let settings = Settings {
-            root_cgroup: plan.root.id,
-            root_level: plan.root.level,
-            unknown_verdict: match plan.unknown {
-                UnknownWorkloads::Deny => verdict::DENY,
-                UnknownWorkloads::AllowAndCount => verdict::ALLOW,
-            },
-            ..Settings::default()
-        };
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
         let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;
         let mut handover = match claim {
@@ -134,16 +126,8 @@ impl Agent {
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
         let exporter = match plan.collector {
+            Some(to) => Some(start_exporter(to, plan.witness_dir, spool, &recorder)?),
             None => None,
-            Some(collector) => {
-                let settings = exporter::Settings {
-                    tls: Some(pcigate_proto::tls::client(&collector.tls_dir)?),
-                    url: collector.url,
-                    witness_dir: plan.witness_dir,
-                    backoff: exporter::Backoff::default(),
-                };
-                Some(exporter::start(settings, spool, recorder.handle())?)
-            }
         };
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
@@ -249,6 +233,33 @@ impl Agent {
 
 /// Begins to read digests. A command that shares this machine's root starts at once, so what its
 /// rules name is read before.
+fn settings(plan: &Plan) -> Settings {
+    Settings {
+        root_cgroup: plan.root.id,
+        root_level: plan.root.level,
+        unknown_verdict: match plan.unknown {
+            UnknownWorkloads::Deny => verdict::DENY,
+            UnknownWorkloads::AllowAndCount => verdict::ALLOW,
+        },
+        ..Settings::default()
+    }
+}
+
+fn start_exporter(
+    to: Collector,
+    witness_dir: PathBuf,
+    spool: Arc<Mutex<Spool>>,
+    recorder: &Recorder,
+) -> anyhow::Result<Exporter> {
+    let settings = exporter::Settings {
+        tls: Some(pcigate_proto::tls::client(&to.tls_dir)?),
+        url: to.url,
+        witness_dir,
+        backoff: exporter::Backoff::default(),
+    };
+    Ok(exporter::start(settings, spool, recorder.handle())?)
+}
+
 fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {
     let (wanted, files) = (governor.wanted(), governor.files());
     if shares_root {

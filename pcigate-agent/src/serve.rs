@@ -17,6 +17,7 @@ use pcigate_agent::{
     running::{Agent, Plan, open_spool},
     workloads::{Found, file},
 };
+use pcigate_policy::document::Documents;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
@@ -78,25 +79,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         bail!("{}: {}", bpffs.detail, bpffs.remedy);
     }
     let found = find(&config, &root)?;
-    let directory = config.state_dir.join("spool");
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
-    let spool = open_spool(&directory, options.set_aside_corrupt_spool)?;
-    let plan = Plan {
-        unknown: config.unknown_workloads,
-        documents,
-        node: node_name(&config)?,
-        spool,
-        witness_dir: config.state_dir.join("witness"),
-        collector: config.collector.clone(),
-        survival: Some(Survival {
-            pins: options.bpffs.join(enforcer::PINS).join(root.id.to_string()),
-            root: root.id,
-            state_dir: config.state_dir.clone(),
-        }),
-        root: root.clone(),
-    };
-    let mut agent = Agent::start(plan, &found)?;
+    let mut agent = Agent::start(plan(options, &config, documents, root.clone())?, &found)?;
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
         .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
@@ -141,6 +124,32 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         Some(error) => Err(error).context("the last records are lost"),
         None => Ok(0),
     }
+}
+
+fn plan(
+    options: &Options,
+    config: &Config,
+    documents: Documents,
+    root: Cgroup,
+) -> anyhow::Result<Plan> {
+    let directory = config.state_dir.join("spool");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
+    let spool = open_spool(&directory, options.set_aside_corrupt_spool)?;
+    Ok(Plan {
+        unknown: config.unknown_workloads,
+        documents,
+        node: node_name(config)?,
+        spool,
+        witness_dir: config.state_dir.join("witness"),
+        collector: config.collector.clone(),
+        survival: Some(Survival {
+            pins: options.bpffs.join(enforcer::PINS).join(root.id.to_string()),
+            root: root.id,
+            state_dir: config.state_dir.clone(),
+        }),
+        root,
+    })
 }
 
 fn tell(state: &str) {

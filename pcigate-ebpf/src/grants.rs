@@ -6,13 +6,13 @@
 //! from its network header on. Return 0 drops the packet.
 
 use aya_ebpf::{
-    bindings::bpf_sock_addr,
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock_addr},
     helpers::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         generated::bpf_sk_storage_get,
     },
     macros::cgroup_skb,
-    programs::{SkBuffContext, SockAddrContext},
+    programs::SkBuffContext,
 };
 use pcigate_common::{
     event::{Egress, Header, Kind, Operation, Task},
@@ -133,25 +133,30 @@ fn remember(
     asked: &Asked,
     ctx: *mut bpf_sock_addr,
 ) -> bool {
-    let mut granted = Granted {
-        key,
-        id,
-        told: 0,
-        task: identity::current_task(),
-        cgroup: subject.cgroup,
-        workload: subject.workload,
-        policy: subject.policy,
-        family: asked.family,
-    };
-    let ctx = SockAddrContext::new(ctx);
-    // SAFETY: the context's socket is alive while its program runs; the value is copied.
+    // SAFETY: the context's socket is alive while its program runs; the helper makes a value of
+    // zeros, which is written in place: the stack has no room for it. It may hold the grant of an
+    // earlier connection of this socket.
     unsafe {
-        let slot = GRANTED.get_or_insert_ptr_mut(&ctx, Some(&mut granted));
+        let socket = (&raw const (*ctx).__bindgen_anon_1.sk).read_volatile();
+        if socket.is_null() {
+            return false;
+        }
+        let map = core::ptr::from_ref(&GRANTED).cast_mut().cast();
+        let create = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+        let slot = bpf_sk_storage_get(map, socket.cast(), core::ptr::null_mut(), create);
         if slot.is_null() {
             return false;
         }
-        // It may hold the grant of an earlier connection of this socket.
-        *slot = granted;
+        slot.cast::<Granted>().write(Granted {
+            key,
+            id,
+            told: 0,
+            task: identity::current_task(),
+            cgroup: subject.cgroup,
+            workload: subject.workload,
+            policy: subject.policy,
+            family: asked.family,
+        });
     }
     true
 }

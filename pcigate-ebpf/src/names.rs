@@ -12,7 +12,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock_addr},
+    bindings::__sk_buff,
     helpers::{
         bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         generated::{bpf_get_socket_cookie, bpf_loop, bpf_skb_load_bytes},

@@ -67,12 +67,31 @@ pub fn header_of(
     subject: &Subject,
     decision: Decision,
 ) -> Header {
+    numbered(number(), task, kind, flags, subject, decision)
+}
+
+/// The next number of this CPU's records, which one that finds no room takes along.
+#[inline(always)]
+pub fn number() -> u64 {
+    increment(&SEQUENCE, 0)
+}
+
+/// As [`header_of`], with a number taken before.
+#[inline(always)]
+pub fn numbered(
+    seq: u64,
+    task: Task,
+    kind: Kind,
+    flags: u32,
+    subject: &Subject,
+    decision: Decision,
+) -> Header {
     Header {
         kind,
         flags,
         // SAFETY: helper without preconditions.
         time_ns: unsafe { bpf_ktime_get_boot_ns() },
-        seq: increment(&SEQUENCE, 0),
+        seq,
         // SAFETY: helper without preconditions.
         cpu: unsafe { bpf_get_smp_processor_id() },
         policy: if subject.workload == 0 { 0 } else { subject.policy },
@@ -86,20 +105,14 @@ pub fn header_of(
 /// Puts a record of fixed size into a ring.
 #[inline(always)]
 pub fn put<T: 'static>(ring: Ring, record: T) {
-    increment(&MADE, ring as u32);
-    let map = map_of(ring);
-    match map.reserve::<T>(0) {
-        Some(mut entry) => {
-            entry.write(record);
-            entry.submit(wake_up(map));
-        }
-        None => lose(ring),
-    }
+    // SAFETY: reserved room for one `T`.
+    put_with::<T>(ring, |place| unsafe { place.write(record) });
 }
 
 /// Puts a record that `fill` writes in place: too large for the stack, or of foreign bytes.
 #[inline(always)]
 pub fn put_with<T: 'static>(ring: Ring, fill: impl FnOnce(*mut T)) {
+    increment(&MADE, ring as u32);
     let map = map_of(ring);
     match map.reserve::<T>(0) {
         Some(mut entry) => {
@@ -113,17 +126,16 @@ pub fn put_with<T: 'static>(ring: Ring, fill: impl FnOnce(*mut T)) {
 /// Puts an attempt and the NUL-terminated kernel string at `text` into a ring; null = no text.
 #[inline(always)]
 pub fn put_named(ring: Ring, mut attempt: Attempt, text: Address) {
-    let map = map_of(ring);
-    let Some(mut entry) = map.reserve::<Named>(0) else { return lose(ring) };
-    let named = entry.as_mut_ptr();
-    // SAFETY: the reserved room has the size of `Named`; the helper writes at most the bytes given.
-    unsafe {
-        let to = (&raw mut (*named).text).cast();
-        let read = bpf_probe_read_kernel_str(to, NAME_BYTES_MAX as u32, text.0 as *const _);
-        attempt.text_len = if read > 0 { read as u32 - 1 } else { 0 };
-        (&raw mut (*named).attempt).write(attempt);
-    }
-    entry.submit(wake_up(map));
+    put_with::<Named>(ring, |named| {
+        // SAFETY: the reserved room has the size of `Named`; the helper writes at most the bytes
+        // given.
+        unsafe {
+            let to = (&raw mut (*named).text).cast();
+            let read = bpf_probe_read_kernel_str(to, NAME_BYTES_MAX as u32, text.0 as *const _);
+            attempt.text_len = if read > 0 { read as u32 - 1 } else { 0 };
+            (&raw mut (*named).attempt).write(attempt);
+        }
+    });
 }
 
 /// An attempt with room for its text.
