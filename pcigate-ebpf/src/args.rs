@@ -21,6 +21,7 @@ const NONE: u64 = 0;
 
 /// Arguments in `Scratch::argv`, NUL-terminated each.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Args {
     /// Bytes copied.
     pub len: u32,

@@ -32,15 +32,24 @@ struct Guarded {
 /// The current task where it is governed: what attacks pcigate or its neighbours is refused.
 #[inline(always)]
 fn governed() -> Option<Guarded> {
-    let subject = identity::current()?;
-    Some(Guarded { subject, decision: Decision::enforced(verdict::DENY, rule::SELF_PROTECTION) })
+    guarded(false)
 }
 
 /// The current task where it may not leave its namespaces and cgroup either: where egress is denied
 /// by default, which only holds where there is no other way out. In audit mode that is remarked.
 #[inline(always)]
 fn confined() -> Option<Guarded> {
+    guarded(true)
+}
+
+/// [`confined`] or [`governed`]: one piece of code where a hook needs both.
+#[inline(always)]
+fn guarded(only_confined: bool) -> Option<Guarded> {
     let subject = identity::current()?;
+    if !only_confined {
+        let decision = Decision::enforced(verdict::DENY, rule::SELF_PROTECTION);
+        return Some(Guarded { subject, decision });
+    }
     let decision = subject.confined(rule::ISOLATION);
     let matters = !decision.allows() || decision.audit_verdict != verdict::NONE;
     if matters && !entering::is_current() { Some(Guarded { subject, decision }) } else { None }

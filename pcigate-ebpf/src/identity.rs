@@ -1,10 +1,12 @@
 //! Who acts: the task, and the governed cgroup it stands below.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::task_struct,
     helpers::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_pid_tgid,
-        bpf_get_current_task, bpf_get_current_uid_gid,
+        bpf_get_current_task, bpf_get_current_uid_gid, generated::bpf_probe_read_kernel,
     },
 };
 use pcigate_common::{
@@ -40,6 +42,20 @@ pub fn current() -> Option<Subject> {
     // SAFETY: helper without preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     Some(below_root(cgroup))
+}
+
+/// The same place, of which the verifier knows nothing: a helper has written it. For programs that
+/// old verifiers would otherwise look through once for every depth at which a workload may be found.
+#[inline(always)]
+pub fn opaque(subject: Subject) -> Subject {
+    let mut copy = MaybeUninit::<Subject>::uninit();
+    // SAFETY: the helper writes the whole copy, zeros where it cannot read, which stand for an
+    // unknown workload.
+    unsafe {
+        let from = (&raw const subject).cast();
+        bpf_probe_read_kernel(copy.as_mut_ptr().cast(), size_of::<Subject>() as u32, from);
+        copy.assume_init()
+    }
 }
 
 /// Whether the current task is below the governed root: one helper call.

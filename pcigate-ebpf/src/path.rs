@@ -18,6 +18,7 @@ use crate::{maps::offsets, memory::Address, scratch::Scratch};
 
 /// A path in `Scratch::path`.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Path {
     /// First byte; `PATH_BYTES_MAX - start` bytes belong to it.
     pub start: u32,

@@ -30,7 +30,7 @@ use crate::{
     memory::Address,
     path::{self, Path},
     ring,
-    scratch::{self, Scratch},
+    scratch::{self, Scratch, Settled},
 };
 
 const OBSERVED: Decision = Decision::enforced(verdict::ALLOW, rule::NO_POLICY);
@@ -110,8 +110,11 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
     let mm = task.follow(offsets.task_mm).unwrap_or(Address(0));
     let file = mm.follow(offsets.mm_exe_file).unwrap_or(Address(0));
     let path = path::resolve(scratch, file, task);
-    let (invoked_len, mut bits) = invoked(scratch, bprm);
+    let (invoked_len, bits) = invoked(scratch, bprm);
     let args = args::read(scratch, mm);
+    let known = Settled { path, invoked_len, args, decision: OBSERVED, bits };
+    let known = scratch::settle(scratch, known);
+    let Settled { path, invoked_len, args, mut bits, .. } = known;
     let asked = Asked { file, stage: Stage::Mapped(mm), path, invoked_len, args: Some(args) };
     let (decision, more) = exec_policy::decide(subject, scratch, &asked);
     bits |= more;
@@ -124,6 +127,8 @@ fn exec(subject: &Subject, scratch: *mut Scratch, task: Address, bprm: Address) 
             bits |= flags::KILL_FAILED;
         }
     }
+    let known = scratch::settle(scratch, Settled { decision, bits, ..known });
+    let Settled { path, invoked_len, args, decision, bits } = known;
     let header = ring::header(Kind::Exec, bits, subject, decision);
     send(scratch, header, path, invoked_len, Some(args));
 }

@@ -7,9 +7,15 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use pcigate_common::{
     event::Exec,
     limits::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, SCRATCHES_PER_CPU},
+    maps::Decision,
 };
 
-use crate::{atomic, maps::SCRATCH, path::Climb};
+use crate::{
+    args::Args,
+    atomic,
+    maps::SCRATCH,
+    path::{Climb, Path},
+};
 
 /// Room for path, invoked name and argv one after the other; the doubled path keeps the offsets the
 /// verifier derives from masks inside.
@@ -22,6 +28,8 @@ pub struct Scratch {
     busy: u64,
     /// The path being resolved.
     pub climb: Climb,
+    /// See [`settle`].
+    settled: Settled,
     /// The path is written backwards from `PATH_BYTES_MAX`; the rest is room for one more name.
     pub path: [u8; PATH_BYTES_MAX + NAME_BYTES_MAX],
     /// The name the program was called by, NUL-terminated.
@@ -38,6 +46,30 @@ const _: () = assert!(
     core::mem::offset_of!(Scratch, data)
         == core::mem::offset_of!(Scratch, exec) + core::mem::size_of::<Exec>()
 );
+
+/// What is known of an exec once its files and arguments have been read.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Settled {
+    pub path: Path,
+    pub invoked_len: u32,
+    pub args: Args,
+    pub decision: Decision,
+    /// Of `pcigate_common::event::flags`.
+    pub bits: u32,
+}
+
+/// Puts values down and takes them up again. Old verifiers look at what follows once for each way
+/// that led here, as long as the values differ; of what is loaded from a map they know nothing, so
+/// all ways go on as one. Without it they look at ten times as much.
+#[inline(always)]
+pub fn settle(scratch: *mut Scratch, values: Settled) -> Settled {
+    // SAFETY: this run owns the buffer; volatile, so that the compiler does not see through it.
+    unsafe {
+        (&raw mut (*scratch).settled).write_volatile(values);
+        (&raw const (*scratch).settled).read_volatile()
+    }
+}
 
 /// Takes a free buffer of this CPU.
 #[inline(always)]

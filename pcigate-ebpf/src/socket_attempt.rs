@@ -56,11 +56,15 @@ pub fn report_named(
         return;
     }
     let header = ring::header(Kind::Attempt, bits, subject, decision);
-    let len = if len as usize > UNIX_NAME_BYTES_MAX { UNIX_NAME_BYTES_MAX as u32 } else { len };
     ring::put_with::<Named>(ring::for_decision(&decision), |named| {
         // SAFETY: `named` is reserved room of the ring for one `Named`; `len` is at most the size
-        // of its text, and the helper checks the source.
+        // of its text, and the helper checks the source. The length is put down and taken up again,
+        // so that old verifiers do not ask on every way here what it may be.
         unsafe {
+            (&raw mut (*named).attempt.text_len).write_volatile(len);
+            let len = (&raw const (*named).attempt.text_len).read_volatile();
+            let most = UNIX_NAME_BYTES_MAX as u32;
+            let len = if len > most { most } else { len };
             let to = (&raw mut (*named).text).cast::<u8>();
             let status = bpf_probe_read_kernel(to.cast(), len, text.0 as *const _);
             let text_len = if status < 0 { 0 } else { len };

@@ -32,7 +32,7 @@ pub fn unix_send(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn check(other: Address) -> i32 {
-    let Some(subject) = identity::current() else { return 0 };
+    let Some(subject) = identity::current().map(identity::opaque) else { return 0 };
     if socket_origin::of(other, &subject).own {
         return 0;
     }

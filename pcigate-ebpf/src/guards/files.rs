@@ -9,7 +9,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use pcigate_common::event::What;
 
-use super::{Guarded, confined, governed};
+use super::{Guarded, governed, guarded};
 use crate::{identity, maps::offsets, memory::Address};
 
 /// include/uapi/linux/magic.h `BPF_FS_MAGIC`
@@ -75,12 +75,10 @@ fn change(inode: Address, dentry: Address) -> i32 {
         return 0;
     }
     let magic = magic(inode.follow(offsets().inode_i_sb).unwrap_or(Address(0)));
-    let guarded = match magic {
-        BPFFS => governed(),
-        CGROUP2 | CGROUP1 => confined(),
-        _ => None,
-    };
-    match guarded {
+    if !matches!(magic, BPFFS | CGROUP2 | CGROUP1) {
+        return 0;
+    }
+    match guarded(magic != BPFFS) {
         Some(guarded) => guarded.report_named(What::Write, [magic, 0, 0, 0], name(dentry)),
         None => 0,
     }
