@@ -247,9 +247,12 @@ impl Governor {
 
     /// The reading side must know the names before the kernel can send the numbers.
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
-        let entries = self
-            .compiled(&self.select(found))
-            .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
+        let entries = if found.exempt {
+            Arc::new(KernelEntries::exempt())
+        } else {
+            self.compiled(&self.documents.select(&found.identity))
+                .map_err(|source| GovernError::Compile { pod: pod(found), source })?
+        };
         let number = self
             .tables
             .install(&entries)
@@ -296,13 +299,6 @@ impl Governor {
         all.sort_by(|a, b| (&a.policy, &a.rule).cmp(&(&b.policy, &b.rule)));
         all.dedup_by(|a, b| a.policy == b.policy && a.rule == b.rule && a.why == b.why);
         all
-    }
-
-    /// Of no documents, no policy selects anybody.
-    fn select(&self, found: &Found) -> PolicySet {
-        let none = Documents::default();
-        let documents = if found.exempt { &none } else { &self.documents };
-        documents.select(&found.identity)
     }
 
     fn compiled(&mut self, set: &PolicySet) -> Result<Arc<KernelEntries>, CompileError> {

@@ -209,8 +209,8 @@ pub struct PolicyEntry {
     pub ingress_default: Decision,
     /// Bits of [`ingress`]; 0 = nothing is decided.
     pub ingress: u32,
-    /// Unused, zero.
-    pub reserved: u32,
+    /// 1 = the workload is exempt: no guard holds for it either.
+    pub exempt: u32,
     /// Byte → class (column) of the automaton.
     pub exec_classes: [u8; 256],
     /// Byte → class (column) of the automaton over arguments.

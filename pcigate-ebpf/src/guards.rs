@@ -46,6 +46,9 @@ fn confined() -> Option<Guarded> {
 #[inline(always)]
 fn guarded(only_confined: bool) -> Option<Guarded> {
     let subject = identity::current()?;
+    if subject.policy().is_ok_and(|policy| policy.exempt != 0) {
+        return None;
+    }
     if !only_confined {
         let decision = Decision::enforced(verdict::DENY, rule::SELF_PROTECTION);
         return Some(Guarded { subject, decision });

@@ -48,6 +48,8 @@ pub struct KernelEntries {
     pub ingress_default: Decision,
     /// The sources, with the workload's ports; as `egress`.
     pub ingress: Vec<Prefix>,
+    /// Whether nothing holds for the workload, what holds for workloads without a policy included.
+    pub exempt: bool,
     /// What rule numbers stand for.
     pub rules: Vec<RuleRef>,
     /// Rules that are not or not exactly enforced in the kernel.
@@ -140,6 +142,7 @@ impl PolicySet {
             names: names::build(self)?,
             ingress_default: self.ingress_defaults().decision(),
             ingress: prefixes::ingress(self)?,
+            exempt: false,
             rules: self.rules(),
             unenforceable: self.unenforceable(),
             hash: self.hash(),
@@ -167,10 +170,18 @@ impl KernelEntries {
             decides_ingress: false,
             ingress_default: decision,
             ingress: Vec::new(),
+            exempt: false,
             rules: Vec::new(),
             unenforceable: Vec::new(),
             hash: [0; 32],
         }
+    }
+
+    /// Entries of a workload that is exempt: everything is allowed, and recorded.
+    #[must_use]
+    pub fn exempt() -> Self {
+        let allowed = Decision::enforced(verdict::ALLOW, rule::NO_POLICY);
+        Self { exempt: true, hash: [0xff; 32], ..Self::fixed(allowed) }
     }
 
     /// What the kernel answers for an exec.

@@ -260,7 +260,7 @@ impl Tables {
             egress_default: entries.egress_default,
             ingress_default: entries.ingress_default,
             ingress: ingress_bits(entries),
-            reserved: 0,
+            exempt: u32::from(entries.exempt),
             exec_classes: [0; 256],
             args_classes: [0; 256],
         };

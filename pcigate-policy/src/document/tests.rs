@@ -60,7 +60,8 @@ fn the_examples_are_read_completely() {
     let [baseline, bot] = documents.policies() else { panic!("not two policies") };
     assert_eq!((baseline.kind(), bot.kind()), ("ClusterAgentPolicy", "AgentPolicy"));
     let exec = bot.exec.as_ref().unwrap();
-    assert_eq!((exec.rules[0].mode, exec.rules[1].mode), (Mode::Enforce, Mode::Audit));
+    assert_eq!((exec.rules[1].mode, exec.rules[2].mode), (Mode::Enforce, Mode::Audit));
+    assert!(!exec.rules[1].args.is_empty(), "inline code");
     let egress = &bot.egress.as_ref().unwrap().rules;
     assert_eq!(egress[1].about.ticket.as_deref(), Some("NET-42"));
     let EgressEffect::Gate { target, statements, .. } = &egress[2].effect else {

@@ -352,7 +352,7 @@ fn a_target_is_kept_from_everyone_without_an_enforced_gate_rule() {
         let entries = set.compile().unwrap();
         assert_eq!(entries.egress(at, &[], 6, 80), Decision::enforced(verdict::DENY, rule::TARGET));
         assert_eq!(entries.egress(at, &[], 6, 81).verdict, verdict::ALLOW);
-        assert_eq!(entries.unenforceable.len(), 1, "the Service's addresses are not known");
+        assert_eq!(entries.unenforceable.len(), 2, "addresses of name and Service are not known");
     }
 }
 

@@ -146,14 +146,13 @@ fn containers_that_share_their_processes_are_each_attributed_to_themselves() {
     }
     let probe = pcigate_tests::program("pcigate-probe");
     let inner = |cgroup: &Path| format!("{} --cgroup {}", probe.display(), cgroup.display());
-    // Two programs in one pid namespace: the second leaves the first one's cgroup.
+    // Process 1 of the namespace is nobody's; each of its children enters a container.
+    let first = format!("exec:{} exec:/usr/bin/true", inner(&one));
     let second = format!("exec:{} exec:/usr/bin/env", inner(&other));
     let status = Command::new("/bin/busybox")
         .args(["unshare", "-p", "-f"])
         .arg(&probe)
-        .arg("--cgroup")
-        .arg(&one)
-        .args([second.as_str(), "exec:/usr/bin/true"])
+        .args([second.as_str(), first.as_str()])
         .stdout(Stdio::null())
         .status()
         .unwrap();

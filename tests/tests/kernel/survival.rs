@@ -365,6 +365,7 @@ fn exempt_pods_are_refused_nothing_and_listed_by_uid() {
     let action = format!("tcp:{}", listener.local_addr().unwrap());
     let agent = node.serve();
     assert_eq!(node.try_in(&node.container(), &action), "ok", "its namespace is exempt");
+    assert_eq!(node.try_in(&node.container(), "call:bpf"), "ok", "nor is there a guard");
     assert_eq!(node.try_in(&other, &action), "EPERM", "an unknown pod");
     agent.end(Signal::SIGTERM);
     node.configure(&format!("exempt: {{namespaces: [], podUids: [{OTHER}]}}\n"));
