@@ -14,7 +14,7 @@ pub enum Verb {
     /// Read documents and report every mistake with its place.
     Check(check::Options),
     /// What happens if this pod does that, and why.
-    Explain(explain::Options),
+    Explain(Box<explain::Options>),
 }
 
 /// Runs one of them.

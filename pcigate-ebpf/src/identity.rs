@@ -45,7 +45,7 @@ pub fn current() -> Option<Subject> {
 }
 
 /// The same place, of which the verifier knows nothing: a helper has written it. For programs that
-/// old verifiers would otherwise look through once for every depth at which a workload may be found.
+/// old verifiers would otherwise look through once for every depth a workload may be found at.
 #[inline(always)]
 pub fn opaque(subject: Subject) -> Subject {
     let mut copy = MaybeUninit::<Subject>::uninit();
