@@ -211,12 +211,16 @@ pub struct PolicyEntry {
     pub ingress: u32,
     /// 1 = the workload is exempt: no guard holds for it either.
     pub exempt: u32,
+    /// 1 = there are rules by name: what the workload knows an address by counts too.
+    pub names: u32,
+    /// Unused, zero.
+    pub reserved: u32,
     /// Byte → class (column) of the automaton.
     pub exec_classes: [u8; 256],
     /// Byte → class (column) of the automaton over arguments.
     pub args_classes: [u8; 256],
 }
-const _: () = assert!(size_of::<PolicyEntry>() == 48 + 4 * 16 + 8 + 2 * 256);
+const _: () = assert!(size_of::<PolicyEntry>() == 48 + 4 * 16 + 16 + 2 * 256);
 
 /// Bits of [`PolicyEntry::ingress`].
 pub mod ingress {
@@ -300,13 +304,24 @@ pub struct PrefixKey {
 }
 const _: () = assert!(size_of::<PrefixKey>() == 20);
 
+/// The number of a block of `PORTS`. Its highest bits say which kinds of keys the block has, so that
+/// a program looks for no others.
+pub mod block {
+    /// There are keys with a protocol and a port.
+    pub const PORTS: u32 = 1 << 31;
+    /// There are keys with a protocol and any port.
+    pub const PROTOCOLS: u32 = 1 << 30;
+    /// The numbers below those bits.
+    pub const NUMBERS: u32 = 1 << 30;
+}
+
 /// `PORTS`: what a prefix (by the block number its `EGRESS` entry holds) says of protocol and port.
 /// Looked up as (protocol, port), (protocol, 0), (0, 0); the first hit holds the folded answer.
 /// Every block has the (0, 0) entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortKey {
-    /// Block number: the value of the `EGRESS` entry.
+    /// Block number, with the bits of [`block`]: the value of the `EGRESS` entry.
     pub block: u32,
     /// Port in host order; 0 = any.
     pub port: u16,

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use pcigate_common::{
     event::{Egress, Kind, Operation, Task, flags},
     limits::GATEWAY_PORT,
-    maps::{Decision, PortKey, PrefixKey, rule, verdict},
+    maps::{Decision, PortKey, PrefixKey, block, rule, verdict},
 };
 
 use crate::{
@@ -209,6 +209,9 @@ pub fn answer(subject: &Subject, to: &Destination, protocol: u32, network: u64) 
     let posture = match subject.policy() {
         Ok(policy) => {
             let decision = decide(policy.egress_default, subject.policy, to, protocol);
+            if policy.names == 0 {
+                return decision.shown();
+            }
             return names::join(decision, subject, to, protocol, network);
         }
         Err(decision) => decision,
@@ -292,10 +295,14 @@ pub fn in_block(block: u32, protocol: u32, port: u32) -> Decision {
     let exact = PortKey { block, port: port as u16, protocol: protocol as u8, reserved: 0 };
     // SAFETY: the entry is copied at once; userspace never writes into a live entry.
     unsafe {
-        if let Some(decision) = PORTS.get(exact) {
+        if block & block::PORTS != 0
+            && let Some(decision) = PORTS.get(exact)
+        {
             return *decision;
         }
-        if let Some(decision) = PORTS.get(PortKey { port: 0, ..exact }) {
+        if block & block::PROTOCOLS != 0
+            && let Some(decision) = PORTS.get(PortKey { port: 0, ..exact })
+        {
             return *decision;
         }
         match PORTS.get(PortKey { port: 0, protocol: 0, ..exact }) {

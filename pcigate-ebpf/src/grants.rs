@@ -1,9 +1,7 @@
 //! Grants: what a refusal by default gives way to until a deadline, and the end of connections that
 //! outlive theirs. All of it without userspace.
 //!
-//! match-proto: kernel/bpf/cgroup.c `__cgroup_bpf_run_filter_skb(struct sock *sk, struct sk_buff
-//! *skb, enum cgroup_bpf_attach_type atype)`: for full sockets, by the socket's cgroup, the packet
-//! from its network header on. Return 0 drops the packet.
+//! `packets` and `packets_in` ask about each packet of a full socket, by the socket's cgroup.
 
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock_addr},
@@ -11,7 +9,6 @@ use aya_ebpf::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         generated::bpf_sk_storage_get,
     },
-    macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use pcigate_common::{
@@ -173,20 +170,9 @@ fn forget(ctx: *mut bpf_sock_addr) {
     }
 }
 
-#[cgroup_skb(egress)]
-pub fn grant_egress(ctx: SkBuffContext) -> i32 {
-    // The peer is to hear that it is over when userspace destroys the socket.
-    i32::from(may_pass(&ctx) || is_reset(&ctx).unwrap_or(false))
-}
-
-#[cgroup_skb(ingress)]
-pub fn grant_ingress(ctx: SkBuffContext) -> i32 {
-    i32::from(may_pass(&ctx))
-}
-
 /// Whether the packet's socket needs no grant, or has one that is live.
 #[inline(always)]
-fn may_pass(ctx: &SkBuffContext) -> bool {
+pub fn may_pass(ctx: &SkBuffContext) -> bool {
     if !used() {
         return true;
     }
@@ -220,8 +206,9 @@ fn may_pass(ctx: &SkBuffContext) -> bool {
     false
 }
 
-/// Records the end of a connection, once, in the name of who made it.
-#[inline(always)]
+/// Records the end of a connection, once, in the name of who made it. A function of its own for the
+/// sake of the stack.
+#[inline(never)]
 fn tell(granted: &Granted, now: u64) {
     let header = Header {
         kind: Kind::Egress,
@@ -251,7 +238,7 @@ fn tell(granted: &Granted, now: u64) {
 
 /// Whether the packet is a TCP reset: it carries nothing.
 #[inline(always)]
-fn is_reset(ctx: &SkBuffContext) -> Option<bool> {
+pub fn is_reset(ctx: &SkBuffContext) -> Option<bool> {
     let byte = |at: usize| ctx.load::<u8>(at).ok();
     let first = byte(0)?;
     let (protocol, header) = if first >> 4 == 4 {

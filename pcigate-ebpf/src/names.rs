@@ -4,10 +4,8 @@
 //! An answer is learned before its packet reaches the socket, so no program can connect too early,
 //! and no agent need be alive. Nothing here refuses a packet.
 //!
-//! match-proto: net/core/filter.c `sk_filter_trim_cap` (`BPF_CGROUP_RUN_PROG_INET_INGRESS`),
-//! net/ipv4/ip_output.c `ip_finish_output` (`BPF_CGROUP_RUN_PROG_INET_EGRESS`) and its IPv6 twin:
-//! they hand over the packet from its network header on, with the socket it belongs to. The current
-//! task may be any.
+//! `packets` and `packets_in` hand over the packets: from the network header on, with the socket
+//! each belongs to. The current task may be any.
 
 use core::ffi::c_void;
 
@@ -17,9 +15,7 @@ use aya_ebpf::{
         bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
         generated::{bpf_get_socket_cookie, bpf_loop, bpf_skb_load_bytes},
     },
-    macros::cgroup_skb,
     maps::lpm_trie::Key,
-    programs::SkBuffContext,
 };
 use pcigate_common::{
     dns::{self, AnswerWalk, Header, Message, QuestionWalk, Step},
@@ -36,7 +32,7 @@ use crate::{
     egress::{self, Destination},
     identity::Subject,
     maps::{LEARNED, NAME_BLOCKS, NAME_COUNTS, NAME_SCRATCH, NAMES, POLICIES, QUESTIONS, settings},
-    packet::{self, Packet, Place, SOCK_WORDS, Way},
+    packet::{Packet, Place, SOCK_WORDS},
     ring,
 };
 
@@ -58,28 +54,10 @@ pub struct NameScratch {
     message: [u8; limits::DNS_MESSAGE_BYTES_MAX],
 }
 
-#[cgroup_skb(egress)]
-pub fn names_asked(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.skb.skb;
-    if let Some(packet) = packet::dns(skb, Way::Out) {
-        asked(skb, &packet);
-    }
-    1
-}
-
-#[cgroup_skb(ingress)]
-pub fn names_answered(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.skb.skb;
-    if let Some(packet) = packet::dns(skb, Way::In) {
-        answered(skb, &packet);
-    }
-    1
-}
-
 /// Remembers a question about a name that a rule names. Whether the server may be asked is for
 /// connect and sendmsg to say.
 #[inline(always)]
-fn asked(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
+pub fn asked(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
     let place = packet.message()?.ok()?;
     let (workload, policy) = packet.workload()?;
     with_message(skb, place, |scratch, message| {
@@ -101,9 +79,15 @@ fn asked(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
 }
 
 /// Learns what an answer says, if this socket asked, an allowed server answers, and the packet
-/// cannot come from a process of the same network namespace.
+/// cannot come from a process of the same network namespace. A function of its own for the sake of
+/// the stack; what it gives back says nothing.
+#[inline(never)]
+pub fn answered(skb: *mut __sk_buff, packet: &Packet) -> u32 {
+    u32::from(learn_from(skb, packet).is_some())
+}
+
 #[inline(always)]
-fn answered(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
+fn learn_from(skb: *mut __sk_buff, packet: &Packet) -> Option<()> {
     if packet.is_loopback() && settings().loopback_teaches == 0 {
         return None;
     }

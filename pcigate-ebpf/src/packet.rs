@@ -1,4 +1,4 @@
-//! Where in a packet of a governed socket a DNS message lies, and whose socket it is.
+//! What a packet of a governed socket is: plain, or with a DNS message, where, and whose.
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -33,6 +33,17 @@ pub enum Way {
     In,
 }
 
+/// What a packet's headers say at a glance.
+#[derive(Clone, Copy)]
+pub enum Shape {
+    /// TCP or UDP without options in the IP header, to or from a DNS server's port.
+    Dns(Packet),
+    /// TCP or UDP without options in the IP header.
+    Plain,
+    /// Anything else, or what could not be read.
+    Other,
+}
+
 /// A packet to or from port 53 over TCP or UDP.
 #[derive(Clone, Copy)]
 pub struct Packet {
@@ -52,10 +63,10 @@ pub struct Place {
     pub len: u32,
 }
 
-/// `None` for everything but port 53, after a few instructions. IPv4 options and IPv6 extension
-/// headers, which no DNS server sends, are not looked behind.
+/// Sorts a packet, after a few instructions. IPv4 options and IPv6 extension headers, which no DNS
+/// server sends, are not looked behind.
 #[inline(always)]
-pub fn dns(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
+pub fn shape(skb: *mut __sk_buff, way: Way) -> Shape {
     // SAFETY: the context is valid for the program's run. The kernel has pulled the headers of a
     // packet that has a socket into its linear part; every load is behind a comparison with its
     // end.
@@ -63,30 +74,30 @@ pub fn dns(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
         let data = (&raw const (*skb).data).read_volatile() as usize;
         let end = (&raw const (*skb).data_end).read_volatile() as usize;
         if data + V4_BYTES as usize + 4 > end {
-            return None;
+            return Shape::Other;
         }
         let bytes = data as *const u8;
         match *bytes {
             0x45 => {
                 let ports = bytes.add(V4_BYTES as usize);
-                is_dns(u32::from(*bytes.add(9)), ports, way).map(|protocol| Packet {
-                    skb,
-                    transport: V4_BYTES,
-                    protocol,
-                })
+                sort(
+                    Packet { skb, transport: V4_BYTES, protocol: u32::from(*bytes.add(9)) },
+                    ports,
+                    way,
+                )
             }
             first if first >> 4 == 6 => {
                 if data + V6_BYTES as usize + 4 > end {
-                    return None;
+                    return Shape::Other;
                 }
                 let ports = bytes.add(V6_BYTES as usize);
-                is_dns(u32::from(*bytes.add(6)), ports, way).map(|protocol| Packet {
-                    skb,
-                    transport: V6_BYTES,
-                    protocol,
-                })
+                sort(
+                    Packet { skb, transport: V6_BYTES, protocol: u32::from(*bytes.add(6)) },
+                    ports,
+                    way,
+                )
             }
-            _ => None,
+            _ => Shape::Other,
         }
     }
 }
@@ -94,14 +105,14 @@ pub fn dns(skb: *mut __sk_buff, way: Way) -> Option<Packet> {
 /// # Safety
 /// Four bytes can be read at `ports`.
 #[inline(always)]
-unsafe fn is_dns(protocol: u32, ports: *const u8, way: Way) -> Option<u32> {
-    if protocol != UDP && protocol != TCP {
-        return None;
+unsafe fn sort(packet: Packet, ports: *const u8, way: Way) -> Shape {
+    if packet.protocol != UDP && packet.protocol != TCP {
+        return Shape::Other;
     }
     let at = if way == Way::In { 0 } else { 2 };
     // SAFETY: by the contract of this function.
     let port = unsafe { [*ports.add(at), *ports.add(at + 1)] };
-    (u16::from_be_bytes(port) == dns::PORT).then_some(protocol)
+    if u16::from_be_bytes(port) == dns::PORT { Shape::Dns(packet) } else { Shape::Plain }
 }
 
 impl Packet {
@@ -109,7 +120,7 @@ impl Packet {
     /// it, from whatever address.
     #[inline(always)]
     pub fn is_loopback(&self) -> bool {
-        // SAFETY: as in `dns`.
+        // SAFETY: as in `shape`.
         unsafe { (&raw const (*self.skb).ifindex).read_volatile() == LOOPBACK }
     }
 
@@ -127,7 +138,7 @@ impl Packet {
     /// the rest of it. `Err` = there is content, but no whole message.
     #[inline(always)]
     pub fn message(&self) -> Option<Result<Place, ()>> {
-        // SAFETY: as in `dns`.
+        // SAFETY: as in `shape`.
         let total = unsafe { (&raw const (*self.skb).len).read_volatile() };
         if self.protocol != TCP {
             let place = Place { at: self.transport + 8, len: self.word(self.transport + 4)? };
@@ -164,7 +175,7 @@ impl Packet {
     #[inline(always)]
     pub fn network(&self, sock: *mut [u64; SOCK_WORDS]) -> Option<u64> {
         let offsets = offsets();
-        // SAFETY: as in `dns`; the buffer is the caller's and as large as is said here.
+        // SAFETY: as in `shape`; the buffer is the caller's and as large as is said here.
         unsafe {
             let socket = (&raw const (*self.skb).__bindgen_anon_2.sk).read_volatile();
             if socket.is_null() {

@@ -1,10 +1,11 @@
-//! What leaves on a path that no destination asked for shows: source routes, and packets of
-//! sockets that are older than the programs.
+//! What leaves: packets whose grant is over, questions for names, and what takes a path that no
+//! destination asked for shows: source routes, and packets of sockets older than the programs.
 //!
 //! match-proto: net/ipv4/ip_output.c `BPF_CGROUP_RUN_PROG_INET_EGRESS` and its IPv6 twin (return 0
 //! drops; who sends a datagram sees EPERM).
 //!
-//! Ordinary packets cost one read: whether they are plain TCP or UDP. Where these may go has been
+//! One program, because each costs every packet. Ordinary packets cost a look at whether they are
+//! plain TCP or UDP. Where these may go has been
 //! decided when the socket connected or named its destination, and a source route of the socket's
 //! own was refused there; one that came with a single message, or later, is seen only here.
 
@@ -26,8 +27,11 @@ use pcigate_common::{
 
 use crate::{
     egress::{self, Destination},
+    grants,
     identity::Subject,
     maps::settings,
+    names,
+    packet::{self, Shape, Way},
     socket_origin::AF_INET6,
 };
 
@@ -47,25 +51,39 @@ const OPTION_BYTES_MAX: u32 = 41;
 
 #[cgroup_skb(egress)]
 pub fn packet_out(ctx: SkBuffContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // The peer is to hear that it is over when userspace destroys the socket.
+    if !grants::may_pass(&ctx) && !grants::is_reset(&ctx).unwrap_or(false) {
+        return 0;
+    }
+    match packet::shape(skb, Way::Out) {
+        Shape::Plain => {}
+        Shape::Dns(packet) => {
+            names::asked(skb, &packet);
+        }
+        Shape::Other => return i32::from(may_leave(&ctx)),
+    }
+    1
+}
+
+#[inline(always)]
+fn may_leave(ctx: &SkBuffContext) -> bool {
     // The first bytes that IPv4 and IPv6 both have.
-    let Ok(head) = ctx.load::<[u8; 20]>(0) else { return 0 };
+    let Ok(head) = ctx.load::<[u8; 20]>(0) else { return false };
     let v6 = head[0] >> 4 == 6;
     let protocol = if v6 { head[6] } else { head[9] };
     let plain = protocol == TCP || protocol == UDP;
     let options = if v6 { 0 } else { u32::from(head[0] & 0xf) * 4 - IPV4_HEADER_BYTES };
-    if plain && options == 0 {
-        return 1;
-    }
-    if plain && !is_source_routed(&ctx, options) {
-        return 1;
+    if plain && (options == 0 || !is_source_routed(ctx, options)) {
+        return true;
     }
     if v6 && protocol == HOP_BY_HOP {
         let next = ctx.load::<u8>(IPV6_HEADER_BYTES);
         if next == Ok(TCP) || next == Ok(UDP) {
-            return 1;
+            return true;
         }
     }
-    i32::from(decide(&ctx, &head, v6, protocol))
+    decide(ctx, &head, v6, protocol)
 }
 
 #[inline(always)]

@@ -1,10 +1,12 @@
-//! Who may reach a workload's listeners: the first packets of TCP connections, and datagrams.
+//! What comes in: packets whose grant is over; who may reach a workload's listeners (the first
+//! packets of TCP connections, and datagrams); answers that names are learned from.
 //!
 //! match-proto: net/ipv4/tcp_ipv4.c `tcp_v4_rcv` (a connection request is filtered for the
 //! listening socket) and net/ipv4/udp.c `udp_queue_rcv_one_skb`, both by way of net/core/filter.c
 //! `sk_filter_trim_cap`, `BPF_CGROUP_RUN_PROG_INET_INGRESS`; and their IPv6 twins. Return 0 drops.
 
 use aya_ebpf::{
+    bindings::__sk_buff,
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_sk_fullsock},
     macros::cgroup_skb,
     programs::SkBuffContext,
@@ -17,8 +19,11 @@ use pcigate_common::{
 
 use crate::{
     egress::{self, Destination},
+    grants,
     identity::Subject,
     maps::PEERS,
+    names,
+    packet::{self, Shape, Way},
     packets, ring,
     socket_origin::{AF_INET, AF_INET6},
 };
@@ -42,10 +47,39 @@ struct Arrival {
 
 #[cgroup_skb(ingress)]
 pub fn packet_in(ctx: SkBuffContext) -> i32 {
-    // SAFETY: the context is valid for the program's run; the helper takes its socket and gives it
-    // back, or null, with the fields that are read here.
-    let (protocol, state, local, connected) = unsafe {
+    let skb = ctx.skb.skb;
+    if !grants::may_pass(&ctx) || !may_enter(&ctx) {
+        return 0;
+    }
+    if let Shape::Dns(packet) = packet::shape(skb, Way::In) {
+        names::answered(skb, &packet);
+    }
+    1
+}
+
+/// An established connection was decided about when it began, a connected datagram socket hears
+/// from its peer only. Nearly every packet ends here.
+#[inline(always)]
+fn may_enter(ctx: &SkBuffContext) -> bool {
+    // SAFETY: the context is valid for the program's run, and gives a socket or null, with the
+    // fields that are read here.
+    let connected = unsafe {
         let sk = (&raw const (*ctx.skb.skb).__bindgen_anon_2.sk).read_volatile();
+        sk.is_null()
+            || (&raw const (*sk).dst_port).read_volatile() != 0
+                && (&raw const (*sk).state).read_volatile() != LISTEN
+    };
+    connected || is_welcome(ctx.skb.skb) != 0
+}
+
+/// Whether a socket that has no peer may have a packet: 1 or 0. A function of its own, because
+/// stacks are small and answers to questions want one as well.
+#[inline(never)]
+fn is_welcome(skb: *mut __sk_buff) -> u32 {
+    let ctx = &SkBuffContext::new(skb);
+    // SAFETY: as above; the helper takes the socket and gives it back, or null.
+    let (protocol, state, local, connected) = unsafe {
+        let sk = (&raw const (*skb).__bindgen_anon_2.sk).read_volatile();
         if sk.is_null() {
             return 1;
         }
@@ -60,8 +94,6 @@ pub fn packet_in(ctx: SkBuffContext) -> i32 {
             (&raw const (*sk).dst_port).read_volatile() != 0,
         )
     };
-    // An established connection was decided about when it began, a connected datagram socket hears
-    // from its peer only.
     let first = match protocol {
         TCP => state == LISTEN,
         UDP => !connected,
@@ -70,13 +102,13 @@ pub fn packet_in(ctx: SkBuffContext) -> i32 {
     if !first {
         return 1;
     }
-    let subject = packets::subject(&ctx);
+    let subject = packets::subject(ctx);
     let Ok(policy) = subject.policy() else { return 1 };
     if policy.ingress == 0 {
         return 1;
     }
-    match arrival(&ctx, protocol, local) {
-        Some(arrival) => i32::from(decide(&subject, policy, &arrival)),
+    match arrival(ctx, protocol, local) {
+        Some(arrival) => u32::from(decide(&subject, policy, &arrival)),
         None => 0,
     }
 }
@@ -110,7 +142,7 @@ fn decide(subject: &Subject, policy: &PolicyEntry, arrival: &Arrival) -> bool {
     if *protocol == UDP && *peer_port != 0 {
         let back = Destination { port: *peer_port, ..*from };
         // By address only: in which network a name was learned is not at hand here.
-        if egress::answer(subject, &back, UDP, 0).allows() {
+        if egress::decide(policy.egress_default, subject.policy, &back, UDP).allows() {
             return true;
         }
     }

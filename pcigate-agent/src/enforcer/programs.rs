@@ -26,7 +26,7 @@ pub(super) enum CgroupHook {
     Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 13] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -34,10 +34,6 @@ pub(super) const CGROUP: [(&str, CgroupHook); 13] = [
     ("socket_inet", CgroupHook::Sock),
     ("socket_bind4", CgroupHook::SockAddr),
     ("socket_bind6", CgroupHook::SockAddr),
-    ("names_asked", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
-    ("names_answered", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
-    ("grant_egress", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
-    ("grant_ingress", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
     ("packet_out", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
     ("packet_in", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
 ];

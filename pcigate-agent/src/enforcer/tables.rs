@@ -4,6 +4,7 @@
 //! replaces stays for [`RETIRE_AFTER`]: a program that had already read the old number must still
 //! find all of its entries, or a missing prefix would answer with the default.
 
+mod blocks;
 mod exec;
 
 use std::{
@@ -23,9 +24,10 @@ use pcigate_common::{
         ingress,
     },
 };
-use pcigate_policy::entries::KernelEntries;
+use pcigate_policy::entries::{KernelEntries, Prefix};
 use zerocopy::{Immutable, IntoBytes};
 
+use self::blocks::Blocks;
 use super::{
     EnforcerError,
     files::FileTable,
@@ -261,56 +263,42 @@ impl Tables {
             ingress_default: entries.ingress_default,
             ingress: ingress_bits(entries),
             exempt: u32::from(entries.exempt),
+            names: u32::from(!entries.names.is_empty()),
+            reserved: 0,
             exec_classes: [0; 256],
             args_classes: [0; 256],
         };
         if let Some(exec) = &entries.exec {
             self.write_exec(exec, &mut entry, into)?;
         }
+        let mut written = Blocks::new();
         for prefix in &entries.egress {
-            self.write_prefix(into.number, prefix, into)?;
+            self.write_prefix(into.number, prefix, &mut written, into)?;
         }
         for prefix in &entries.ingress {
-            self.write_prefix(into.number | INGRESS_POLICY, prefix, into)?;
+            self.write_prefix(into.number | INGRESS_POLICY, prefix, &mut written, into)?;
         }
         for name in &entries.names {
-            let block = self.write_block(&name.ports, into)?;
+            let block = self.write_block(&name.ports, &mut written, into)?;
             self.names.add(into.number, name, block, &mut into.names)?;
         }
         self.policies.insert(into.number, bytes::<_, POLICY>(&entry), 0).map_err(write("POLICIES"))
     }
 
     /// Ports first, then the prefix that leads to them.
-    fn write_prefix(
+    fn write_prefix<'a>(
         &mut self,
         number: u32,
-        prefix: &pcigate_policy::entries::Prefix,
+        prefix: &'a Prefix,
+        written: &mut Blocks<'a>,
         into: &mut Installed,
     ) -> Result<(), TableError> {
-        let block = self.write_block(&prefix.ports, into)?;
+        let block = self.write_block(&prefix.ports, written, into)?;
         let key = PrefixKey { policy: number.to_be_bytes(), address: prefix.address };
         let bits = 32 + u32::from(prefix.bits);
         into.prefixes.push((bits, key));
         let key = Key::new(bits, bytes::<_, PREFIX>(&key));
         self.prefixes.insert(&key, block, 0).map_err(write("EGRESS"))
-    }
-
-    /// The ports of a prefix or name, under a fresh block number.
-    fn write_block(
-        &mut self,
-        ports: &[(u8, u16, pcigate_common::maps::Decision)],
-        into: &mut Installed,
-    ) -> Result<u32, TableError> {
-        let block = self.next_block;
-        self.next_block = self.next_block.wrapping_add(1).max(1);
-        for &(protocol, port, decision) in ports {
-            let port = PortKey { block, port, protocol, reserved: 0 };
-            into.ports.push(port);
-            self.ports
-                .insert(bytes::<_, PORT>(&port), bytes::<_, DECISION>(&decision), 0)
-                .map_err(write("PORTS"))?;
-        }
-        Ok(block)
     }
 
     /// Removes everything of a policy; entries that were never written are no error.
