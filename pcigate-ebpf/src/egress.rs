@@ -155,7 +155,7 @@ fn check(
     let subject = identity::current_or_unknown();
     let asked = grants::Asked { operation, family, address: to.bytes(), protocol, port: to.port };
     // SAFETY: the context is valid for the program's run.
-    let network = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let network = || unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let decision = answer(&subject, &to, protocol, network);
     let mut decision = grants::consider(decision, &subject, &asked, ctx);
     if decision.allows() && is_source_routed(socket(ctx), family) {
@@ -200,9 +200,14 @@ pub fn report_of(
     );
 }
 
-/// What the policies say of a destination, which must be [`effective`].
+/// What the policies say of a destination, which must be [`effective`], in a network.
 #[inline(always)]
-pub fn answer(subject: &Subject, to: &Destination, protocol: u32, network: u64) -> Decision {
+pub fn answer(
+    subject: &Subject,
+    to: &Destination,
+    protocol: u32,
+    network: impl FnOnce() -> u64,
+) -> Decision {
     if to.port == u32::from(GATEWAY_PORT) && is_gateway(to.address) {
         return Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
     }
@@ -212,7 +217,7 @@ pub fn answer(subject: &Subject, to: &Destination, protocol: u32, network: u64) 
             if policy.names == 0 {
                 return decision.shown();
             }
-            return names::join(decision, subject, to, protocol, network);
+            return names::join(decision, subject, to, protocol, network());
         }
         Err(decision) => decision,
     };

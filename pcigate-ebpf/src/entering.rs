@@ -63,8 +63,12 @@ pub fn is_current() -> bool {
 /// The current process has executed a program, or ends.
 #[inline(always)]
 pub fn ended() {
-    // It is not there for nearly every process, which is no error.
-    let _ = ENTERING.remove((bpf_get_current_pid_tgid() >> 32) as u32);
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // Nearly no process is there, and to look takes no lock.
+    // SAFETY: only whether there is an entry counts.
+    if unsafe { ENTERING.get(pid) }.is_some() {
+        let _ = ENTERING.remove(pid);
+    }
 }
 
 #[inline(always)]

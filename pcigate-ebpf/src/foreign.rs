@@ -142,7 +142,7 @@ fn decide(subject: &Subject, socket: &Socket, to: Destination, operation: Operat
             return lsm_result::of(false); // an address no egress rule could mean
         }
         let to = to.effective();
-        let mut decision = egress::answer(subject, &to, socket.protocol, network(socket.sk));
+        let mut decision = egress::answer(subject, &to, socket.protocol, || network(socket.sk));
         if decision.allows() && egress::is_source_routed(socket.sk, socket.family) {
             decision = egress::stricter(decision, subject.confined(rule::SOCKET));
         }

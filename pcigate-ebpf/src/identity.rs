@@ -81,8 +81,9 @@ pub fn current_or_unknown() -> Subject {
 #[inline(always)]
 fn below_root(cgroup: u64) -> Subject {
     let mut subject = Subject { cgroup, workload: 0, pod: 0, policy: 0 };
+    subject.govern(settings().root_cgroup);
     let first = settings().root_level;
-    for depth in 0..limits::CGROUP_DEPTH_MAX {
+    for depth in 1..limits::CGROUP_DEPTH_MAX {
         // SAFETY: helper without preconditions; a level below the task's own answers 0.
         let id = unsafe { bpf_get_current_ancestor_cgroup_id((first + depth) as i32) };
         if id == 0 {

@@ -2,6 +2,7 @@
 //! a cgroup of a bench program's own.
 
 use std::{
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -231,16 +232,19 @@ pub fn govern(governor: &mut Governor, cgroup_id: u64, path: &str, pod: &str) {
     governor.govern(&found).expect("the kernel takes the policy");
 }
 
-/// In a workload process: joins the cgroup and the processor given by [`Place::drive`], and gives
-/// the arguments behind them; `None` where this is the bench program itself.
+/// In a workload process: joins the cgroup and the processor given by [`Place::drive`], executes this
+/// program anew, as a container's first process does, and gives the arguments behind them; `None`
+/// where this is the bench program itself.
 ///
 /// # Panics
 /// The cgroup is gone.
 #[must_use]
 pub fn driven() -> Option<Vec<String>> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some("drive") {
-        return None;
+    match arguments.next().as_deref() {
+        Some("drive") => {}
+        Some("driven") => return Some(arguments.collect()),
+        _ => return None,
     }
     let cgroup = PathBuf::from(arguments.next().unwrap_or_default());
     std::fs::write(cgroup.join("cgroup.procs"), "0").expect("the cgroup can be joined");
@@ -248,7 +252,9 @@ pub fn driven() -> Option<Vec<String>> {
     let mut set = nix::sched::CpuSet::new();
     set.set(cpu).expect("a processor of this machine");
     nix::sched::sched_setaffinity(nix::unistd::Pid::this(), &set).expect("the processor is there");
-    Some(arguments.collect())
+    let own = std::env::current_exe().expect("a process has a path");
+    let failed = Command::new(own).arg("driven").args(arguments).exec();
+    panic!("the workload cannot execute itself: {failed}");
 }
 
 /// A directory beside the programs under test, so that it is on a disk and not in memory.
