@@ -56,6 +56,8 @@ pub struct Options {
     pub events_ring: u32,
     /// See `events_ring`.
     pub verdicts_ring: u32,
+    /// Whose grants go on, with the sockets they let connect.
+    pub grants_of: Option<Generation>,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Options {
             settings,
             events_ring: limits::EVENTS_RING_BYTES,
             verdicts_ring: limits::VERDICTS_RING_BYTES,
+            grants_of: None,
         }
     }
 }
@@ -190,7 +193,12 @@ impl Enforcer {
         }
         let btf = kernel_types()?;
         let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for name in grants::MAPS {
+            let pin = options.grants_of.as_ref().and_then(|earlier| earlier.map(name));
+            pin.map(|pin| loader.map_pin_path(name, pin));
+        }
+        let ebpf = loader
             .btf(Some(&btf))
             .override_global("OFFSETS", options.offsets.as_bytes(), true)
             .override_global("SETTINGS", options.settings.as_bytes(), true)

@@ -106,6 +106,14 @@ impl Claim {
             .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
         Ok(Self { survival, kept: Kept { heartbeat, _reading: reading }, downtime })
     }
+
+    /// The newest generation there is, of any version.
+    ///
+    /// # Errors
+    /// The pins cannot be listed.
+    pub fn newest(&self) -> anyhow::Result<Option<Generation>> {
+        Ok(generations(&self.survival)?.pop())
+    }
 }
 
 /// A takeover under way.
@@ -147,8 +155,7 @@ impl Handover {
         let path = survival.state_dir.join("books");
         let books = Books::open(&path, spool.epoch(), spool.durable_seq())
             .with_context(|| format!("cannot write {} (stateDir)", path.display()))?;
-        let generations = enforcer::generations(&survival.pins)
-            .with_context(|| format!("cannot list {}", survival.pins.display()))?;
+        let generations = generations(&survival)?;
         let own = Begun(enforcer.begin_generation(&survival.pins, &generations)?);
         let enforced = generations.iter().any(Generation::enforces);
         let about = books.about();
@@ -306,6 +313,11 @@ impl Handover {
             }
         }
     }
+}
+
+fn generations(survival: &Survival) -> anyhow::Result<Vec<Generation>> {
+    let pins = &survival.pins;
+    enforcer::generations(pins).with_context(|| format!("cannot list {}", pins.display()))
 }
 
 fn names(survival: &Survival, generation: u64) -> PathBuf {

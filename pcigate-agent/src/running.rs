@@ -109,7 +109,9 @@ impl Agent {
         let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
         let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
-        let mut enforcer = Enforcer::load(&Options::new(offsets, settings))?;
+        let mut options = Options::new(offsets, settings);
+        options.grants_of = claim.as_ref().map(Claim::newest).transpose()?.flatten();
+        let mut enforcer = Enforcer::load(&options)?;
         let mut handover = match claim {
             Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
             None => None,

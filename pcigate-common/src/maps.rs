@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use crate::event::Task;
+
 /// Verdict numbers, least strict first, so that the strictest is the largest.
 pub mod verdict {
     /// No verdict (used for "no audit verdict").
@@ -359,6 +361,29 @@ pub struct GrantEntry {
     pub id: u64,
 }
 const _: () = assert!(size_of::<GrantEntry>() == 16);
+
+/// `GRANTED`: what is remembered with a socket that a grant let connect: the grant, and who asked,
+/// because packets are looked at in whatever task is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Granted {
+    /// Where it let the socket connect to.
+    pub key: GrantKey,
+    /// The grant.
+    pub id: u64,
+    /// 1 once the end of the connection has been recorded.
+    pub told: u64,
+    /// Who connected.
+    pub task: Task,
+    /// cgroup of that task.
+    pub cgroup: u64,
+    /// The governed cgroup above it.
+    pub workload: u64,
+    /// Its policy.
+    pub policy: u32,
+    /// Address family of the connect.
+    pub family: u32,
+}
 
 /// Which ring a lost record was meant for: index into `LOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -12,9 +12,9 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use pcigate_common::{
-    event::{Egress, Header, Kind, Operation, Task},
+    event::{Egress, Header, Kind, Operation},
     limits,
-    maps::{Decision, GrantKey, Ring, rule, verdict},
+    maps::{Decision, GrantKey, Granted, Ring, rule, verdict},
 };
 
 use crate::{
@@ -37,22 +37,6 @@ pub struct Asked {
     pub address: [u8; 16],
     pub protocol: u32,
     pub port: u32,
-}
-
-/// What is remembered with a socket that a grant let connect: the grant, and who asked, because
-/// packets are looked at in whatever task is running.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Granted {
-    key: GrantKey,
-    id: u64,
-    /// 1 once the end of the connection has been recorded.
-    told: u64,
-    task: Task,
-    cgroup: u64,
-    workload: u64,
-    policy: u32,
-    family: u32,
 }
 
 /// The decision in the light of the grants: a live one turns a refusal that nobody wrote down (the

@@ -8,14 +8,14 @@ use aya_ebpf::{
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, Peer, PeerKey,
-        PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, Granted, Peer,
+        PeerKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
 };
 
-use crate::{grants::Granted, names::NameScratch, scratch::Scratch};
+use crate::{names::NameScratch, scratch::Scratch};
 
 /// cgroup id → policy number.
 #[map]

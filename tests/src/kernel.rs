@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use nix::mount::MsFlags;
 use pcigate_agent::{
     attribution::Attribution,
     btf::{self, Btf},
     cgroup,
     digests::Digests,
     draft::Draft,
-    enforcer::{Doorbell, Enforcer, ExecRefusal, NameCounts, Options},
+    enforcer::{self, Doorbell, Enforcer, ExecRefusal, NameCounts, Options},
     governor::Governor,
     offsets,
     pipeline::{self, Pipeline},
@@ -31,6 +32,8 @@ use pcigate_common::{
     settings::{Offsets, Settings},
 };
 use pcigate_policy::{document::Documents, workload::Identity};
+
+use crate::site::Mounted;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -70,7 +73,22 @@ pub struct Kernel {
     // Detached before the cgroup goes.
     enforcer: Enforcer,
     names: NameCounts,
+    pins: Pins,
     root: cgroup::Owned,
+}
+
+/// A bpffs for the maps of one test.
+struct Pins {
+    mounted: Mounted,
+    _directory: tempfile::TempDir,
+}
+
+impl Pins {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory for a mount");
+        let mounted = Mounted::new("bpf", &directory.path().join("bpffs"), "", MsFlags::empty());
+        Self { mounted, _directory: directory }
+    }
 }
 
 impl Kernel {
@@ -102,22 +120,22 @@ impl Kernel {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let root = cgroup::create(&name).expect("a cgroup can be made");
-        Self::attached(root, setup)
+        Self::attached(root, Pins::new(), setup)
     }
 
     /// As when an agent follows another: programs and maps of its own, then the old ones go.
     #[must_use]
     pub fn replaced(self, setup: &Setup) -> Self {
-        let Self { root, enforcer: before, .. } = self;
+        let Self { root, enforcer: before, pins, .. } = self;
         let path = root.cgroup.path.clone();
-        let mut kernel = Self::attached(root, setup);
+        let mut kernel = Self::attached(root, pins, setup);
         kernel.govern(&path, "billing-bot");
         kernel.governor.inherit_names();
         drop(before);
         kernel
     }
 
-    fn attached(root: cgroup::Owned, setup: &Setup) -> Self {
+    fn attached(root: cgroup::Owned, pins: Pins, setup: &Setup) -> Self {
         let settings = Settings {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,
@@ -128,7 +146,11 @@ impl Kernel {
         let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;
         options.verdicts_ring = setup.ring;
+        let before = enforcer::generations(&pins.mounted.path).expect("pins can be listed");
+        options.grants_of = before.last().cloned();
         let mut enforcer = Enforcer::load(&options).unwrap_or_else(|error| chain(&error));
+        let generation = enforcer.begin_generation(&pins.mounted.path, &before);
+        generation.unwrap_or_else(|error| chain(&error));
         let tables = enforcer.take_tables().expect("tables");
         let documents = Documents::read(&[("policy.yaml", &setup.policy)])
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -139,7 +161,7 @@ impl Kernel {
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());
         let batch = Batch::default();
-        Self { refusal, governor, sensor, attribution, batch, enforcer, names, root }
+        Self { refusal, governor, sensor, attribution, batch, enforcer, names, pins, root }
     }
 
     /// The loaded programs.

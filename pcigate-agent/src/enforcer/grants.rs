@@ -1,20 +1,28 @@
 //! Grants in the kernel's tables: a destination that a workload may reach until a deadline.
 //!
 //! The kernel alone keeps the deadline. What is here only puts entries in and takes them out;
-//! `crate::grants` also closes connections, so that both ends hear at once.
+//! `crate::grants` also closes connections, so that both ends hear at once. One agent after the
+//! other uses the same maps, so that no grant and no connection of one is forgotten.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use aya::{
     Ebpf,
     maps::{Array, HashMap as KernelMap, MapData},
 };
 use pcigate_common::maps::{GrantEntry, GrantKey};
+use zerocopy::FromBytes;
 
 use super::{
     EnforcerError,
     tables::{TableError, bytes, gone, take, write},
 };
+
+/// The maps that go from one agent to the next.
+pub(super) const MAPS: [&str; 3] = ["GRANTS", "GRANTS_USED", "GRANTED"];
 
 const KEY: usize = size_of::<GrantKey>();
 const ENTRY: usize = size_of::<GrantEntry>();
@@ -46,8 +54,19 @@ pub struct Grants {
 
 impl Grants {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, EnforcerError> {
-        let (entries, used) = (take(ebpf, "GRANTS")?, take(ebpf, "GRANTS_USED")?);
-        Ok(Self { entries, used, live: HashMap::new() })
+        let entries: KernelMap<MapData, [u8; KEY], [u8; ENTRY]> = take(ebpf, "GRANTS")?;
+        // What an earlier agent put there. An entry that cannot be read ends at its deadline.
+        let live = entries.iter().flatten().filter_map(|(key, entry)| read(&key, &entry));
+        let live = live.map(|grant| (grant.id, grant)).collect();
+        Ok(Self { entries, used: take(ebpf, "GRANTS_USED")?, live })
+    }
+
+    /// Those that have not been removed, by workload and destination.
+    #[must_use]
+    pub fn live(&self) -> Vec<&Grant> {
+        let mut live: Vec<&Grant> = self.live.values().collect();
+        live.sort_by_key(|grant| (grant.workload, grant.address, grant.port, grant.id));
+        live
     }
 
     /// Grants; with an id that is there already, moves its deadline. The grant that this one
@@ -106,6 +125,14 @@ impl Grants {
     fn take_out(&mut self, grant: &Grant) -> Result<(), TableError> {
         gone(self.entries.remove(&bytes::<_, KEY>(&key_of(grant)))).map_err(write("GRANTS"))
     }
+}
+
+fn read(key: &[u8], entry: &[u8]) -> Option<Grant> {
+    let key = GrantKey::read_from_bytes(key).ok()?;
+    let GrantEntry { deadline_ns, id } = GrantEntry::read_from_bytes(entry).ok()?;
+    let GrantKey { workload, port, protocol, .. } = key;
+    let address = Ipv6Addr::from(key.address).to_canonical();
+    Some(Grant { id, workload, address, protocol, port, deadline_ns })
 }
 
 fn key_of(grant: &Grant) -> GrantKey {

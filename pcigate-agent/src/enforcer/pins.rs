@@ -201,6 +201,12 @@ impl Generation {
         Some(self.path.join(LINKS).join(name)).filter(|path| path.exists())
     }
 
+    /// The pin of a map, where this generation has it and it is laid out as ours.
+    pub(super) fn map(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path.join(MAPS).join(name);
+        Some(path).filter(|path| self.is_readable() && path.exists())
+    }
+
     /// Takes over a link whose program is ours now.
     pub(super) fn adopt(&self, pin: &Path, name: &str) -> Result<(), EnforcerError> {
         let path = self.path.join(LINKS).join(name);

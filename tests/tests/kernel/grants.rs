@@ -262,6 +262,29 @@ fn an_extended_grant_keeps_its_connections() {
     assert_eq!(probe.result(), "ok");
 }
 
+#[test]
+fn the_agent_that_follows_knows_the_grants_and_ends_their_connections() {
+    let (address, count) = echo();
+    let setup = Setup { policy: DENY_BY_DEFAULT.into(), ..Setup::default() };
+    let mut kernel = Kernel::start(&setup);
+    let given = grant(1, id_of(kernel.root()), address, long());
+    kernel.governor.grant(given.clone()).unwrap();
+    let open = format!("open:{address}");
+    let actions = [&*open, "ping", "read-line", "ping", "read-line", "ping"];
+    let mut probe = Probe::start(kernel.root(), &actions);
+    assert_eq!(probe.results(2), ["ok", "ok"]);
+    let mut kernel = kernel.replaced(&setup);
+    assert_eq!(kernel.governor.grants().live(), [&given]);
+    assert_eq!(kernel.probe_in(kernel.root(), &[&format!("tcp:{address}")]), ["ok"]);
+    probe.go_on();
+    assert_eq!(probe.result(), "ok");
+    kernel.governor.grants().remove(1).unwrap().unwrap();
+    let before = count.load(Ordering::SeqCst);
+    probe.go_on();
+    assert_eq!(probe.result(), "EAGAIN", "a connection made under the agent before");
+    assert_eq!(count.load(Ordering::SeqCst), before, "the peer got nothing");
+}
+
 /// Revokes while the probe waits for the end of its connection; how it ended, and after how long.
 fn revoked(kernel: &mut Kernel, probe: &mut Probe) -> (usize, String, u128) {
     let began = Instant::now();
