@@ -1,15 +1,20 @@
-//! The system calls of attacks that no safe library offers.
-// unsafe: raw addresses, bpf(2), clone3(2) and their like have no safe wrapper.
+//! The system calls of attacks that no safe library offers; more are in `system_calls`.
+// unsafe: raw addresses, pidfd_getfd(2) and their like have no safe wrapper.
 #![allow(unsafe_code)]
 
 use std::{
     io,
-    mem::size_of,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{SockaddrLike, SockaddrStorage},
+};
+
+use crate::system_calls::storage;
 
 fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     let fd = Errno::result(result)?;
@@ -18,52 +23,12 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A descriptor that `recvmsg(2)` has just made.
-#[must_use]
-pub fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: the caller has it from a control message, and nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// `socket(2)` by numbers.
+/// An address as the kernel reads it.
 ///
 /// # Errors
-/// The errno.
-pub fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-    // SAFETY: takes three integers.
-    owned(unsafe { libc::socket(family, kind, protocol) }.into())
-}
-
-/// An address as the kernel reads it, and its length.
-fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
-    // SAFETY: all-zero bytes are a value of this plain struct.
-    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let len = match address {
-        SocketAddr::V4(v4) => {
-            let plain = libc::sockaddr_in {
-                sin_family: u16::try_from(libc::AF_INET).unwrap_or(0),
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_storage is larger than and aligned for every address.
-            unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(plain) };
-            size_of::<libc::sockaddr_in>()
-        }
-        SocketAddr::V6(v6) => {
-            let plain = libc::sockaddr_in6 {
-                sin6_family: u16::try_from(libc::AF_INET6).unwrap_or(0),
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: as above.
-            unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(plain) };
-            size_of::<libc::sockaddr_in6>()
-        }
-    };
-    (storage, u32::try_from(len).unwrap_or(0))
+/// None there is.
+pub fn complete(address: SocketAddr) -> io::Result<SockaddrStorage> {
+    storage(address).ok_or_else(|| Errno::EAFNOSUPPORT.into())
 }
 
 /// `connect(2)`.
@@ -71,9 +36,9 @@ fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 /// # Errors
 /// The errno.
 pub fn connect(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    let (storage, len) = raw(address);
-    // SAFETY: the kernel reads `len` bytes of `storage`.
-    let result = unsafe { libc::connect(fd.as_raw_fd(), (&raw const storage).cast(), len) };
+    let to = complete(address)?;
+    // SAFETY: the kernel reads the bytes of `to`.
+    let result = unsafe { libc::connect(fd.as_raw_fd(), to.as_ptr(), to.len()) };
     Ok(Errno::result(result).map(drop)?)
 }
 
@@ -82,9 +47,9 @@ pub fn connect(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// The errno.
 pub fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    let (storage, len) = raw(address);
-    // SAFETY: the kernel reads `len` bytes of `storage`.
-    let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) };
+    let to = complete(address)?;
+    // SAFETY: the kernel reads the bytes of `to`.
+    let result = unsafe { libc::bind(fd.as_raw_fd(), to.as_ptr(), to.len()) };
     Ok(Errno::result(result).map(drop)?)
 }
 
@@ -93,16 +58,16 @@ pub fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// The errno.
 pub fn send_to(fd: &OwnedFd, bytes: &[u8], address: SocketAddr, flags: i32) -> io::Result<()> {
-    let (storage, len) = raw(address);
-    // SAFETY: the kernel reads `bytes`, and `len` bytes of `storage`.
+    let to = complete(address)?;
+    // SAFETY: the kernel reads `bytes`, and the bytes of `to`.
     let sent = unsafe {
         libc::sendto(
             fd.as_raw_fd(),
             bytes.as_ptr().cast(),
             bytes.len(),
             flags,
-            (&raw const storage).cast(),
-            len,
+            to.as_ptr(),
+            to.len(),
         )
     };
     Ok(Errno::result(sent).map(drop)?)
@@ -113,13 +78,13 @@ pub fn send_to(fd: &OwnedFd, bytes: &[u8], address: SocketAddr, flags: i32) -> i
 /// # Errors
 /// The errno.
 pub fn send_many(fd: &OwnedFd, bytes: &[u8], address: SocketAddr) -> io::Result<()> {
-    let (mut storage, len) = raw(address);
+    let to = complete(address)?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero bytes are a value; everything pointed to outlives the call.
     unsafe {
         let mut message: libc::mmsghdr = std::mem::zeroed();
-        message.msg_hdr.msg_name = (&raw mut storage).cast();
-        message.msg_hdr.msg_namelen = len;
+        message.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
+        message.msg_hdr.msg_namelen = to.len();
         message.msg_hdr.msg_iov = &raw mut part;
         message.msg_hdr.msg_iovlen = 1;
         let sent = libc::sendmmsg(fd.as_raw_fd(), &raw mut message, 1, 0);
@@ -165,42 +130,6 @@ pub fn read_memory(pid: i32) -> io::Result<()> {
         Ok(_) | Err(Errno::EFAULT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// A software counter of the calling process (`perf_event_open(2)`).
-///
-/// # Errors
-/// The errno.
-pub fn perf_event() -> io::Result<OwnedFd> {
-    const SOFTWARE: u64 = 1;
-    const SIZE: u64 = 64;
-    let attributes: [u64; 8] = [SOFTWARE | SIZE << 32, 0, 0, 0, 0, 0, 0, 0];
-    // SAFETY: the kernel reads the 64 bytes that `attributes` says it has.
-    owned(unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), 0, -1, -1, 0) })
-}
-
-/// A process that begins in the cgroup of a directory descriptor, and ends at once (`clone3(2)`).
-///
-/// # Errors
-/// The errno.
-pub fn begin_in_cgroup(directory: &OwnedFd) -> io::Result<()> {
-    const INTO_CGROUP: u64 = 0x2_0000_0000;
-    let mut arguments = [0u64; 11];
-    arguments[0] = INTO_CGROUP;
-    arguments[4] = u64::try_from(libc::SIGCHLD).unwrap_or(0);
-    arguments[10] = u64::try_from(directory.as_raw_fd()).unwrap_or(0);
-    // SAFETY: the kernel reads the 88 bytes given. The child has a copy of this process and only
-    // calls _exit.
-    unsafe {
-        let child = libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments));
-        if child == 0 {
-            libc::_exit(0);
-        }
-        let child = Errno::result(child)?;
-        let pid = i32::try_from(child).unwrap_or(0);
-        libc::waitpid(pid, std::ptr::null_mut(), 0);
-    }
-    Ok(())
 }
 
 /// A tun device (`TUNSETIFF`), gone when the descriptor is closed.

@@ -17,6 +17,7 @@ use nix::{
 };
 
 use super::{Joins, Scene, Stopped, Tried, Under, Vector, calls, network, step};
+use crate::system_calls::{open_socket, own};
 
 /// First argument of the process that makes a socket outside and passes it on.
 pub const PASS: &str = "--pass";
@@ -47,7 +48,7 @@ pub(super) const VECTORS: &[Vector] = &[
 ];
 
 fn tcp_before(scene: &Scene) -> Tried {
-    let socket = step("scene", calls::socket(libc::AF_INET, libc::SOCK_STREAM, 0))?;
+    let socket = step("scene", open_socket(libc::AF_INET, libc::SOCK_STREAM, 0))?;
     scene.join()?;
     network::connect(&socket, scene.address("tcp4"))
 }
@@ -94,7 +95,7 @@ fn received(from: &UnixDatagram) -> Result<OwnedFd, Stopped> {
         if let ControlMessageOwned::ScmRights(fds) = control
             && let Some(&fd) = fds.first()
         {
-            return Ok(calls::own(fd));
+            return Ok(own(fd));
         }
     }
     Err(Stopped { step: "recvmsg", errno: Errno::EBADF })
@@ -105,7 +106,7 @@ fn received(from: &UnixDatagram) -> Result<OwnedFd, Stopped> {
 /// # Errors
 /// It cannot be made or sent.
 pub fn pass() -> std::io::Result<()> {
-    let socket = calls::socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+    let socket = open_socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
     let fds = [socket.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let to = std::io::stdin().as_raw_fd();

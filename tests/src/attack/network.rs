@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::{Joins, SILENT_AFTER_MS, Scene, Stopped, Tried, Under, Vector, calls, step};
+use crate::{system_calls::open_socket, uring};
 
 const STREAM: i32 = libc::SOCK_STREAM;
 const DGRAM: i32 = libc::SOCK_DGRAM;
@@ -48,6 +49,9 @@ pub(super) const VECTORS: &[Vector] = &[
     closed("udp-v6-sendto", "egress-send", |s| udp(s, s.address("udp6"))),
     closed("udp-v4-mapped-sendto", "egress-send", |s| udp(s, mapped(s.address("udp4")))),
     closed("udp-sendmmsg", "egress-send", sendmmsg),
+    closed("io-uring-connect", "egress-connect", uring_connect),
+    closed("io-uring-send", "egress-send", uring_send),
+    closed("io-uring-socket", "egress-raw", uring_socket),
     closed("udp-connected-sendto-elsewhere", "egress-send", elsewhere),
     closed("udp-ipv4-source-route", "egress-source-routing", source_route),
     closed("udp-ipv6-routing-header", "egress-source-routing", routing_header),
@@ -117,7 +121,7 @@ pub(super) fn tcp(scene: &Scene, address: SocketAddr) -> Tried {
 
 fn connected(scene: &Scene, family: i32, kind: i32, protocol: i32, address: SocketAddr) -> Tried {
     scene.join()?;
-    let socket = step("socket", calls::socket(family, kind, protocol))?;
+    let socket = step("socket", open_socket(family, kind, protocol))?;
     connect(&socket, address)
 }
 
@@ -144,7 +148,7 @@ fn settled(socket: &OwnedFd) -> Tried {
 fn fast_open(scene: &Scene) -> Tried {
     let address = scene.address("tcp4");
     scene.join()?;
-    let socket = step("socket", calls::socket(family(&address), STREAM, 0))?;
+    let socket = step("socket", open_socket(family(&address), STREAM, 0))?;
     step("socket", fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)))?;
     match calls::send_to(&socket, b"x", address, libc::MSG_FASTOPEN) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => settled(&socket),
@@ -154,27 +158,47 @@ fn fast_open(scene: &Scene) -> Tried {
 
 fn udp(scene: &Scene, address: SocketAddr) -> Tried {
     scene.join()?;
-    let socket = step("socket", calls::socket(family(&address), DGRAM, 0))?;
+    let socket = step("socket", open_socket(family(&address), DGRAM, 0))?;
     step("sendto", calls::send_to(&socket, b"x", address, 0))
 }
 
 fn udp_connected(scene: &Scene, address: SocketAddr) -> Tried {
     scene.join()?;
-    let socket = step("socket", calls::socket(family(&address), DGRAM, 0))?;
+    let socket = step("socket", open_socket(family(&address), DGRAM, 0))?;
     step("connect", calls::connect(&socket, address))
 }
 
 fn sendmmsg(scene: &Scene) -> Tried {
     let address = scene.address("udp4");
     scene.join()?;
-    let socket = step("socket", calls::socket(family(&address), DGRAM, 0))?;
+    let socket = step("socket", open_socket(family(&address), DGRAM, 0))?;
     step("sendmmsg", calls::send_many(&socket, b"x", address))
+}
+
+/// System calls that are none: the kernel does what a ring asks for (io_uring(7)).
+fn uring_connect(scene: &Scene) -> Tried {
+    let address = scene.address("tcp4");
+    scene.join()?;
+    let socket = step("socket", open_socket(family(&address), STREAM, 0))?;
+    step("connect", uring::connect(&socket, &step("scene", calls::complete(address))?))
+}
+
+fn uring_send(scene: &Scene) -> Tried {
+    let address = scene.address("udp4");
+    scene.join()?;
+    let socket = step("socket", open_socket(family(&address), DGRAM, 0))?;
+    step("sendmsg", uring::send(&socket, &step("scene", calls::complete(address))?))
+}
+
+fn uring_socket(scene: &Scene) -> Tried {
+    scene.join()?;
+    step("socket", uring::socket(libc::AF_INET, RAW, libc::IPPROTO_UDP))
 }
 
 /// Connected to where it may go, and then sent to where it may not.
 fn elsewhere(scene: &Scene) -> Tried {
     scene.join()?;
-    let socket = step("socket", calls::socket(libc::AF_INET, DGRAM, 0))?;
+    let socket = step("socket", open_socket(libc::AF_INET, DGRAM, 0))?;
     step("connect", calls::connect(&socket, scene.address("open4")))?;
     step("sendto", calls::send_to(&socket, b"x", scene.address("udp4"), 0))
 }
@@ -187,7 +211,7 @@ fn source_route(scene: &Scene) -> Tried {
         return Err(Stopped { step: "scene", errno: Errno::EINVAL });
     };
     scene.join()?;
-    let socket = step("socket", calls::socket(libc::AF_INET, DGRAM, 0))?;
+    let socket = step("socket", open_socket(libc::AF_INET, DGRAM, 0))?;
     let mut option = vec![0x83, 11, 4];
     option.extend(hop.ip().octets());
     option.extend(end.ip().octets());
@@ -205,7 +229,7 @@ fn routing_header(scene: &Scene) -> Tried {
         return Err(Stopped { step: "scene", errno: Errno::EINVAL });
     };
     scene.join()?;
-    let socket = step("socket", calls::socket(libc::AF_INET6, DGRAM, 0))?;
+    let socket = step("socket", open_socket(libc::AF_INET6, DGRAM, 0))?;
     // Next header (the kernel's), length in 8 bytes, type, segments left, last entry, flags, tag.
     let mut header = vec![0, 4, 4, 1, 1, 0, 0, 0];
     header.extend(end.ip().octets());
@@ -216,7 +240,7 @@ fn routing_header(scene: &Scene) -> Tried {
 
 fn made(scene: &Scene, family: i32, kind: i32, protocol: i32) -> Tried {
     scene.join()?;
-    step("socket", calls::socket(family, kind, protocol)).map(drop)
+    step("socket", open_socket(family, kind, protocol)).map(drop)
 }
 
 /// The first of all other families that gives a socket.
@@ -225,7 +249,7 @@ fn any_family(scene: &Scene) -> Tried {
     let mut last = Err(Stopped { step: "socket", errno: Errno::EAFNOSUPPORT });
     for family in (1..FAMILIES_END).filter(|family| !ORDINARY.contains(family)) {
         for kind in [STREAM, DGRAM, RAW, libc::SOCK_SEQPACKET] {
-            match step("socket", calls::socket(family, kind, 0)) {
+            match step("socket", open_socket(family, kind, 0)) {
                 Ok(_) => return Ok(()),
                 Err(stopped) if stopped.errno == Errno::EPERM => last = Err(stopped),
                 Err(_) => {}
@@ -237,7 +261,7 @@ fn any_family(scene: &Scene) -> Tried {
 
 fn bound(scene: &Scene, address: SocketAddr) -> Tried {
     scene.join()?;
-    let socket = step("socket", calls::socket(family(&address), STREAM, 0))?;
+    let socket = step("socket", open_socket(family(&address), STREAM, 0))?;
     step("bind", calls::bind(&socket, address))
 }
 

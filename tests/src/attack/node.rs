@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use nix::{
@@ -19,6 +19,7 @@ use nix::{
 };
 
 use super::{Joins, Scene, Stopped, Tried, Under, Vector, calls, enter, links, network, step};
+use crate::system_calls::{self, open_socket};
 
 const SELF: &str = "self-protection";
 const ISOLATION: &str = "isolation";
@@ -43,11 +44,11 @@ pub(super) const VECTORS: &[Vector] = &[
     }),
     closed("bpf-system-call", SELF, |s| {
         s.join()?;
-        step("bpf", crate::system_calls::bpf())
+        step("bpf", system_calls::bpf())
     }),
     closed("perf-event", SELF, |s| {
         s.join()?;
-        step("perf_event_open", calls::perf_event()).map(drop)
+        step("perf_event_open", system_calls::perf())
     }),
     closed("remove-a-pin", SELF, |s| {
         s.join()?;
@@ -66,7 +67,7 @@ pub(super) const VECTORS: &[Vector] = &[
     closed("begin-in-another-cgroup", SELF, |s| {
         s.join()?;
         let directory = step("open", File::open(s.path("outside")))?;
-        step("clone3", calls::begin_in_cgroup(&OwnedFd::from(directory)))
+        step("clone3", system_calls::clone_into(directory.as_fd()))
     }),
     closed("mount-the-cgroup-tree-anew", SELF, |s| mounted(s, "cgroup2")),
     closed("mount-bpffs-anew", SELF, |s| mounted(s, "bpf")),
@@ -128,7 +129,7 @@ fn child_cgroup(scene: &Scene) -> Tried {
     let child = scene.path("tree").join(own).join(format!("child-{}", std::process::id()));
     step("mkdir", fs::create_dir(&child))?;
     let tried = enter(&child).and_then(|()| {
-        let socket = step("socket", calls::socket(libc::AF_INET, libc::SOCK_STREAM, 0))?;
+        let socket = step("socket", open_socket(libc::AF_INET, libc::SOCK_STREAM, 0))?;
         network::connect(&socket, scene.address("tcp4"))
     });
     let _ = enter(child.parent().unwrap_or(&child));
