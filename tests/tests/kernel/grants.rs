@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use nix::mount::MsFlags;
 use pcigate_agent::{
     connections::CloseError,
     draft::{Ending, Event},
@@ -22,6 +23,7 @@ use pcigate_common::event::Operation;
 use pcigate_tests::{
     kernel::{Kernel, Setup},
     needs::{self, Need},
+    site::Mounted,
     table, wait,
 };
 
@@ -267,7 +269,10 @@ fn an_extended_grant_keeps_its_connections() {
 #[test]
 fn the_agent_that_follows_knows_the_grants_and_ends_their_connections() {
     let (address, count) = echo();
-    let setup = Setup { policy: DENY_BY_DEFAULT.into(), ..Setup::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let bpffs = Mounted::new("bpf", &directory.path().join("bpffs"), "", MsFlags::empty());
+    let pins = Some(bpffs.path.clone());
+    let setup = Setup { policy: DENY_BY_DEFAULT.into(), pins, ..Setup::default() };
     let mut kernel = Kernel::start(&setup);
     let given = grant(1, id_of(kernel.root()), address, long());
     kernel.governor.grant(given.clone()).unwrap();
