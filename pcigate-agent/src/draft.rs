@@ -2,6 +2,7 @@
 //! enum. [`encode`] is the one place where a record's bytes are made. No clock, no I/O.
 
 mod encode;
+mod session;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use pcigate_policy::mask::Masked;
 use pcigate_proto::{Enforcement, Verdict};
 
 pub use encode::{CAPABILITIES_MAX, encode, record_of};
+pub use session::{Phase, Session, Statement, StatementEnd, Traffic};
 
 /// An event that is not yet a record: it has no sequence number and no origin.
 #[derive(Clone, Debug)]
@@ -169,6 +171,14 @@ pub enum Event {
         /// What of, in words.
         object: Masked,
     },
+    /// A gated connection began or ended.
+    Session(Box<Session>),
+    /// A statement was decided.
+    Statement(Box<Statement>),
+    /// A statement that went to its target is done.
+    StatementEnd(StatementEnd),
+    /// What passed through a gated connection.
+    Traffic(Traffic),
     /// Events happened that could not be recorded.
     Lost(Lost),
     /// What this node sees and enforces.

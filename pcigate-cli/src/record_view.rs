@@ -7,7 +7,7 @@
 use pcigate_proto::record::{Event, Subject, kind};
 use pcigate_proto::{
     Coverage, Egress, Enforcement, Exec, KernelPosition, Origin, Outcome, Process, Record,
-    Result as Success, Verdict, Workload, coverage, egress,
+    Result as Success, Session, Statement, Verdict, Workload, coverage, egress, session::Phase,
 };
 use serde_json::{Map, Value, json};
 
@@ -212,12 +212,77 @@ fn event_fields(event: &Event) -> Value {
         Event::Attempt(attempt) => {
             json!({"operation": attempt.operation, "object": attempt.object})
         }
+        Event::Session(session) => session_fields(session),
+        Event::Statement(statement) => statement_fields(statement),
+        Event::StatementEnd(end) => json!({
+            "session": hex::encode(&end.session),
+            "number": end.number,
+            "rows": end.rows,
+            "bytes": end.bytes,
+            "duration_ns": end.duration_ns.to_string(),
+            "sqlstate": end.sqlstate,
+        }),
+        Event::Traffic(traffic) => json!({
+            "session": hex::encode(&traffic.session),
+            "from_client": traffic.from_client,
+            "text": traffic.text,
+            "truncated": traffic.truncated,
+        }),
         Event::Deletion(deletion) => json!({
             "class": deletion.class,
             "before": time::rfc3339(deletion.before_unix_nano, 9),
             "records": deletion.records,
         }),
     }
+}
+
+fn session_fields(session: &Session) -> Value {
+    json!({
+        "id": hex::encode(&session.id),
+        "phase": phase_word(session.phase()),
+        "target": session.target,
+        "protocol": session.protocol,
+        "database": session.database,
+        "user": session.user,
+        "role": session.role,
+        "application": session.application,
+        "client": session.client,
+        "client_tls": session.client_tls,
+        "reason": session.reason,
+        "statements": session.statements,
+        "refused": session.refused,
+        "rows": session.rows,
+        "bytes": session.bytes,
+        "duration_ns": session.duration_ns.to_string(),
+    })
+}
+
+fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Unspecified => "",
+        Phase::Started => "started",
+        Phase::Ended => "ended",
+    }
+}
+
+fn statement_fields(statement: &Statement) -> Value {
+    let parameters = statement.parameters.iter();
+    let parameters =
+        parameters.map(|one| if one.null { Value::Null } else { Value::from(one.text.as_str()) });
+    json!({
+        "session": hex::encode(&statement.session),
+        "number": statement.number,
+        "target": statement.target,
+        "step": statement.step,
+        "command": statement.command,
+        "text": statement.text,
+        "text_bytes": statement.text_bytes,
+        "parameters": parameters.collect::<Value>(),
+        "parameters_truncated": statement.parameters_truncated,
+        "effects": statement.effects,
+        "tables": statement.tables,
+        "reason": statement.reason,
+    })
 }
 
 fn exec_fields(exec: &Exec) -> Value {

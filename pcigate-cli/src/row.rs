@@ -1,7 +1,9 @@
 //! A record as one row of the table of `pcigate records`.
 
 use pcigate_proto::record::{Event, Subject};
-use pcigate_proto::{Exec, Outcome, Record, Result as Success, Verdict, Workload};
+use pcigate_proto::{
+    Exec, Outcome, Record, Result as Success, Session, Verdict, Workload, session::Phase,
+};
 
 use crate::record_view::{enforcement_word, operation_word, state_word, verdict_word};
 use crate::table::{Tone, beginning, ending, plain};
@@ -148,6 +150,22 @@ fn what(event: Option<&Event>) -> String {
             received.clock_offset_ns / 1_000_000
         ),
         Some(Event::Attempt(attempt)) => format!("{} {}", attempt.operation, attempt.object),
+        Some(Event::Session(session)) => {
+            let Session { target, database, user, reason, .. } = session;
+            match session.phase() {
+                Phase::Ended => format!("session with {target} ended: {reason}"),
+                _ => format!("session with {target} began: database {database}, user {user}"),
+            }
+        }
+        Some(Event::Statement(statement)) => format!("{} {}", statement.step, statement.text),
+        Some(Event::StatementEnd(end)) => {
+            let failed = if end.sqlstate.is_empty() { "done" } else { &end.sqlstate };
+            format!("statement {} {failed}: {} rows, {} bytes", end.number, end.rows, end.bytes)
+        }
+        Some(Event::Traffic(traffic)) => {
+            let way = if traffic.from_client { ">" } else { "<" };
+            format!("{way} {}", traffic.text)
+        }
         Some(Event::Query(query)) => format!("asked for {} {}", query.operation, query.filter),
         Some(Event::Conflict(conflict)) => {
             format!("conflict: {} seq {} came again with other bytes", conflict.node, conflict.seq)

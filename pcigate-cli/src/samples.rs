@@ -3,8 +3,9 @@
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
     Attempt, Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Exec, Exit,
-    Finding, Fork, Gap, KernelPosition, Lost, Origin, Outcome, Person, Process, Query, Received,
-    Record, Result as Success, Verdict, Workload, coverage, egress,
+    Finding, Fork, Gap, KernelPosition, Lost, Origin, Outcome, Parameter, Person, Process, Query,
+    Received, Record, Result as Success, Session, Statement, StatementEnd, Traffic, Verdict,
+    Workload, coverage, egress, session,
 };
 
 const START: u64 = 1_795_381_486_001_002_003;
@@ -13,6 +14,7 @@ const START: u64 = 1_795_381_486_001_002_003;
 pub fn records() -> Vec<Record> {
     let mut records = from_workloads();
     records.extend(from_pcigate());
+    records.extend(from_gateway());
     for (record, second) in records.iter_mut().zip(0..) {
         record.time_unix_nano = START + second * 1_000_000_000;
     }
@@ -212,4 +214,71 @@ fn from_ourselves(subject: Subject, event: Event) -> Record {
         event: Some(event),
         ..Record::default()
     }
+}
+
+/// What a gated session leaves.
+fn from_gateway() -> Vec<Record> {
+    let id = vec![0x5e; 16];
+    let target = || "payments/cards-db".to_owned();
+    let started = Session {
+        id: id.clone(),
+        phase: session::Phase::Started.into(),
+        target: target(),
+        protocol: "postgres".into(),
+        database: "shop".into(),
+        user: "bot".into(),
+        role: "billing_ro".into(),
+        application: "psql".into(),
+        client: "10.0.0.9:40112".into(),
+        ..Session::default()
+    };
+    let ended = Session {
+        phase: session::Phase::Ended.into(),
+        reason: "the client said goodbye".into(),
+        statements: 1,
+        rows: 2,
+        bytes: 210,
+        duration_ns: 1_500_000,
+        ..started.clone()
+    };
+    let text = "SELECT pan FROM cards WHERE id = $1".to_owned();
+    let statement = Statement {
+        session: id.clone(),
+        number: 1,
+        target: target(),
+        step: "execute".into(),
+        command: "SELECT".into(),
+        text_bytes: text.len() as u64,
+        text,
+        parameters: vec![
+            Parameter { null: false, text: "7".into() },
+            Parameter { null: true, text: String::new() },
+        ],
+        effects: vec!["read".into()],
+        tables: vec!["public.cards".into()],
+        ..Statement::default()
+    };
+    let end = StatementEnd {
+        session: id.clone(),
+        number: 1,
+        rows: 2,
+        bytes: 150,
+        duration_ns: 900_000,
+        sqlstate: String::new(),
+    };
+    let traffic = Traffic {
+        session: id,
+        from_client: false,
+        text: "DataRow 411111******1111".into(),
+        truncated: false,
+    };
+    [
+        Event::Session(started),
+        Event::Statement(statement),
+        Event::Traffic(traffic),
+        Event::StatementEnd(end),
+        Event::Session(ended),
+    ]
+    .map(|event| from_pod(event, allowed()))
+    .into()
 }

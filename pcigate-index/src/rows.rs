@@ -1,5 +1,7 @@
 //! Turns a record into one flat row, and rows of one kind into columns.
 
+mod gateway;
+
 use std::{net::IpAddr, sync::Arc};
 
 use datafusion::arrow::array::{
@@ -256,6 +258,10 @@ impl Rows {
                 self.text(C::Operation, &attempt.operation);
                 self.text(C::Object, &attempt.object);
             }
+            Event::Session(session) => self.push_session(session),
+            Event::Statement(statement) => self.push_statement(statement),
+            Event::StatementEnd(end) => self.push_statement_end(end),
+            Event::Traffic(traffic) => self.push_traffic(traffic),
             Event::Deletion(deletion) => {
                 self.text(C::Class, &deletion.class);
                 self.time(C::Before, deletion.before_unix_nano);

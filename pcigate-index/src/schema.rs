@@ -113,13 +113,28 @@ pub enum C {
     Class,
     Before,
     Object,
+    Session,
+    Number,
+    Target,
+    Database,
+    User,
+    Application,
+    Step,
+    Statement,
+    Effects,
+    Tables,
+    Rows,
+    Bytes,
+    DurationNs,
+    Sqlstate,
+    FromClient,
 }
 
 /// Number of columns.
 pub const COLUMNS: usize = SPECS.len();
 
 /// Every column: its place, name, type, and what it says.
-pub const SPECS: [(C, &str, Type, &str); 74] = [
+pub const SPECS: [(C, &str, Type, &str); 89] = [
     (C::Leaf, "leaf", Type::U64, "position in the ledger; what `pcigate record N` takes"),
     (C::Time, "time", Type::Time, "when it happened, by the clock of the machine in `node`"),
     (
@@ -185,10 +200,16 @@ pub const SPECS: [(C, &str, Type, &str); 74] = [
         C::Operation,
         "operation",
         Type::Text,
-        "egress: `connect`, `send`, `packet`; attempt: what was tried; query: what was called",
+        "egress: `connect`, `send`, `packet`; attempt: what was tried; query: what was called; \
+         statement: its command",
     ),
-    (C::Protocol, "protocol", Type::Text, "egress: `tcp`, `udp`, `ip-proto-N`"),
-    (C::Address, "address", Type::Text, "egress: destination as text"),
+    (
+        C::Protocol,
+        "protocol",
+        Type::Text,
+        "egress: `tcp`, `udp`, `ip-proto-N`; session: `postgres`",
+    ),
+    (C::Address, "address", Type::Text, "egress: destination as text; session: the client's"),
     (
         C::AddressBytes,
         "address_bytes",
@@ -198,7 +219,7 @@ pub const SPECS: [(C, &str, Type, &str); 74] = [
     (C::Port, "port", Type::U64, "egress"),
     (C::V4Mapped, "v4_mapped", Type::Bool, "egress: the caller used the IPv6 form"),
     (C::Count, "count", Type::U64, "lost: events; deletion: records"),
-    (C::Reason, "reason", Type::Text, "lost, gap"),
+    (C::Reason, "reason", Type::Text, "lost, gap; session: why it ended; statement: why refused"),
     (C::Queue, "queue", Type::Text, "lost"),
     (C::AboutNode, "about_node", Type::Text, "gap, received, conflict: whose numbers"),
     (C::AboutEpoch, "about_epoch", Type::Text, "gap, received, conflict: in hex"),
@@ -207,8 +228,13 @@ pub const SPECS: [(C, &str, Type, &str); 74] = [
     (C::ClockOffsetNs, "clock_offset_ns", Type::I64, "received: sender's clock minus ours"),
     (C::StoredSha256, "stored_sha256", Type::Text, "conflict: in hex"),
     (C::RefusedSha256, "refused_sha256", Type::Text, "conflict: in hex"),
-    (C::State, "state", Type::Text, "coverage: `start`, `stop`, `change`"),
-    (C::Message, "message", Type::Text, "coverage"),
+    (
+        C::State,
+        "state",
+        Type::Text,
+        "coverage: `start`, `stop`, `change`; session: `started`, `ended`",
+    ),
+    (C::Message, "message", Type::Text, "coverage; traffic: one line a message"),
     (
         C::Capabilities,
         "capabilities",
@@ -219,6 +245,21 @@ pub const SPECS: [(C, &str, Type, &str); 74] = [
     (C::Class, "class", Type::Text, "deletion: the kind of the records"),
     (C::Before, "before", Type::Time, "deletion: those with an earlier time"),
     (C::Object, "object", Type::Text, "attempt: what of, in words"),
+    (C::Session, "session", Type::Text, "session and what belongs to one: its id in hex"),
+    (C::Number, "number", Type::U64, "statement, statement-end: counted within the session"),
+    (C::Target, "target", Type::Text, "session, statement: `namespace/name`"),
+    (C::Database, "database", Type::Text, "session"),
+    (C::User, "db_user", Type::Text, "session: the user that was asked for; proves nothing"),
+    (C::Application, "application", Type::Text, "session: what the client calls itself"),
+    (C::Step, "step", Type::Text, "statement: `query`, `prepare`, `execute`, `function-call`"),
+    (C::Statement, "statement", Type::Text, "statement: its text, masked"),
+    (C::Effects, "effects", Type::Text, "statement: `read,write`"),
+    (C::Tables, "tables", Type::Text, "statement: `public.cards,public.orders`"),
+    (C::Rows, "rows", Type::U64, "statement-end; session, where ended"),
+    (C::Bytes, "bytes", Type::U64, "statement-end; session, where ended"),
+    (C::DurationNs, "duration_ns", Type::U64, "statement-end; session, where ended"),
+    (C::Sqlstate, "sqlstate", Type::Text, "statement-end: of its error; NULL = it succeeded"),
+    (C::FromClient, "from_client", Type::Bool, "traffic: which way"),
 ];
 
 /// The table's schema: every column, all but `leaf`, `time` and `kind` possibly NULL.

@@ -9,9 +9,23 @@ pub use crate::generated::record::{Event, Subject};
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// All kinds, for help texts and the check of a query.
-pub const KINDS: [&str; 12] = [
-    "exec", "fork", "exit", "egress", "lost", "gap", "coverage", "received", "query", "conflict",
-    "deletion", "attempt",
+pub const KINDS: [&str; 16] = [
+    "exec",
+    "fork",
+    "exit",
+    "egress",
+    "lost",
+    "gap",
+    "coverage",
+    "received",
+    "query",
+    "conflict",
+    "deletion",
+    "attempt",
+    "session",
+    "statement",
+    "statement-end",
+    "traffic",
 ];
 
 /// The name of a record's kind as queries and tables use it.
@@ -30,6 +44,10 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Conflict(_) => "conflict",
         Event::Deletion(_) => "deletion",
         Event::Attempt(_) => "attempt",
+        Event::Session(_) => "session",
+        Event::Statement(_) => "statement",
+        Event::StatementEnd(_) => "statement-end",
+        Event::Traffic(_) => "traffic",
     }
 }
 
@@ -102,6 +120,14 @@ fn affected(event: &Event) -> Option<&'static str> {
         Event::Attempt(attempt) => {
             (attempt.operation.is_empty() || attempt.object.is_empty(), "attempt.object")
         }
+        Event::Session(session) => {
+            (session.id.is_empty() || session.target.is_empty(), "session.target")
+        }
+        Event::Statement(statement) => {
+            (statement.session.is_empty() || statement.target.is_empty(), "statement.target")
+        }
+        Event::StatementEnd(end) => (end.session.is_empty(), "statement_end.session"),
+        Event::Traffic(traffic) => (traffic.session.is_empty(), "traffic.session"),
     };
     empty.then_some(field)
 }

@@ -1,5 +1,7 @@
 //! Makes the bytes of a record: bounded field by field, so that no draft can exceed a record.
 
+mod gateway;
+
 use std::collections::BTreeMap;
 
 use pcigate_common::event::Operation;
@@ -88,6 +90,14 @@ impl Text {
     fn count(&mut self, text: &Masked) {
         for finding in text.findings() {
             *self.findings.entry(finding.kind).or_default() += 1;
+        }
+    }
+
+    /// Adds what masking took out of something that is not in the record itself.
+    fn add(&mut self, counts: &[(pcigate_policy::mask::Kind, u32)]) {
+        for (kind, count) in counts {
+            let kept = self.findings.entry(*kind).or_default();
+            *kept = kept.saturating_add(*count);
         }
     }
 
@@ -209,6 +219,10 @@ fn event(event: &Event, text: &mut Text) -> ProtoEvent {
             operation: (*operation).to_owned(),
             object: text.required(object, PATH_BYTES_MAX),
         }),
+        Event::Session(session) => ProtoEvent::Session(gateway::session(session, text)),
+        Event::Statement(statement) => ProtoEvent::Statement(gateway::statement(statement, text)),
+        Event::StatementEnd(end) => ProtoEvent::StatementEnd(gateway::statement_end(end, text)),
+        Event::Traffic(traffic) => ProtoEvent::Traffic(gateway::traffic(traffic, text)),
         Event::Lost(lost) => ProtoEvent::Lost(proto::Lost {
             count: lost.count,
             reason: lost.reason.as_str().to_owned(),
