@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod bounds;
+mod cache;
 mod catalog;
 mod classify;
 mod data;
 mod ddl;
+mod normal;
 mod parse;
 mod refusal;
 mod session;
@@ -16,8 +18,10 @@ mod utility;
 mod walk;
 
 pub use bounds::{MAX_STATEMENTS, MAX_TEXT, MAX_TOKENS};
+pub use cache::Cache;
 pub use catalog::{Catalog, Relation};
 pub use classify::{classify, text};
+pub use normal::{Normal, normalised};
 pub use refusal::Refusal;
 pub use session::{MAX_HELD, MAX_PREPARED, Session, Settings};
 pub use statement::{Copy, CopyEnd, Output, Source, Statement};
