@@ -1,5 +1,7 @@
 //! What is refused and what passes, as rules written in a policy decide it.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
 mod bounds;
 mod dangerous;
 mod ordinary;
