@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::find::{AHEAD, BEHIND, DEPTH, Looked, Quiet, View};
-use super::prefilter::{Batch, collect};
+use super::prefilter::{BATCH_BYTES, Batch, collect};
 use super::render::{Edit, Hit};
 use super::stream::owed;
 use super::{Cut, Finding, Kind, Rules, unfinished};
@@ -13,6 +13,10 @@ use super::{Cut, Finding, Kind, Rules, unfinished};
 const CONTEXT: usize = 512;
 /// Bytes before a changed card number in plain digits that are looked at again.
 const AGAIN: usize = 64;
+
+/// Bytes that the first batch behind a change looks at: the next change may be near, and makes the
+/// rest of a batch worthless.
+const STEP: usize = 2 * AGAIN;
 
 /// How far a text has been looked through.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +29,8 @@ pub(super) struct Scan {
     quiet: Quiet,
     /// Where to go on in a long run of digits that may be hexadecimal.
     hex: Option<usize>,
+    /// Bytes the next batch looks at, where something was taken out just before.
+    step: Option<usize>,
 }
 
 /// Something taken out of a text.
@@ -118,7 +124,7 @@ impl Scan {
     fn go_back(&mut self, back: usize) {
         // A piece may show something far behind the place where it begins.
         self.at = back.min(self.at).max(self.far.saturating_sub(BEHIND));
-        (self.quiet, self.hex) = (Quiet::from(self.at), None);
+        (self.quiet, self.hex, self.step) = (Quiet::from(self.at), None, Some(STEP));
     }
 
     fn next(&mut self, text: &[u8], until: usize, cut: Cut, rules: &Rules) -> Option<Hit> {
@@ -134,7 +140,9 @@ impl Scan {
             if self.hex.is_some() {
                 return None;
             }
-            let done = collect(text, self.at, until, &mut batch);
+            let step = self.step.unwrap_or(BATCH_BYTES);
+            self.step = Some(step * 2).filter(|step| *step < BATCH_BYTES);
+            let done = collect(text, self.at, until.min(self.at + step), &mut batch);
             for (place, why) in batch.iter() {
                 let looked = view.look(place, why, self.quiet);
                 if let Some(hit) = self.after(&view, looked, place, until) {
@@ -185,6 +193,7 @@ impl Scan {
             far: self.far.saturating_sub(by),
             quiet: self.quiet.shifted(by),
             hex: self.hex.map(|at| at.saturating_sub(by)),
+            step: self.step,
         }
     }
 

@@ -77,6 +77,15 @@ pub(in crate::mask) fn symbol(text: &[u8], at: usize) -> Symbol {
     escaped.unwrap_or_else(|| plain(rest.first().copied().unwrap_or(0)))
 }
 
+/// Whether an escape, or a byte beyond ASCII, stands at `at`.
+pub(in crate::mask) fn is_escape(text: &[u8], at: usize) -> bool {
+    match text.get(at) {
+        Some(b'%' | b'\\' | b'&' | b'=') => symbol(text, at).form != Form::Itself,
+        Some(byte) => *byte >= 0xc2,
+        None => false,
+    }
+}
+
 fn nothing(width: usize) -> Symbol {
     Symbol { byte: None, width, form: Form::Fixed }
 }
