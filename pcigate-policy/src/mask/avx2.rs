@@ -5,14 +5,15 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_and_si256, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256,
-    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8,
+    __m256i, _mm256_and_si256, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8,
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16,
 };
 use std::sync::LazyLock;
 
 use super::classes::{
-    BACKSLASH, BYTES, ESCAPES_LOW, KEYS, LEADS, MARKS, Masks, Nibbles, PERCENT, READ, Rare, WHITE, whole,
+    BACKSLASH, BYTES, ESCAPES_LOW, KEYS, LEADS, MARKS, Masks, Nibbles, PERCENT, READ, Rare, WHITE,
+    whole,
 };
 use super::prefilter::{Batch, Span, collect_with};
 
@@ -34,18 +35,21 @@ pub(super) fn collect(text: &[u8], from: usize, to: usize, batch: &mut Batch) ->
 
 #[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
 fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
-    collect_with(text, from, to, batch, |block| whole(block, |block| masks(block)), |span, batch| look(span, batch))
+    collect_with(
+        text,
+        from,
+        to,
+        batch,
+        |block| whole(block, |block| masks(block)),
+        |span, batch| look(span, batch),
+    )
 }
 
 /// Not inlined: what few spans need would take registers from what all need.
 #[inline(never)]
 #[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
 fn look(span: &Span<'_>, batch: &mut Batch) {
-    span.look(
-        batch,
-        |block| whole(block, |block| masks(block)),
-        |block| whole(block, |block| rare(block)),
-    );
+    span.look(batch, |block| whole(block, |block| rare(block)));
 }
 
 #[inline]

@@ -6,16 +6,14 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_cmple_epu8_mask, _mm512_loadu_si512,
-    _mm512_mask_loadu_epi8,
-    _mm512_maskz_permutex2var_epi8, _mm512_movepi8_mask, _mm512_or_si512,
-    _mm512_set1_epi8, _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
+    __m512i, _mm512_and_si512, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_mask_loadu_epi8,
+    _mm512_maskz_permutex2var_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_set1_epi8,
+    _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
 };
 use std::sync::LazyLock;
 
 use super::classes::{
-    BASE64, BLOCK, DIGIT, ESCAPE, LEADS, LETTER, MARKS, Masks, READ, Rare, WHITE, class_of,
-    keys_of,
+    BASE64, BLOCK, DIGIT, ESCAPE, LEADS, LETTER, MARKS, Masks, READ, Rare, WHITE, class_of, keys_of,
 };
 use super::prefilter::{Batch, Span, collect_with};
 
@@ -29,7 +27,8 @@ static CLASSES: [[u8; BLOCK]; 4] = {
     loop {
         let place = &mut table[byte as usize / BLOCK][byte as usize % BLOCK];
         if byte < 0x80 {
-            let escape = if matches!(byte, b'%' | b'\\' | b'&' | b'=' | b'\r' | b'\n') { ESCAPE } else { 0 };
+            let escape =
+                if matches!(byte, b'%' | b'\\' | b'&' | b'=' | b'\r' | b'\n') { ESCAPE } else { 0 };
             let nul = if byte == 0 { NUL } else { 0 };
             let letter = class_of(byte) & LETTER != 0 && !byte.is_ascii_hexdigit();
             let not_hex = if letter { NOT_HEX } else { 0 };
@@ -83,7 +82,7 @@ fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,lzcnt,popcnt")]
 fn look(span: &Span<'_>, batch: &mut Batch) {
-    span.look(batch, |block| masks(block), |block| rare(block));
+    span.look(batch, |block| rare(block));
 }
 
 #[inline]
@@ -114,12 +113,16 @@ fn rare(block: &[u8]) -> Rare {
     let beyond = _mm512_movepi8_mask(bytes);
     let leads = look_up([&CLASSES[2], &CLASSES[3]], bytes, beyond);
     let keys = keys([bytes, second, third], beyond);
+    let only_tags = _mm512_test_epi8_mask(keys, all(TAGS)) | !_mm512_movepi8_mask(third);
     Rare {
         leads: _mm512_test_epi8_mask(leads, leads),
         nuls: _mm512_testn_epi8_mask(bytes, bytes),
-        keys: _mm512_test_epi8_mask(keys, keys),
+        keys: _mm512_test_epi8_mask(keys, keys) & only_tags & !_mm512_movepi8_mask(second),
     }
 }
+
+/// The keys whose third byte may be any.
+const TAGS: u8 = 0x80;
 
 /// What the three letters at each place may be. Behind the first, bytes beyond ASCII count as those
 /// with the same lower bits.

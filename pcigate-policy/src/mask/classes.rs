@@ -31,6 +31,12 @@ pub(super) struct Masks {
 }
 
 impl Masks {
+    /// Digits right behind a mark. The first byte's is not known.
+    #[inline]
+    pub(super) const fn marked(&self) -> u64 {
+        self.digits & self.marks << 1
+    }
+
     /// The masks of the block that begins a byte earlier, with a blank.
     pub(super) const fn behind_a_blank(self) -> Self {
         Self {

@@ -70,7 +70,8 @@ impl Number {
             for (at, word) in words.iter_mut().enumerate() {
                 let others = zeros.saturating_sub(8 * at).min(8);
                 let keep = u64::MAX.checked_shl(8 * others as u32).unwrap_or(0);
-                *word = (u64::from_le_bytes(*word) & keep | 0x3030_3030_3030_3030 & !keep).to_le_bytes();
+                *word = (u64::from_le_bytes(*word) & keep | 0x3030_3030_3030_3030 & !keep)
+                    .to_le_bytes();
             }
         } else {
             digits.get_mut(zeros..)?.copy_from_slice(text.get(start..start + count)?);

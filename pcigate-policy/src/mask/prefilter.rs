@@ -4,7 +4,7 @@
 //! gives the same candidates in whatever pieces it is looked at. What is no candidate is never
 //! looked at again: everything the later steps accept must begin at one.
 
-use super::classes::{Masks, Rare, scalar, scalar_rare, whole};
+use super::classes::{Masks, Rare, WHITE, scalar, scalar_rare, whole};
 use super::{runs, spelling};
 
 /// Why a place is a candidate; a place may have several reasons.
@@ -104,9 +104,8 @@ pub(super) fn collect(text: &[u8], from: usize, to: usize, batch: &mut Batch) ->
 /// [`collect`] without vector instructions.
 pub(super) fn collect_scalar(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
     let rare = |block: &[u8]| whole(block, scalar_rare);
-    let all = |block: &[u8]| whole(block, scalar);
-    let look = |span: &Span<'_>, batch: &mut Batch| span.look(batch, all, rare);
-    collect_with(text, from, to, batch, all, look)
+    let look = |span: &Span<'_>, batch: &mut Batch| span.look(batch, rare);
+    collect_with(text, from, to, batch, |block| whole(block, scalar), look)
 }
 
 /// [`collect`] with the masks `classify` makes; `look` is given the spans that may hold something.
@@ -128,11 +127,13 @@ pub(super) fn collect_with(
     let to = to.min(text.len());
     let stop = to.min(from + BATCH_BYTES);
     let mut at = from;
+    let mut next = around(text, at, &classify);
     while at < stop && batch.count <= FULL {
-        let masks = around(text, at, &classify);
-        let hints = Hints::of(&masks);
+        let masks = next;
+        next = read(text, at + SPAN - 1, &classify).unwrap_or_default();
+        let hints = Hints::of(&masks, &next);
         if hints.any() {
-            look(&Span { text, at, to, masks, hints }, batch);
+            look(&Span { text, at, to, masks, next, hints }, batch);
         }
         at += SPAN;
     }
@@ -167,13 +168,14 @@ struct Hints {
 impl Hints {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
-    fn of(masks: &Masks) -> Self {
+    fn of(masks: &Masks, next: &Masks) -> Self {
         let base64 = masks.base64 & masks.base64 >> 4 & masks.base64 >> 8;
-        // Behind an escaped digit another escape begins, eight bytes on at most.
-        let two = masks.escapes >> 1 | masks.escapes >> 2;
-        let four = two | two >> 2;
-        let marked = masks.digits & masks.marks << 1 & (four | four >> 4);
-        let others = (masks.rare | base64 | marked) & SPAN_BITS;
+        let (marked, behind) = (masks.marked(), next.marked());
+        let crowded = marked.count_ones() + behind.count_ones() >= MARKED_DIGITS;
+        let marked = if crowded { marked } else { 0 };
+        // Of a digit in UTF-16, the NUL byte may be the first of the next span.
+        let rare = masks.rare & (SPAN_BITS | SPAN_BITS << 1);
+        let others = rare | (base64 | marked) & SPAN_BITS;
         Self { runs: runs(masks), tokens: tokens(masks), others }
     }
 
@@ -190,10 +192,7 @@ impl Hints {
 #[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
 fn runs(masks: &Masks) -> u64 {
     let Masks { digits, escapes, white, .. } = *masks;
-    let two = digits & digits >> 1;
-    let starts = two & two >> 2 & !(digits << 1) & SPAN_BITS;
-    let third = (digits | white) >> 10 | digits >> 11 | white >> 9;
-    let close = starts & digits >> 7 & third;
+    let (starts, close) = starts(masks);
     let ends = digits.wrapping_add(starts) & !digits;
     let far = ends & (escapes | white & white >> 1);
     // Digits of a number lie within 25 bytes; what cannot be seen here may be digits.
@@ -202,6 +201,18 @@ fn runs(masks: &Masks) -> u64 {
     let crowded = seen.count_ones() >= WINDOW_DIGITS || end >= FAR_SEEN;
     // Which of the runs it is does not matter: then all are looked at.
     if far != 0 && (crowded || far & far.wrapping_sub(1) != 0) { starts } else { close }
+}
+
+/// Where runs of four digits begin, and those of them behind which digits stand where all layouts
+/// with single separators have them.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
+const fn starts(masks: &Masks) -> (u64, u64) {
+    let (digits, white) = (masks.digits, masks.white);
+    let two = digits & digits >> 1;
+    let starts = two & two >> 2 & !(digits << 1) & SPAN_BITS;
+    let third = (digits | white) >> 10 | digits >> 11 | white >> 9;
+    (starts, starts & digits >> 7 & third)
 }
 
 /// Where a run of letters and digits begins that may be a long token of text.
@@ -222,6 +233,17 @@ fn tokens(masks: &Masks) -> u64 {
     if seen && letters == 0 && !pairs { 0 } else { starts }
 }
 
+/// Whether an escape or more than one blank stands at `at`.
+fn goes_far(text: &[u8], at: usize) -> bool {
+    let white = |at: usize| text.get(at).is_none_or(|byte| *byte <= WHITE);
+    let byte = text.get(at).copied().unwrap_or(WHITE);
+    is_escape(byte) || white(at) && white(at + 1)
+}
+
+const fn is_escape(byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\' | b'&' | b'=' | b'\r' | b'\n' | 0x80..)
+}
+
 /// Bytes of a text that may hold something, and what is known of them.
 pub(super) struct Span<'a> {
     text: &'a [u8],
@@ -230,6 +252,8 @@ pub(super) struct Span<'a> {
     to: usize,
     /// Of the block that begins a byte before the span.
     masks: Masks,
+    /// Of the block that begins a byte before the next span.
+    next: Masks,
     hints: Hints,
 }
 
@@ -244,13 +268,8 @@ impl Span<'_> {
     /// Adds the candidates; `rare` makes the masks that most spans do without.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
-    pub(super) fn look(
-        &self,
-        batch: &mut Batch,
-        classify: impl Fn(&[u8]) -> Masks,
-        rare: impl Fn(&[u8]) -> Rare,
-    ) {
-        let (now, next) = (&self.masks, &around(self.text, self.at + SPAN, classify));
+    pub(super) fn look(&self, batch: &mut Batch, rare: impl Fn(&[u8]) -> Rare) {
+        let (now, next) = (&self.masks, &self.next);
         let plain = self.numbers(next);
         let tokens = self.tokens(next);
         let (mut marked, mut base64, mut wide, mut rest) = (0, 0, 0, Rare::default());
@@ -311,6 +330,7 @@ impl Span<'_> {
     #[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
     fn numbers(&self, next: &Masks) -> u64 {
         let (mut kept, mut starts) = (0, self.hints.runs);
+        let (_, close) = self::starts(&self.masks);
         while starts != 0 {
             let bit = starts.trailing_zeros();
             let start = starts & starts.wrapping_neg();
@@ -324,6 +344,9 @@ impl Span<'_> {
             let place = self.place(bit);
             let behind = self.text.get(place + run as usize).copied().unwrap_or(b' ');
             if run < LONG && !GOES_ON[usize::from(behind)] {
+                continue;
+            }
+            if close & start == 0 && !goes_far(self.text, place + run as usize) {
                 continue;
             }
             // `2026-11-22`: a short run, one byte, and two or three digits.
@@ -341,8 +364,7 @@ impl Span<'_> {
 
     /// Escaped digits behind which, in 64 bytes, there are enough of them.
     fn crowded(&self, next: &Masks) -> u64 {
-        let of = |masks: &Masks| masks.digits & masks.marks << 1;
-        let (now, next) = (of(&self.masks), of(next));
+        let (now, next) = (self.masks.marked(), next.marked());
         let (mut kept, mut rest) = (0, now);
         while rest != 0 {
             let bit = rest.trailing_zeros();

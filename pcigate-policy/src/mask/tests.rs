@@ -541,25 +541,63 @@ proptest! {
     }
 
     #[test]
-    fn both_ways_to_classify_agree(
+    fn all_ways_to_classify_agree(
         bytes in prop::collection::vec(any::<u8>(), 0..700), from in 0_usize..80
     ) {
-        let from = from.min(bytes.len());
-        let (mut one, mut other) = (prefilter::Batch::new(), prefilter::Batch::new());
-        let done = prefilter::collect(&bytes, from, bytes.len(), &mut one);
-        prop_assert_eq!(prefilter::collect_scalar(&bytes, from, bytes.len(), &mut other), done);
-        prop_assert_eq!(one.iter().collect::<Vec<_>>(), other.iter().collect::<Vec<_>>());
+        same_candidates(&bytes, from.min(bytes.len()));
     }
 
     #[test]
-    fn both_ways_agree_on_digits_and_marks(bytes in long_text()) {
-        let (mut one, mut other) = (prefilter::Batch::new(), prefilter::Batch::new());
+    fn all_ways_agree_on_digits_and_marks(bytes in long_text()) {
         let mut at = 0;
         while at < bytes.len() {
-            let done = prefilter::collect(&bytes, at, bytes.len(), &mut one);
-            prop_assert_eq!(prefilter::collect_scalar(&bytes, at, bytes.len(), &mut other), done);
-            prop_assert_eq!(one.iter().collect::<Vec<_>>(), other.iter().collect::<Vec<_>>());
-            at = done;
+            at = same_candidates(&bytes, at);
         }
+    }
+}
+
+/// Collects candidates in every way this machine has; returns up to where.
+fn same_candidates(bytes: &[u8], from: usize) -> usize {
+    let mut scalar = prefilter::Batch::new();
+    let done = prefilter::collect_scalar(bytes, from, bytes.len(), &mut scalar);
+    let expected: Vec<_> = scalar.iter().collect();
+    #[cfg(target_arch = "x86_64")]
+    for collect in [avx2::collect, avx512::collect] {
+        let mut batch = prefilter::Batch::new();
+        if let Some(reached) = collect(bytes, from, bytes.len(), &mut batch) {
+            assert_eq!(reached, done);
+            assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+    done
+}
+
+#[test]
+fn a_number_is_found_wherever_in_a_block_it_begins() {
+    let wide: Vec<u8> = b"3782 822463 10005".iter().flat_map(|byte| [*byte, 0]).collect();
+    let spelt: [&[u8]; 5] = [
+        b"4111111111111111",
+        b"3782 822463 10005",
+        b"%34%31%31%31%31%31%31%31%31%31%31%31%31%31%31%31",
+        b"NDExMTExMTExMTExMTExMQ==",
+        &wide,
+    ];
+    for number in spelt {
+        for before in 0..200 {
+            let text = [&b"x".repeat(before), &b" "[..], number, b" y"].concat();
+            let (_, findings) = mask_bytes(&text, Cut::Whole);
+            assert_eq!(findings.len(), 1, "{before} bytes before {}", number.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_escape_does_not_cut_a_track_behind_it() {
+    let before = format!("page=48123&city={} ", "x".repeat(970));
+    let track = "card=%25B4111111111111111%5EDOE%2FJANE%5E29122010000000000000%3F";
+    for spare in 0..90 {
+        let text = format!("{}{track} ok", &before[..before.len() - spare]);
+        let masked = whole(&text);
+        assert!(masked.ends_with("card=[SAD:track1] ok"), "{spare}: {masked}");
     }
 }
