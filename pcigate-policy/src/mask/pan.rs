@@ -61,17 +61,18 @@ impl Number {
     /// The run of `count` digits at `start`.
     #[inline]
     fn run(text: &[u8], start: usize, count: usize) -> Option<Self> {
+        const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
         let zeros = 24_usize.checked_sub(count)?;
         let mut digits = [b'0'; 24];
         if let Some(around) = start.checked_sub(zeros).and_then(|from| text.get(from..from + 24)) {
             // All at once, and then away with what stands before: faster than a copy of any length.
             digits.copy_from_slice(around);
             let (words, _) = digits.as_chunks_mut::<8>();
-            for (at, word) in words.iter_mut().enumerate() {
-                let others = zeros.saturating_sub(8 * at).min(8);
-                let keep = u64::MAX.checked_shl(8 * others as u32).unwrap_or(0);
-                *word = (u64::from_le_bytes(*word) & keep | 0x3030_3030_3030_3030 & !keep)
-                    .to_le_bytes();
+            for (before, word) in (0..).step_by(8).zip(words) {
+                let others = u32::try_from(zeros).ok()?.saturating_sub(before).min(8);
+                let keep = u64::MAX.checked_shl(8 * others).unwrap_or(0);
+                let kept = u64::from_le_bytes(*word) & keep;
+                *word = (kept | ZEROS & !keep).to_le_bytes();
             }
         } else {
             digits.get_mut(zeros..)?.copy_from_slice(text.get(start..start + count)?);

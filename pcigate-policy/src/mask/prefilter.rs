@@ -261,7 +261,7 @@ pub(super) struct Span<'a> {
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
 const fn ahead(now: u64, next: u64, by: u32) -> u64 {
-    now >> by | next << (SPAN as u32 - by)
+    now >> by | next << (SPAN_BITS.count_ones() - by)
 }
 
 impl Span<'_> {
@@ -365,11 +365,11 @@ impl Span<'_> {
     /// Escaped digits behind which, in 64 bytes, there are enough of them.
     fn crowded(&self, next: &Masks) -> u64 {
         let (now, next) = (self.masks.marked(), next.marked());
-        let (mut kept, mut rest) = (0, now);
+        let (mut kept, mut rest) = (0, now & SPAN_BITS);
         while rest != 0 {
             let bit = rest.trailing_zeros();
             rest &= rest - 1;
-            if bit <= SPAN as u32 && ahead(now, next, bit).count_ones() >= MARKED_DIGITS {
+            if ahead(now, next, bit).count_ones() >= MARKED_DIGITS {
                 kept |= 1 << bit;
             }
         }
