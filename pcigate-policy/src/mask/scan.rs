@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use super::find::{AHEAD, BEHIND, DEPTH, Looked, Quiet, View};
 use super::prefilter::{BATCH_BYTES, Batch, collect};
 use super::render::{Edit, Hit};
-use super::stream::owed;
-use super::{Cut, Finding, Kind, Rules, unfinished};
+use super::unfinished::{self, Open};
+use super::{Cut, Finding, Kind, Rules};
 
 /// Bytes before a candidate that decide about it: words, the beginning of its token, its piece.
 const CONTEXT: usize = 512;
@@ -94,24 +94,22 @@ impl Scan {
         }
     }
 
-    /// Masks the rest of the text, which ends here. Returns how many digits may go on behind it.
+    /// Masks the rest of the text, which ends here. Returns what may go on behind it.
     pub(super) fn finish(
         &mut self,
         text: &mut Cow<'_, [u8]>,
         cut: Cut,
         rules: &Rules,
         taken: &mut Vec<Taken>,
-    ) -> usize {
+    ) -> Open {
         let end = text.len();
         self.run(text, end, cut, rules, taken);
-        let mut open = 0;
+        let mut open = Open::default();
         while cut == Cut::End
-            && let Some((start, end)) = unfinished::mask(text)
+            && let Some((start, end, more)) = unfinished::mask(text)
         {
             taken.push(Taken::new((start, end, Kind::Pan), false));
-            let stars = text.get(start..end).unwrap_or_default();
-            let digits = stars.iter().filter(|byte| **byte == b'*').count();
-            open = open.max(owed(digits));
+            open = open.or(more);
             (self.far, self.at) = (text.len(), text.len());
             self.go_back(start.saturating_sub(BEHIND));
             let end = text.len();

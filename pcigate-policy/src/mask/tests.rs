@@ -601,3 +601,32 @@ fn what_is_no_escape_does_not_cut_a_track_behind_it() {
         assert!(masked.ends_with("card=[SAD:track1] ok"), "{spare}: {masked}");
     }
 }
+
+#[test]
+fn no_digits_go_on_behind_a_flush_in_another_spelling() {
+    let number = "4111111111111111";
+    let each = |before: &str, after: &str| -> String {
+        number.bytes().map(|byte| format!("{before}{byte:02x}{after}")).collect()
+    };
+    let spelt = [each("%", ""), each("\\x", ""), each("\\u00", ""), each("&#x", ";"), each("", "")];
+    let base64 = "NDExMTExMTExMTExMTExMQ==".to_owned();
+    for text in spelt.into_iter().chain([base64, grouped(number, &[4], "%20")]) {
+        // Of base64, twelve letters are known at the earliest.
+        let given = (4 * text.len() / 10).max(14);
+        for size in [1, 5, 100] {
+            let mut stream = Stream::new(Masker::standard());
+            let mut out = Vec::new();
+            stream.push(&text.as_bytes()[..given], &mut out);
+            stream.flush(&mut out);
+            let flushed = out.len();
+            text.as_bytes()[given..].chunks(size).for_each(|part| stream.push(part, &mut out));
+            stream.push(b" port 8080 ok\n", &mut out);
+            stream.finish(&mut out);
+            let shown = String::from_utf8_lossy(&out[flushed..]).into_owned();
+            assert!(shown.ends_with(" port 8080 ok\n"), "{shown}");
+            for digits in ["31", "31;", "1111", "MTEx", "ExMT", "xMTE"] {
+                assert!(!shown.contains(digits), "{shown} of {text}");
+            }
+        }
+    }
+}

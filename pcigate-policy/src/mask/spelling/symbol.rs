@@ -23,7 +23,7 @@ pub(in crate::mask) enum Form {
 
 impl Form {
     /// Spells `byte` in the bytes of a character of this form.
-    pub(super) fn write(self, bytes: &mut [u8], byte: u8) {
+    pub(in crate::mask) fn write(self, bytes: &mut [u8], byte: u8) {
         match self {
             Self::Itself => bytes.fill(byte),
             Self::Fixed if bytes.len() == 3 => bytes.copy_from_slice("\u{ff0a}".as_bytes()),
