@@ -1,7 +1,7 @@
 //! The masks of a block by AVX-512 (with VBMI), 64 bytes at a time, where the processor has it:
 //! tables of 128 bytes instead of halves of bytes, and comparisons that give masks at once.
 // unsafe: vector loads from arrays and slices that cover them, and one call of a function
-// compiled for AVX-512 right after asking whether the processor has it. Everything else is safe code.
+// compiled for AVX-512 right after asking whether the processor has it. All else is safe code.
 #![cfg(target_arch = "x86_64")]
 #![allow(unsafe_code)]
 
