@@ -127,14 +127,11 @@ fn ends_in_escape(text: &[u8]) -> bool {
 fn reaches_end(text: &[u8], start: usize) -> bool {
     let first = symbol(text, start);
     let is_digit = |byte: Option<u8>| byte.is_some_and(is_digit);
-    // Plain digits may have escapes between their groups.
-    let plain = first.form == Form::Itself;
-    let before = start.checked_sub(1).and_then(|before| text.get(before));
-    if !is_digit(first.byte) || plain && before.is_some_and(u8::is_ascii_digit) {
+    if first.form == Form::Itself || !is_digit(first.byte) {
         return false;
     }
     let mut at = start;
-    let (mut digits, mut shown, mut escaped) = (0, false, false);
+    let (mut digits, mut shown) = (0, false);
     while at < text.len() {
         let next = symbol(text, at);
         let rest = text.len() - at;
@@ -149,10 +146,9 @@ fn reaches_end(text: &[u8], start: usize) -> bool {
         } else if next.byte.is_some_and(|byte| !is_separator(byte)) {
             return false;
         }
-        escaped |= next.form != Form::Itself;
         at += next.width;
     }
-    digits >= DIGITS_MIN && shown && escaped && (!plain || digits <= DIGITS_MAX)
+    digits >= DIGITS_MIN && shown
 }
 
 /// Digits in base64 or as hexadecimal pairs.
