@@ -13,6 +13,7 @@
 //! data, encryption, more than two spellings inside each other.
 
 mod avx2;
+mod avx512;
 mod brands;
 mod classes;
 mod context;
@@ -22,6 +23,7 @@ mod keyed;
 mod pan;
 mod prefilter;
 mod render;
+mod runs;
 mod scan;
 mod settings;
 mod spelling;

@@ -9,31 +9,75 @@ pub(super) const BLOCK: usize = 64;
 /// Bytes read for it: a key is known by three letters.
 pub(super) const READ: usize = BLOCK + 2;
 
-/// Bit n of each mask speaks of byte n.
+/// What is known of every block. Bit n of each mask speaks of byte n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Masks {
     /// ASCII digits.
     pub digits: u64,
+    /// Letters (and a few marks) as tokens without a break have them; with digits, base64 and hex.
+    pub letters: u64,
+    /// Of the letters, those that are no hexadecimal digits (or all bytes).
+    pub not_hex: u64,
     /// What may stand before an escaped digit: `%`, `#`, `=`, `x` (and a few others).
     pub marks: u64,
+    /// What an escape or a line's end begins with, and bytes beyond ASCII (and a few others).
+    pub escapes: u64,
+    /// Blanks and control characters.
+    pub white: u64,
     /// First letters of a base64 group whose first byte is a digit, space, dash, point or slash.
     pub base64: u64,
+    /// What [`Rare`] speaks of, together (and a few others).
+    pub rare: u64,
+}
+
+impl Masks {
+    /// Digits right behind a mark. The first byte's is not known.
+    #[inline]
+    pub(super) const fn marked(&self) -> u64 {
+        self.digits & self.marks << 1
+    }
+
+    /// The masks of the block that begins a byte earlier, with a blank.
+    pub(super) const fn behind_a_blank(self) -> Self {
+        Self {
+            digits: self.digits << 1,
+            letters: self.letters << 1,
+            not_hex: self.not_hex << 1,
+            marks: self.marks << 1,
+            escapes: self.escapes << 1,
+            white: self.white << 1 | 1,
+            base64: self.base64 << 1,
+            rare: self.rare << 1,
+        }
+    }
+}
+
+/// What few blocks have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rare {
     /// First bytes of decimal digits beyond ASCII, in UTF-8 (and of others).
     pub leads: u64,
     /// NUL bytes, as UTF-16 has them beside each digit.
     pub nuls: u64,
-    /// Letters (and a few marks) as tokens without a break have them; with digits, base64 and hex.
-    pub letters: u64,
-    /// First letters of keys (`cvv`, `exp`, `pin`, …) and of EMV tags with a length.
+    /// First letters of keys (`cvv`, `exp`, `pin`, …) and of EMV tags with a length (and a few
+    /// others).
     pub keys: u64,
 }
 
 pub(super) const DIGIT: u8 = 0x01;
 pub(super) const MARKS: u8 = 0x06;
-pub(super) const BASE64: u8 = 0x08;
+pub(super) const ESCAPE: u8 = 0x08;
 pub(super) const LEADS: u8 = 0x30;
-pub(super) const NUL: u8 = 0x40;
+pub(super) const BASE64: u8 = 0x40;
 pub(super) const LETTER: u8 = 0x80;
+/// Escapes that are no product of halves: four bytes that differ in these bits from one of these.
+pub(super) const ESCAPES_LOW: u8 = 0x03;
+/// `$` to `'`, with `%` and `&`.
+pub(super) const PERCENT: u8 = 0x27;
+/// `\` to `_`.
+pub(super) const BACKSLASH: u8 = 0x5f;
+/// The last of the blanks and control characters.
+pub(super) const WHITE: u8 = b' ';
 
 /// Two tables, by the low and the high half of a byte.
 pub(super) struct Nibbles {
@@ -80,10 +124,10 @@ pub(super) const BYTES: Nibbles = nibbles(&[
     (DIGIT, set(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), set(&[3])),
     (0x02, set(&[3, 5]), set(&[2])),
     (0x04, set(&[8, 0xd]), set(&[3, 5, 7])),
+    (ESCAPE, set(&[0xa, 0xd]), set(&[0, 3])),
     (BASE64, set(&[9, 0xa, 0xc, 0xd, 0xe, 0xf]), set(&[4])),
     (0x10, set(&[0, 1, 0xa, 0xf]), set(&[0xe, 0xf])),
     (0x20, set(&[9, 0xb, 0xf]), set(&[0xd])),
-    (NUL, set(&[0]), set(&[0])),
     (LETTER, ANY, set(&[4, 5, 6, 7])),
 ]);
 
@@ -129,7 +173,7 @@ pub(super) const KEYS: [Nibbles; 3] = [
     ]),
 ];
 
-const fn whole(nibbles: &Nibbles) -> [u8; 256] {
+const fn table(nibbles: &Nibbles) -> [u8; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -139,26 +183,69 @@ const fn whole(nibbles: &Nibbles) -> [u8; 256] {
     table
 }
 
-const WHOLE: [u8; 256] = whole(&BYTES);
-const WHOLE_KEYS: [[u8; 256]; 3] = [whole(&KEYS[0]), whole(&KEYS[1]), whole(&KEYS[2])];
+const WHOLE: [u8; 256] = table(&BYTES);
+const WHOLE_KEYS: [[u8; 256]; 3] = [table(&KEYS[0]), table(&KEYS[1]), table(&KEYS[2])];
+
+/// What `classify` says of the block at the beginning of a text; behind its end there are blanks.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "compiled once for each instruction set")]
+pub(super) fn whole<T>(text: &[u8], classify: impl Fn(&[u8; READ]) -> T) -> T {
+    if let Some(block) = text.first_chunk() {
+        return classify(block);
+    }
+    let mut block = [WHITE; READ];
+    for (place, byte) in block.iter_mut().zip(text) {
+        *place = *byte;
+    }
+    classify(&block)
+}
 
 /// The masks of a block, byte by byte.
 #[inline]
 pub(super) fn scalar(block: &[u8; READ]) -> Masks {
     let mut masks = Masks::default();
+    for (at, byte) in block.iter().take(BLOCK).enumerate() {
+        let class = class_of(*byte);
+        masks.digits |= u64::from(class & DIGIT != 0) << at;
+        masks.letters |= u64::from(class & LETTER != 0) << at;
+        masks.marks |= u64::from(class & MARKS != 0) << at;
+        masks.escapes |= u64::from(is_escape(*byte)) << at;
+        masks.white |= u64::from(*byte <= WHITE) << at;
+        masks.base64 |= u64::from(class & BASE64 != 0) << at;
+    }
+    masks.not_hex = u64::MAX;
+    let Rare { leads, nuls, keys } = scalar_rare(block);
+    masks.rare = leads | nuls | keys;
+    masks
+}
+
+/// The rare masks of a block, byte by byte.
+pub(super) fn scalar_rare(block: &[u8; READ]) -> Rare {
+    let mut rare = Rare::default();
     for (at, three) in block.windows(3).enumerate() {
         let [first, second, third] = three else { continue };
         let of = |table: &[u8; 256], byte: u8| table.get(usize::from(byte)).copied().unwrap_or(0);
-        let class = of(&WHOLE, *first);
         let [one, two, three] = &WHOLE_KEYS;
         let key = of(one, *first) & of(two, *second) & of(three, *third);
-        masks.digits |= u64::from(class & DIGIT != 0) << at;
-        masks.marks |= u64::from(class & MARKS != 0) << at;
-        masks.base64 |= u64::from(class & BASE64 != 0) << at;
-        masks.leads |= u64::from(class & LEADS != 0) << at;
-        masks.nuls |= u64::from(class & NUL != 0) << at;
-        masks.letters |= u64::from(class & LETTER != 0) << at;
-        masks.keys |= u64::from(key != 0) << at;
+        rare.leads |= u64::from(class_of(*first) & LEADS != 0) << at;
+        rare.nuls |= u64::from(*first == 0) << at;
+        rare.keys |= u64::from(key != 0) << at;
     }
-    masks
+    rare
+}
+
+/// Whether [`Masks::escapes`] has the byte.
+pub(super) const fn is_escape(byte: u8) -> bool {
+    let four = byte | ESCAPES_LOW;
+    class_of(byte) & ESCAPE != 0 || four == PERCENT || four == BACKSLASH || byte >= 0x80
+}
+
+/// The keys' bits of a byte as first, second or third letter.
+pub(super) const fn keys_of(letter: usize, byte: u8) -> u8 {
+    WHOLE_KEYS[letter][byte as usize]
+}
+
+/// The classes of a byte.
+pub(super) const fn class_of(byte: u8) -> u8 {
+    WHOLE[byte as usize]
 }

@@ -20,7 +20,9 @@ const CARD_WORDS: [&str; 12] = [
     "unionpay",
     "primaryaccountnumber",
 ];
+/// Each begins with `c`, `k` or `t`.
 const CARD_STEMS: [&str; 6] = ["card", "carte", "carta", "tarjeta", "kart", "credit"];
+const CARD_STEM_MIN: usize = 4;
 /// Keys of numbers that have a check digit like a card's.
 const OTHER_KEYS: [&str; 14] = [
     "imei",
@@ -53,13 +55,16 @@ pub(super) fn names_card(text: &[u8], start: usize) -> bool {
     let words = || lower.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
     words().any(|word| {
         CARD_WORDS.iter().any(|known| known.as_bytes() == word)
-            || CARD_STEMS.iter().any(|stem| contains(word, stem.as_bytes()))
+            || word.len() >= CARD_STEM_MIN && has_stem(word)
     })
 }
 
-/// Whether the text holds the piece.
-pub(super) fn contains(text: &[u8], piece: &[u8]) -> bool {
-    text.windows(piece.len()).any(|window| window == piece)
+fn has_stem(word: &[u8]) -> bool {
+    (0..word.len()).filter_map(|at| word.get(at..)).any(|rest| {
+        let first = rest.first().copied().unwrap_or(0);
+        matches!(first, b'c' | b'k' | b't')
+            && CARD_STEMS.iter().any(|stem| rest.starts_with(stem.as_bytes()))
+    })
 }
 
 /// Whether a number with a brand's prefix and a right check digit is something else all the same.
@@ -267,20 +272,21 @@ fn iban(text: &[u8], start: usize, end: usize) -> bool {
     let head = window.get(..start + 2 - from).unwrap_or_default();
     head.windows(4).enumerate().any(|(at, four)| {
         let [first, second, third, fourth] = four else { return false };
-        let touches = at.checked_sub(1).and_then(|before| window.get(before));
-        let begins = third.is_ascii_digit()
-            && fourth.is_ascii_digit()
-            && !touches.is_some_and(u8::is_ascii_alphanumeric);
-        let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
-        match country {
-            Some((_, length)) if begins => {
-                // Two letters right before what is called a card number are just two letters.
-                let glued = from + at + 2 == start && names_card(text, start);
-                iban_end(window, at, *length)
-                    .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
-            }
-            _ => false,
+        // Letters before digits are rare: nothing else is asked of most places.
+        if !third.is_ascii_digit() || !second.is_ascii_uppercase() || !fourth.is_ascii_digit() {
+            return false;
         }
+        let touches = at.checked_sub(1).and_then(|before| window.get(before));
+        if touches.is_some_and(u8::is_ascii_alphanumeric) {
+            return false;
+        }
+        let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
+        country.is_some_and(|(_, length)| {
+            // Two letters right before what is called a card number are just two letters.
+            let glued = from + at + 2 == start && names_card(text, start);
+            iban_end(window, at, *length)
+                .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
+        })
     })
 }
 

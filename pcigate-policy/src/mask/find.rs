@@ -252,9 +252,7 @@ impl View<'_> {
     fn escape_behind(&self, start: usize) -> Option<usize> {
         let text = self.text;
         let run = pan::run_length(text, start, pan::DIGITS_MAX);
-        let next = text.get(start + run)?;
-        let escaped = run < pan::DIGITS_MAX && matches!(next, b'%' | b'\\' | b'&' | b'=' | 0xc2..);
-        escaped.then_some(start)
+        (run < pan::DIGITS_MAX && spelling::is_escape(text, start + run)).then_some(start)
     }
 
     /// The escape the digit at `place` belongs to, if another follows it at once or inside it.

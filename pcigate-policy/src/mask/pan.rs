@@ -58,11 +58,26 @@ impl Number {
         Some(Self { digits, count })
     }
 
-    /// One run of digits.
-    fn run(run: &[u8]) -> Option<Self> {
+    /// The run of `count` digits at `start`.
+    #[inline]
+    fn run(text: &[u8], start: usize, count: usize) -> Option<Self> {
+        const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
+        let zeros = 24_usize.checked_sub(count)?;
         let mut digits = [b'0'; 24];
-        digits.get_mut(24_usize.checked_sub(run.len())?..)?.copy_from_slice(run);
-        Some(Self { digits, count: run.len() })
+        if let Some(around) = start.checked_sub(zeros).and_then(|from| text.get(from..from + 24)) {
+            // All at once, and then away with what stands before: faster than a copy of any length.
+            digits.copy_from_slice(around);
+            let (words, _) = digits.as_chunks_mut::<8>();
+            for (before, word) in (0..).step_by(8).zip(words) {
+                let others = u32::try_from(zeros).ok()?.saturating_sub(before).min(8);
+                let keep = u64::MAX.checked_shl(8 * others).unwrap_or(0);
+                let kept = u64::from_le_bytes(*word) & keep;
+                *word = (kept | ZEROS & !keep).to_le_bytes();
+            }
+        } else {
+            digits.get_mut(zeros..)?.copy_from_slice(text.get(start..start + count)?);
+        }
+        Some(Self { digits, count })
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -120,6 +135,12 @@ pub(super) fn is_card(digits: &[u8]) -> bool {
     Number::of(digits).is_some_and(|number| number.tier() == Some(Tier::Strong))
 }
 
+/// Whether the run of `run` digits at `start` has a right check digit.
+#[inline]
+pub(super) fn checks(text: &[u8], start: usize, run: usize) -> bool {
+    Number::run(text, start, run).is_some_and(|number| number.luhn())
+}
+
 /// Digits from `at` on without interruption, counted up to `most`.
 #[inline]
 pub(super) fn run_length(text: &[u8], at: usize, most: usize) -> usize {
@@ -133,7 +154,7 @@ pub(super) fn at(text: &[u8], start: usize, run: usize) -> Option<Found> {
         return None;
     }
     let alone = || {
-        let number = Number::run(text.get(start..start + run)?)?;
+        let number = Number::run(text, start, run)?;
         let tier = number.tier()?;
         Some(Found { end: start + run, number, tier, grouped: false })
     };

@@ -4,15 +4,19 @@
 use std::borrow::Cow;
 
 use super::find::{AHEAD, BEHIND, DEPTH, Looked, Quiet, View};
-use super::prefilter::{Batch, collect};
+use super::prefilter::{BATCH_BYTES, Batch, collect};
 use super::render::{Edit, Hit};
-use super::stream::owed;
-use super::{Cut, Finding, Kind, Rules, unfinished};
+use super::unfinished::{self, Open};
+use super::{Cut, Finding, Kind, Rules};
 
 /// Bytes before a candidate that decide about it: words, the beginning of its token, its piece.
 const CONTEXT: usize = 512;
 /// Bytes before a changed card number in plain digits that are looked at again.
 const AGAIN: usize = 64;
+
+/// Bytes that the first batch behind a change looks at: the next change may be near, and makes the
+/// rest of a batch worthless.
+const STEP: usize = 2 * AGAIN;
 
 /// How far a text has been looked through.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +29,8 @@ pub(super) struct Scan {
     quiet: Quiet,
     /// Where to go on in a long run of digits that may be hexadecimal.
     hex: Option<usize>,
+    /// Bytes the next batch looks at, where something was taken out just before.
+    step: Option<usize>,
 }
 
 /// Something taken out of a text.
@@ -88,24 +94,22 @@ impl Scan {
         }
     }
 
-    /// Masks the rest of the text, which ends here. Returns how many digits may go on behind it.
+    /// Masks the rest of the text, which ends here. Returns what may go on behind it.
     pub(super) fn finish(
         &mut self,
         text: &mut Cow<'_, [u8]>,
         cut: Cut,
         rules: &Rules,
         taken: &mut Vec<Taken>,
-    ) -> usize {
+    ) -> Open {
         let end = text.len();
         self.run(text, end, cut, rules, taken);
-        let mut open = 0;
+        let mut open = Open::default();
         while cut == Cut::End
-            && let Some((start, end)) = unfinished::mask(text)
+            && let Some((start, end, more)) = unfinished::mask(text)
         {
             taken.push(Taken::new((start, end, Kind::Pan), false));
-            let stars = text.get(start..end).unwrap_or_default();
-            let digits = stars.iter().filter(|byte| **byte == b'*').count();
-            open = open.max(owed(digits));
+            open = open.or(more);
             (self.far, self.at) = (text.len(), text.len());
             self.go_back(start.saturating_sub(BEHIND));
             let end = text.len();
@@ -118,7 +122,7 @@ impl Scan {
     fn go_back(&mut self, back: usize) {
         // A piece may show something far behind the place where it begins.
         self.at = back.min(self.at).max(self.far.saturating_sub(BEHIND));
-        (self.quiet, self.hex) = (Quiet::from(self.at), None);
+        (self.quiet, self.hex, self.step) = (Quiet::from(self.at), None, Some(STEP));
     }
 
     fn next(&mut self, text: &[u8], until: usize, cut: Cut, rules: &Rules) -> Option<Hit> {
@@ -134,7 +138,9 @@ impl Scan {
             if self.hex.is_some() {
                 return None;
             }
-            let done = collect(text, self.at, until, &mut batch);
+            let step = self.step.unwrap_or(BATCH_BYTES);
+            self.step = Some(step * 2).filter(|step| *step < BATCH_BYTES);
+            let done = collect(text, self.at, until.min(self.at + step), &mut batch);
             for (place, why) in batch.iter() {
                 let looked = view.look(place, why, self.quiet);
                 if let Some(hit) = self.after(&view, looked, place, until) {
@@ -185,6 +191,7 @@ impl Scan {
             far: self.far.saturating_sub(by),
             quiet: self.quiet.shifted(by),
             hex: self.hex.map(|at| at.saturating_sub(by)),
+            step: self.step,
         }
     }
 

@@ -7,8 +7,10 @@
 mod packed;
 mod symbol;
 
-pub(super) use packed::{Token, base64, hex, looks_like_base64, looks_like_hex, token, utf16};
-pub(super) use symbol::{Form, Symbol, symbol};
+pub(super) use packed::{
+    Token, base64, hex, looks_like_base64, looks_like_hex, may_be_pairs, may_be_token, token, utf16,
+};
+pub(super) use symbol::{Form, Symbol, is_escape, symbol};
 
 /// Bytes of text a decoded piece is made of, at most.
 pub(super) const SOURCE_MAX: usize = 1024;

@@ -2,18 +2,22 @@
 //!
 //! What may still change is held back: a few kibibytes, whatever comes. A deadline's flush gives
 //! it out at once; then digits at the end are starred, because they may begin a number, and so are
-//! the digits that go on from there.
+//! the digits that go on from there, in whatever spelling.
 
 use std::borrow::Cow;
 use std::mem;
 
-use super::pan::DIGITS_MAX;
 use super::scan::{Scan, Taken, disjoint};
+use super::spelling::{Symbol, symbol};
+use super::unfinished::{Open, is_separator};
 use super::{Cut, Finding, Kind, Masker};
 use super::{custom, render};
 
 /// Bytes taken in at a time, so that a huge piece is not copied as a whole.
 const PART: usize = 64 * 1024;
+
+/// Bytes of the longest escape, `&#x0000034;`.
+const ESCAPE_MAX: usize = 12;
 
 /// A text in pieces. Any split of a text gives the same output and findings as the whole.
 #[derive(Debug)]
@@ -28,8 +32,10 @@ pub struct Stream<'m> {
     custom_at: usize,
     taken: Vec<Taken>,
     findings: Vec<Finding>,
-    /// Digits that may go on behind a flush.
-    owed: usize,
+    /// What may go on behind a flush, from where, and whether a separator was the last of it.
+    owed: Open,
+    owed_at: usize,
+    separated: bool,
 }
 
 impl<'m> Stream<'m> {
@@ -44,18 +50,17 @@ impl<'m> Stream<'m> {
             custom_at: 0,
             taken: Vec::new(),
             findings: Vec::new(),
-            owed: 0,
+            owed: Open::default(),
+            owed_at: 0,
+            separated: false,
         }
     }
 
     /// Takes the next piece and appends what is final to `out`.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         for part in piece.chunks(PART) {
-            let from = self.held.len();
             self.held.extend_from_slice(part);
-            if self.owed > 0 {
-                self.go_on(from);
-            }
+            self.go_on(ESCAPE_MAX);
             let until = Scan::reach(self.held.len());
             if until > self.scan.at {
                 let mut text = Cow::Owned(mem::take(&mut self.held));
@@ -82,7 +87,7 @@ impl<'m> Stream<'m> {
     /// Ends the text and appends the rest of it. A new text may begin.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.end(Cut::Whole, out);
-        self.owed = 0;
+        self.owed = Open::default();
     }
 
     /// What was taken out of the bytes that are final, since the last call; in order and without
@@ -92,7 +97,9 @@ impl<'m> Stream<'m> {
         mem::take(&mut self.findings)
     }
 
-    fn end(&mut self, cut: Cut, out: &mut Vec<u8>) -> usize {
+    fn end(&mut self, cut: Cut, out: &mut Vec<u8>) -> Open {
+        self.go_on(1);
+        let still = self.owed;
         let mut text = Cow::Owned(mem::take(&mut self.held));
         let open = self.scan.finish(&mut text, cut, &self.masker.rules, &mut self.taken);
         if let Some(custom) = &self.masker.custom {
@@ -102,7 +109,9 @@ impl<'m> Stream<'m> {
         self.held = text.into_owned();
         self.release(self.held.len(), out);
         (self.scan, self.custom_at) = (Scan::default(), 0);
-        open
+        (self.owed_at, self.separated) = (0, false);
+        // All that came since the last flush went on from there.
+        if open.any() { open } else { still }
     }
 
     /// Appends everything before `to`, but no part of what was taken out as one.
@@ -123,32 +132,57 @@ impl<'m> Stream<'m> {
         self.base += to;
         self.scan = self.scan.shifted(to);
         self.custom_at = self.custom_at.saturating_sub(to);
+        self.owed_at = self.owed_at.saturating_sub(to);
     }
 
-    /// Stars the digits at `from` that go on behind a flush, with single separators between.
-    fn go_on(&mut self, from: usize) {
-        let mut at = from;
-        let mut separated = false;
-        while let Some(byte) = self.held.get_mut(at) {
-            if byte.is_ascii_digit() && self.owed > 0 {
-                *byte = b'*';
-                self.owed -= 1;
-                separated = false;
-            } else if super::unfinished::is_separator(*byte) && !separated {
-                separated = true;
-            } else {
-                self.owed = 0;
-                break;
+    /// Stars what goes on behind a flush: digits in any spelling with single separators between, or
+    /// the rest of a token. Waits for more where less than `least` bytes are there.
+    fn go_on(&mut self, least: usize) {
+        let from = self.owed_at;
+        let mut starred = false;
+        while self.owed.any() && self.held.len() >= self.owed_at + least {
+            let at = self.owed_at;
+            let Symbol { byte, width, form } = symbol(&self.held, at);
+            let Some(place) = self.held.get_mut(at..at + width) else { break };
+            let letter = matches!(place, [b'+' | b'/' | b'-' | b'_'])
+                || matches!(place, [byte] if byte.is_ascii_alphanumeric());
+            let rest = match place {
+                [b'x' | b'u' | b'#' | b';'] => true,
+                [byte] => byte.is_ascii_hexdigit(),
+                _ => false,
+            };
+            // A token has no gaps.
+            self.owed.letters = if letter { self.owed.letters } else { 0 };
+            match byte {
+                _ if self.owed.escape > 0 => {
+                    // Its digits are starred; behind it, all is as it always is.
+                    self.owed.escape = if rest { self.owed.escape - 1 } else { 0 };
+                    if !rest {
+                        continue;
+                    }
+                    starred |= place.iter().any(u8::is_ascii_hexdigit);
+                    place.iter_mut().filter(|b| b.is_ascii_hexdigit()).for_each(|b| *b = b'*');
+                }
+                _ if self.owed.letters > 0 => {
+                    place.fill(b'*');
+                    self.owed.letters -= 1;
+                    starred = true;
+                }
+                Some(b'0'..=b'9') if self.owed.digits > 0 => {
+                    form.write(place, b'*');
+                    self.owed.digits -= 1;
+                    (starred, self.separated) = (true, false);
+                }
+                Some(byte) if is_separator(byte) && !self.separated => self.separated = true,
+                None => {}
+                _ => self.owed = Open::default(),
             }
-            at += 1;
+            if self.owed.any() || starred {
+                self.owed_at += width;
+            }
         }
-        if self.held.get(from..at).is_some_and(|part| part.contains(&b'*')) {
-            self.taken.push(Taken::new((from, at, Kind::Pan), false));
+        if starred {
+            self.taken.push(Taken::new((from, self.owed_at, Kind::Pan), false));
         }
     }
-}
-
-/// Digits of a number that may go on behind so many.
-pub(super) const fn owed(digits: usize) -> usize {
-    DIGITS_MAX.saturating_sub(digits)
 }

@@ -541,25 +541,81 @@ proptest! {
     }
 
     #[test]
-    fn both_ways_to_classify_agree(
+    fn all_ways_to_classify_agree(
         bytes in prop::collection::vec(any::<u8>(), 0..700), from in 0_usize..80
     ) {
-        let from = from.min(bytes.len());
-        let (mut one, mut other) = (prefilter::Batch::new(), prefilter::Batch::new());
-        let done = prefilter::collect(&bytes, from, bytes.len(), &mut one);
-        prop_assert_eq!(prefilter::collect_scalar(&bytes, from, bytes.len(), &mut other), done);
-        prop_assert_eq!(one.iter().collect::<Vec<_>>(), other.iter().collect::<Vec<_>>());
+        same_candidates(&bytes, from.min(bytes.len()));
     }
 
     #[test]
-    fn both_ways_agree_on_digits_and_marks(bytes in long_text()) {
-        let (mut one, mut other) = (prefilter::Batch::new(), prefilter::Batch::new());
+    fn all_ways_agree_on_digits_and_marks(bytes in long_text()) {
         let mut at = 0;
         while at < bytes.len() {
-            let done = prefilter::collect(&bytes, at, bytes.len(), &mut one);
-            prop_assert_eq!(prefilter::collect_scalar(&bytes, at, bytes.len(), &mut other), done);
-            prop_assert_eq!(one.iter().collect::<Vec<_>>(), other.iter().collect::<Vec<_>>());
-            at = done;
+            at = same_candidates(&bytes, at);
+        }
+    }
+}
+
+/// Collects candidates in every way this machine has; returns up to where.
+fn same_candidates(bytes: &[u8], from: usize) -> usize {
+    let mut scalar = prefilter::Batch::new();
+    let done = prefilter::collect_scalar(bytes, from, bytes.len(), &mut scalar);
+    let expected: Vec<_> = scalar.iter().collect();
+    #[cfg(target_arch = "x86_64")]
+    for collect in [avx2::collect, avx512::collect] {
+        let mut batch = prefilter::Batch::new();
+        if let Some(reached) = collect(bytes, from, bytes.len(), &mut batch) {
+            assert_eq!(reached, done);
+            assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+    done
+}
+
+#[test]
+fn a_number_is_found_wherever_in_a_block_it_begins() {
+    let wide: Vec<u8> = b"3782 822463 10005".iter().flat_map(|byte| [*byte, 0]).collect();
+    let spelt: [&[u8]; 5] = [
+        b"4111111111111111",
+        b"3782 822463 10005",
+        b"%34%31%31%31%31%31%31%31%31%31%31%31%31%31%31%31",
+        b"NDExMTExMTExMTExMTExMQ==",
+        &wide,
+    ];
+    for number in spelt {
+        for before in 0..200 {
+            let text = [&b"x".repeat(before), &b" "[..], number, b" y"].concat();
+            let (_, findings) = mask_bytes(&text, Cut::Whole);
+            assert_eq!(findings.len(), 1, "{before} bytes before {}", number.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn no_digits_go_on_behind_a_flush_in_another_spelling() {
+    let number = "4111111111111111";
+    let each = |before: &str, after: &str| -> String {
+        number.bytes().map(|byte| format!("{before}{byte:02x}{after}")).collect()
+    };
+    let spelt = [each("%", ""), each("\\x", ""), each("\\u00", ""), each("&#x", ";"), each("", "")];
+    let base64 = "NDExMTExMTExMTExMTExMQ==".to_owned();
+    for text in spelt.into_iter().chain([base64]) {
+        // Of base64, twelve letters are known at the earliest.
+        let given = (4 * text.len() / 10).max(14);
+        for size in [1, 5, 100] {
+            let mut stream = Stream::new(Masker::standard());
+            let mut out = Vec::new();
+            stream.push(&text.as_bytes()[..given], &mut out);
+            stream.flush(&mut out);
+            let flushed = out.len();
+            text.as_bytes()[given..].chunks(size).for_each(|part| stream.push(part, &mut out));
+            stream.push(b" port 8080 ok\n", &mut out);
+            stream.finish(&mut out);
+            let shown = String::from_utf8_lossy(&out[flushed..]).into_owned();
+            assert!(shown.ends_with(" port 8080 ok\n"), "{shown}");
+            for digits in ["31", "31;", "1111", "MTEx", "ExMT", "xMTE"] {
+                assert!(!shown.contains(digits), "{shown} of {text}");
+            }
         }
     }
 }

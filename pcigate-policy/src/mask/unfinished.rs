@@ -11,8 +11,44 @@ const DIGITS_MIN: usize = 4;
 /// Bytes before the end where a number in another spelling may begin.
 const REACH: usize = 480;
 
+/// Bytes of an escape.
+const ESCAPE_MAX: usize = 8;
+/// Letters of a token in hexadecimal or base64 that may belong to a number of 19 digits.
+const LETTERS_MAX: usize = 2 * DIGITS_MAX;
+
+/// What of a number may go on behind a cut end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Digits, plain or escaped.
+    pub digits: usize,
+    /// Letters and digits of a token in hexadecimal or base64.
+    pub letters: usize,
+    /// Bytes of the escape that the end has cut.
+    pub escape: usize,
+}
+
+impl Open {
+    fn behind(digits: usize) -> Self {
+        Self { digits: DIGITS_MAX.saturating_sub(digits), ..Self::default() }
+    }
+
+    /// As much as both.
+    pub(super) fn or(self, other: Self) -> Self {
+        let (digits, letters) = (self.digits.max(other.digits), self.letters.max(other.letters));
+        Self { digits, letters, escape: self.escape.max(other.escape) }
+    }
+
+    /// Whether anything may go on.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Where digits were starred, and what may go on behind them.
+type Starred = (usize, usize, Open);
+
 /// Stars the digits; returns where they were, and `None` if there are too few.
-pub(super) fn mask(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+pub(super) fn mask(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
     plain(text).or_else(|| marked(text)).or_else(|| packed(text))
 }
 
@@ -26,7 +62,7 @@ const fn is_digit(byte: u8) -> bool {
 }
 
 /// As many whole groups of plain digits as make up to 19.
-fn plain(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+fn plain(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
     let trailing = usize::from(text.last().is_some_and(|byte| is_separator(*byte)));
     let end = text.len() - trailing;
     let mut start = end;
@@ -48,14 +84,18 @@ fn plain(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
     if digits < DIGITS_MIN || !text.get(start..end)?.iter().any(u8::is_ascii_digit) {
         return None;
     }
+    // They may be hexadecimal pairs as well.
+    let threes = |from: usize| text.iter().take(end).skip(from).step_by(2).all(|b| *b == b'3');
+    let pairs = threes(start) || threes(start + 1);
     for byte in text.to_mut().get_mut(start..end)?.iter_mut().filter(|byte| byte.is_ascii_digit()) {
         *byte = b'*';
     }
-    Some((start, end))
+    let letters = if pairs { LETTERS_MAX } else { 0 };
+    Some((start, end, Open { letters, ..Open::behind(digits) }))
 }
 
 /// Digits written as escapes or beyond ASCII, the last of which may be cut.
-fn marked(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+fn marked(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
     let from = text.len().saturating_sub(REACH);
     let start = (from..text.len()).find(|at| reaches_end(text, *at))?;
     let piece = spelling::marked(text, start);
@@ -69,12 +109,22 @@ fn marked(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
     text.get_mut(start..end)?.copy_from_slice(&bytes);
     // What is left of the last escape shows half a digit.
     text.get_mut(end..)?.iter_mut().filter(|b| b.is_ascii_digit()).for_each(|byte| *byte = b'*');
-    Some((start, text.len()))
+    let digits = chars.iter().skip(piece.first).filter(|char| **char == b'*').count();
+    let escape = if ends_in_escape(text) { ESCAPE_MAX } else { 0 };
+    Some((start, text.len(), Open { escape, ..Open::behind(digits) }))
+}
+
+/// Whether the end has cut an escape.
+fn ends_in_escape(text: &[u8]) -> bool {
+    let from = text.len().saturating_sub(ESCAPE_MAX);
+    (from..text.len()).any(|at| {
+        matches!(text.get(at), Some(b'%' | b'\\' | b'&' | b'='))
+            && symbol(text, at).form == Form::Itself
+    })
 }
 
 /// Whether escaped digits begin at `start` and go on to the end.
 fn reaches_end(text: &[u8], start: usize) -> bool {
-    const ESCAPE_MAX: usize = 8;
     let first = symbol(text, start);
     let is_digit = |byte: Option<u8>| byte.is_some_and(is_digit);
     if first.form == Form::Itself || !is_digit(first.byte) {
@@ -102,7 +152,7 @@ fn reaches_end(text: &[u8], start: usize) -> bool {
 }
 
 /// Digits in base64 or as hexadecimal pairs.
-fn packed(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
+fn packed(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
     let from = text.len().saturating_sub(REACH / 2);
     let (start, piece) = (from..text.len().saturating_sub(8)).find_map(|at| {
         let pairs = text.get(at..at + 8)?.iter().step_by(2).all(|byte| *byte == b'3');
@@ -125,5 +175,5 @@ fn packed(text: &mut Cow<'_, [u8]>) -> Option<(usize, usize)> {
     }
     let bytes = piece.written(&chars);
     text.to_mut().get_mut(piece.from..piece.end())?.copy_from_slice(&bytes);
-    Some((start, piece.end()))
+    Some((start, piece.end(), Open { letters: LETTERS_MAX, ..Open::default() }))
 }

@@ -94,16 +94,36 @@ pub(in crate::mask) enum Token {
     Base64(usize),
 }
 
+/// Whether [`token`] may find something: most tokens are hexadecimal and not of text, whose pairs
+/// begin with digits. Bit n of `digits`, of 16, says whether byte n of the token is one.
+#[inline]
+pub(in crate::mask) fn may_be_token(text: &[u8], start: usize, digits: u64) -> bool {
+    may_be_pairs(digits) || !text.get(start..start + TOKEN_LETTERS).is_some_and(is_hex)
+}
+
+/// Whether every second of the first 16 is a digit.
+#[inline]
+pub(in crate::mask) const fn may_be_pairs(digits: u64) -> bool {
+    const FIRSTS: u64 = 0x5555;
+    digits & FIRSTS == FIRSTS || digits >> 1 & FIRSTS == FIRSTS
+}
+
+#[inline]
+fn is_hex(letters: &[u8]) -> bool {
+    letters.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)])
+}
+
+/// Letters a token must have.
+const TOKEN_LETTERS: usize = 24;
+
 /// Whether the token that begins at `start` is text in hexadecimal pairs or base64.
 pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
-    /// Letters a token must go on with, and those that are looked at.
-    const LETTERS: usize = 24;
     const LOOKED_AT: usize = 20;
     const AFTER_MARK: usize = 32;
     let at_mark = |at: usize| {
         // Hashes and ids are ruled out first: there are many of them.
-        let run = text.get(at..at + LETTERS)?;
-        let hex = run.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)]);
+        let run = text.get(at..at + TOKEN_LETTERS)?;
+        let hex = is_hex(run);
         let places = at..at + if hex { 2 } else { 4 };
         places.into_iter().find_map(|at| {
             let letters = text.get(at..at + LOOKED_AT)?;
@@ -120,8 +140,8 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     }
     // A name may stand before it: `scan_`. A hash has none, and there are many.
     let run = text.get(start..start + AFTER_MARK)?;
-    let head = run.get(..LETTERS)?;
-    if head.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)]) {
+    let head = run.get(..TOKEN_LETTERS)?;
+    if is_hex(head) {
         return None;
     }
     let mark = run.iter().rposition(|byte| !byte.is_ascii_alphanumeric())?;

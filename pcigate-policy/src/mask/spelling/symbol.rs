@@ -23,7 +23,7 @@ pub(in crate::mask) enum Form {
 
 impl Form {
     /// Spells `byte` in the bytes of a character of this form.
-    pub(super) fn write(self, bytes: &mut [u8], byte: u8) {
+    pub(in crate::mask) fn write(self, bytes: &mut [u8], byte: u8) {
         match self {
             Self::Itself => bytes.fill(byte),
             Self::Fixed if bytes.len() == 3 => bytes.copy_from_slice("\u{ff0a}".as_bytes()),
@@ -75,6 +75,15 @@ pub(in crate::mask) fn symbol(text: &[u8], at: usize) -> Symbol {
         _ => None,
     };
     escaped.unwrap_or_else(|| plain(rest.first().copied().unwrap_or(0)))
+}
+
+/// Whether an escape, or a byte beyond ASCII, stands at `at`.
+pub(in crate::mask) fn is_escape(text: &[u8], at: usize) -> bool {
+    match text.get(at) {
+        Some(b'%' | b'\\' | b'&' | b'=') => symbol(text, at).form != Form::Itself,
+        Some(byte) => *byte >= 0xc2,
+        None => false,
+    }
 }
 
 fn nothing(width: usize) -> Symbol {
