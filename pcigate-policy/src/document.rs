@@ -20,7 +20,7 @@ pub use exec::ExecRule;
 pub use ingress::IngressRule;
 pub use names::{Fqdn, ObjectName, Place};
 pub use policy::{About, Action, Mode, Policy, Section, Selector};
-pub use statement::{Effect, Statement, StatementAction};
+pub use statement::{Effect, Shape, Statement, StatementAction};
 pub use target::{
     Column, ColumnClass, Credential, Endpoint, EndpointAt, MaskStyle, PasswordRef, Target,
     TargetProtocol, TlsMode, Upstream,

@@ -12,6 +12,8 @@
 //!   [`decide::Answer`]: the meaning of the documents, slowly and with reasons.
 //! * [`entries`]: `set.compile()` → [`entries::KernelEntries`]: the same answers as tables for the
 //!   kernel, and what the kernel cannot do. A property test holds both against each other.
+//! * [`statement`]: `decide(&rules, &columns, database, &facts)`: what the `statements` of a gate
+//!   rule answer to a statement, given as plain [`statement::Facts`].
 //! * [`explain`]: `explain(&documents, &identity, &request)` → why, in plain sentences.
 //! * [`rule`]: what a rule number stands for; words for verdicts.
 //! * [`glob`]: what a path pattern means.
@@ -25,5 +27,6 @@ mod fold;
 pub mod glob;
 pub mod mask;
 pub mod rule;
+pub mod statement;
 pub mod workload;
 pub mod yaml;
