@@ -12,6 +12,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-policy", Some(&["pcigate-common", "pcigate-corpus"])),
     ("pcigate-proto", Some(&[])),
     ("pcigate-ledger", Some(&[])),
+    ("pcigate-postgres", Some(&[])),
     (
         "pcigate-agent",
         Some(&["pcigate-common", "pcigate-policy", "pcigate-proto", "pcigate-ledger"]),
