@@ -20,4 +20,4 @@ pub use catalog::{Catalog, Relation};
 pub use classify::{classify, text};
 pub use refusal::Refusal;
 pub use session::{MAX_HELD, MAX_PREPARED, Session, Settings};
-pub use statement::{Copy, CopyEnd, Output, Source, Statement};
+pub use statement::{Copy, CopyEnd, Naming, Output, Source, Statement};
