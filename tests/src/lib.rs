@@ -13,6 +13,7 @@ pub mod line;
 pub mod needs;
 pub mod network;
 pub mod port;
+pub mod postgres;
 pub mod probe_guards;
 pub mod probe_sockets;
 pub mod site;

@@ -84,6 +84,12 @@ const NEEDS: &[Need] = &[
         packages: &["runc"],
     },
     Need {
+        what: "PostgreSQL 15 (the gateway's tests start servers and clients of it)",
+        scope: Scope::All,
+        present: || std::path::Path::new("/usr/lib/postgresql/15/bin/postgres").exists(),
+        packages: &["postgresql-15"],
+    },
+    Need {
         what: "pip for Python (it brings DuckDB, to check the index with another engine)",
         scope: Scope::All,
         present: duckdb::possible,

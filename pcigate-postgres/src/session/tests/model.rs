@@ -443,7 +443,10 @@ impl Play {
         if refuse {
             if let Ok(refusal) = self.session.refused(message, Origin::Client, sql) {
                 self.refused.insert(refusal.request);
-                self.server.inbox.push_back((refusal.instead, Some(refusal.request)));
+                // CopyFail is a part of a request that has its number already.
+                let id = Some(refusal.request);
+                let id = id.filter(|_| !matches!(refusal.instead, Message::CopyFail(_)));
+                self.server.inbox.push_back((refusal.instead, id));
             }
             return true;
         }
