@@ -67,7 +67,14 @@ where
     let Client { stream, address, end } = client;
     let opening = opening::open(stream, plan.client_tls.as_ref());
     let Ok(opened) = tokio::time::timeout_at(deadline, opening).await else { return Err(slow) };
-    let (mut client, startup, tls) = match opened? {
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(end) => {
+            finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
+            return Err(end);
+        }
+    };
+    let (mut client, startup, tls) = match opened {
         Opened::Session { client, startup, tls } => (client, startup, tls),
         Opened::Cancel(request) => {
             let sent = cancel_upstream(plan, dial, keys, &request);
@@ -77,7 +84,11 @@ where
     };
     let wish = match opening::wish(&startup, &plan.databases) {
         Ok(wish) => wish,
-        Err(end) => return Err(turn_away(&mut client, end).await),
+        Err(end) => {
+            let end = turn_away(&mut client, end).await;
+            finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
+            return Err(end);
+        }
     };
     let started = started(plan, &wish, &address, tls);
     let reaching = reach(plan, dial, keys, door, &wish, &startup, started);
@@ -111,8 +122,7 @@ async fn cancel_upstream<U: AsyncRead + AsyncWrite + Unpin>(
     sent.map_err(|source| SessionEnd::Server { source: Some(source) })
 }
 
-type Reached<U> =
-    (Framed<ServerStream<U>>, login::Session, Arc<Known>, pcigate_sql::Session, Held);
+type Reached<U> = (Framed<ServerStream<U>>, login::Session, Arc<Known>, pcigate_sql::Session, Held);
 
 /// Records that it begins, logs in, learns what must be known, and keeps a key for cancelling.
 async fn reach<U: AsyncRead + AsyncWrite + Unpin>(

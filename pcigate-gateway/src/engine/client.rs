@@ -38,6 +38,7 @@ where
     /// Takes all whole messages of the client that may be taken now: they are one batch.
     pub(super) fn take_client(&mut self) -> Result<(), SessionEnd> {
         let limit = self.plan.limits.buffer;
+        let mut starved = false;
         while self.batch.waiting.is_none() && self.cancelling.is_none() && !self.leaving {
             if self.pipe.server.outgoing.len() + self.batch.held.len() >= limit {
                 break;
@@ -46,7 +47,9 @@ where
                 Some((frame, message)) => (frame, message, true),
                 None => {
                     let limits = &self.plan.limits.frontend;
-                    let Some(frame) = frontend::next(&mut self.pipe.client.incoming, limits)? else {
+                    let Some(frame) = frontend::next(&mut self.pipe.client.incoming, limits)?
+                    else {
+                        starved = true;
                         break;
                     };
                     let message = Message::decode(&frame)?;
@@ -66,7 +69,7 @@ where
         }
         self.pipe.client.trim();
         // What is left is a piece of a message that nobody will end.
-        if self.pipe.client.closed && self.parked.is_none() && !self.leaving {
+        if self.pipe.client.closed && starved {
             return Err(SessionEnd::Client { source: None });
         }
         self.close_batch();
@@ -139,7 +142,12 @@ where
     }
 
     /// Sends it on as it is, behind what its batch waits for.
-    fn pass(&mut self, frame: &Frame, message: &Message, ask: Arc<Ask>) -> Result<Next, SessionEnd> {
+    fn pass(
+        &mut self,
+        frame: &Frame,
+        message: &Message,
+        ask: Arc<Ask>,
+    ) -> Result<Next, SessionEnd> {
         self.protocol.sent(message, Origin::Client, ask)?;
         self.batch.held.extend_from_slice(frame.bytes());
         Ok(Next::Done)
@@ -161,7 +169,12 @@ where
         Ok(Next::Done)
     }
 
-    fn query(&mut self, frame: &Frame, message: &Message, text: &Bytes) -> Result<Next, SessionEnd> {
+    fn query(
+        &mut self,
+        frame: &Frame,
+        message: &Message,
+        text: &Bytes,
+    ) -> Result<Next, SessionEnd> {
         let decision = match self.ground().of_text(text) {
             Ok(decision) => decision,
             Err(refusal) => return self.refuse_unread(message, text, Step::Query, &refusal),
@@ -258,10 +271,10 @@ where
         }
         let described = statement.parameter_types();
         let types = &decided.parameter_types;
-        let parameters =
-            decide::parameters(bind, types, described.as_ref(), decided.touches_sad);
+        let parameters = decide::parameters(bind, types, described.as_ref(), decided.touches_sad);
         if self.traffic.is_on() {
-            let words = parameters.iter().map(|one| one.as_ref().map(|one| one.as_str().as_bytes()));
+            let words =
+                parameters.iter().map(|one| one.as_ref().map(|one| one.as_str().as_bytes()));
             self.traffic.message(Direction::FromClient, message.name(), words);
         }
         if let Some(denial) = self.denial(&decided) {
@@ -387,13 +400,8 @@ where
     }
 
     /// One record for each statement; the number of the first.
-    fn recorded(
-        &mut self,
-        decision: &Decision,
-        parameters: &[Option<Masked>],
-        step: Step,
-    ) -> u64 {
-        let first = self.tally.statements + 1;
+    fn recorded(&mut self, decision: &Decision, parameters: &[Option<Masked>], step: Step) -> u64 {
+        let first = if decision.statements.is_empty() { 0 } else { self.tally.statements + 1 };
         for index in 0..decision.statements.len() {
             self.tally.statements += 1;
             if let Some(event) = decision.record(index, self.tally.statements, step, parameters) {

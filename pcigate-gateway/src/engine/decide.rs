@@ -64,9 +64,10 @@ impl Ground<'_> {
             && answer.action != StatementAction::Deny
             && names_any(&statement.facts, &sad, passes_on)
         {
-            let sentence = "COPY of a column of class sad is refused whatever the rules say, because \
+            let sentence =
+                "COPY of a column of class sad is refused whatever the rules say, because \
                             its data do not name their columns; use SELECT"
-                .to_owned();
+                    .to_owned();
             return Answer { action: StatementAction::Deny, rule: None, sentence, ..answer };
         }
         answer

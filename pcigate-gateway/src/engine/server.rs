@@ -56,11 +56,8 @@ where
     fn server_message(&mut self, frame: &Frame, message: &Message) -> Result<(), SessionEnd> {
         let known = Arc::clone(&self.known);
         let answer = self.protocol.received(message)?;
-        let skipped: Vec<(Arc<Ask>, Kind)> = answer
-            .skipped
-            .iter()
-            .map(|request| (Arc::clone(&request.tag), request.kind))
-            .collect();
+        let skipped: Vec<(Arc<Ask>, Kind)> =
+            answer.skipped.iter().map(|request| (Arc::clone(&request.tag), request.kind)).collect();
         let about = answer.request.map(|request| About {
             id: request.id,
             kind: request.kind,
@@ -183,7 +180,8 @@ where
             (_, Some(most)) if bytes > most => format!("{most} bytes (maxBytes of rule {rule})"),
             _ => return true,
         };
-        let over = format!("pcigate: the answer has more than {over}; ask for less, or for more leave");
+        let over =
+            format!("pcigate: the answer has more than {over}; ask for less, or for more leave");
         self.answering.over = Some(over);
         self.cancel();
         false
@@ -301,9 +299,7 @@ where
             }
             (None, Some(over)) => self.tell_report(Report::error(OVER, over)),
             // Ours has failed: so would the client's, behind it.
-            (None, None) => {
-                self.pass_on(frame, &Message::ErrorResponse(error.clone()))
-            }
+            (None, None) => self.pass_on(frame, &Message::ErrorResponse(error.clone())),
         }
     }
 

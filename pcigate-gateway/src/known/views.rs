@@ -98,9 +98,10 @@ impl Tables {
                 let classes: Vec<Option<ColumnClass>> = match outputs {
                     Some(outputs) if outputs.iter().all(|output| output.name.is_some()) => {
                         let class = |sources: &[Source]| {
-                            sources.iter().filter_map(|source| self.class_of(source)).max_by_key(
-                                |class| u8::from(*class == ColumnClass::Sad),
-                            )
+                            sources
+                                .iter()
+                                .filter_map(|source| self.class_of(source))
+                                .max_by_key(|class| u8::from(*class == ColumnClass::Sad))
                         };
                         outputs.iter().map(|output| class(&output.sources)).collect()
                     }
@@ -157,8 +158,11 @@ impl Tables {
                     continue;
                 };
                 known.tags.insert((table.oid, *number), *class);
-                let tagged =
-                    Column { table: format!("{schema}.{name}"), column: column.clone(), class: *class };
+                let tagged = Column {
+                    table: format!("{schema}.{name}"),
+                    column: column.clone(),
+                    class: *class,
+                };
                 if !known.columns.contains(&tagged) {
                     known.columns.push(tagged);
                 }

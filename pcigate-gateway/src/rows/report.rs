@@ -77,9 +77,8 @@ fn masked_report(
     mut mask: impl FnMut(&Bytes) -> Option<Bytes>,
 ) -> Option<Report> {
     let field = |letter| report.field(letter).and_then(|text| std::str::from_utf8(text).ok());
-    let tagged = field(b't').is_some_and(|table| {
-        known.has_tagged_columns(field(b's').unwrap_or_default(), table)
-    });
+    let tagged = field(b't')
+        .is_some_and(|table| known.has_tagged_columns(field(b's').unwrap_or_default(), table));
     let mut changed = false;
     let fields = report.fields.iter().map(|(letter, text)| {
         let new = match letter {
