@@ -16,6 +16,9 @@ pub const MAX_TOKENS: usize = 1 << 17;
 /// limit, several times higher, keeps the parser's own recursion within a small stack.
 const MAX_DEPTH: usize = 250;
 
+/// Most signs that the server's scanner may read again.
+const MAX_REREAD: usize = 1 << 21;
+
 /// One level: what may have nested since the last sign that ends nesting.
 #[derive(Clone, Copy, Default)]
 struct Level {
@@ -34,6 +37,7 @@ struct Scan<'a> {
     tokens: usize,
     statements: usize,
     after_dot: bool,
+    reread: usize,
 }
 
 /// Refuses what is too long, too many or too deep. `strings_standard` is the session's
@@ -50,8 +54,16 @@ pub fn check(text: &str, strings_standard: bool) -> Result<(), Refusal> {
         return Err(Refusal::Backslash);
     }
     let levels = vec![Level::default()];
-    let mut scan =
-        Scan { bytes, at: 0, levels, below: 0, tokens: 0, statements: 1, after_dot: false };
+    let mut scan = Scan {
+        bytes,
+        at: 0,
+        levels,
+        below: 0,
+        tokens: 0,
+        statements: 1,
+        after_dot: false,
+        reread: 0,
+    };
     while scan.at < bytes.len() {
         scan.token()?;
     }
@@ -74,10 +86,7 @@ impl Scan<'_> {
                 self.skip_while(|b| b != b'\n' && b != b'\r');
                 return Ok(());
             }
-            (b'/', b'*') => {
-                self.block_comment();
-                return Ok(());
-            }
+            (b'/', b'*') => return self.block_comment(),
             _ => {}
         }
         self.tokens += 1;
@@ -135,24 +144,32 @@ impl Scan<'_> {
         }
     }
 
-    fn block_comment(&mut self) {
+    /// The server's scanner reads the run of signs behind each `/*` again, which takes time in the
+    /// square of its length: the sum is bounded.
+    fn block_comment(&mut self) -> Result<(), Refusal> {
         let mut depth = 0usize;
         while self.at < self.bytes.len() {
             match (self.peek(0), self.peek(1)) {
                 (b'/', b'*') => {
                     depth += 1;
                     self.at += 2;
+                    let rest = self.bytes.get(self.at..).unwrap_or_default();
+                    self.reread += rest.iter().take_while(|byte| is_operator(**byte)).count();
+                    if self.reread > MAX_REREAD {
+                        return Err(Refusal::TooDeep);
+                    }
                 }
                 (b'*', b'/') => {
                     depth = depth.saturating_sub(1);
                     self.at += 2;
                     if depth == 0 {
-                        return;
+                        break;
                     }
                 }
                 _ => self.at += 1,
             }
         }
+        Ok(())
     }
 
     fn quoted(&mut self, quote: u8, backslashes: bool) {
@@ -204,7 +221,9 @@ impl Scan<'_> {
         // Comparisons do not nest without parentheses: the grammar has them as non-associative.
         let one = self.bytes.get(start..self.at).unwrap_or_default();
         let compares = matches!(one, b"=" | b"<" | b">" | b"<=" | b">=" | b"<>" | b"!=" | b":=");
-        if compares { Ok(()) } else { self.count(|level| level.chain += 1, 1) }
+        // `+++1` is three operators, `||` is one: a run counts as what it may be at most.
+        let signs = one.len();
+        if compares { Ok(()) } else { self.count(|level| level.chain += signs, signs) }
     }
 
     fn word(&mut self, after_dot: bool) -> Result<(), Refusal> {

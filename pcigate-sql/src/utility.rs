@@ -99,6 +99,13 @@ pub fn describe(walk: &mut Walk<'_>, node: Option<&Node>, text: &str, depth: usi
             anything_may_have_changed(walk);
             kind("CALL")
         }
+        other => of_session(walk, other),
+    }
+}
+
+/// Statements about the session itself.
+fn of_session(walk: &mut Walk<'_>, node: &NodeEnum) -> Described {
+    match node {
         NodeEnum::TransactionStmt(stmt) => transaction(walk, stmt),
         NodeEnum::VariableSetStmt(stmt) => {
             settings::set(walk, stmt);
@@ -273,7 +280,7 @@ fn create_table_as(walk: &mut Walk<'_>, stmt: &CreateTableAsStmt, depth: usize) 
         _ => walk.query(stmt.query.as_deref()),
     };
     if let Some(into) = &stmt.into {
-        walk.into_table(into, &outputs);
+        walk.fill_table(into, &outputs);
         temp_table(walk, into.rel.as_ref(), into.on_commit);
     }
     Described { of_session, ..kind("CREATE TABLE AS") }

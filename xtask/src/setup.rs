@@ -48,6 +48,12 @@ const NEEDS: &[Need] = &[
         packages: &["gcc", "libc6-dev"],
     },
     Need {
+        what: "libclang (bindings of PostgreSQL's parser in pcigate-sql)",
+        scope: Scope::Host,
+        present: libclang,
+        packages: &["libclang-14-dev"],
+    },
+    Need {
         what: "rustc 1.96 or newer with its library source (kernel programs)",
         scope: Scope::Kernel,
         present: || bpf::compiler().is_some(),
@@ -161,6 +167,23 @@ fn install(missing: &[&Need]) -> Result<()> {
         still.join("; "),
         get.join(" "),
     )
+}
+
+/// Where the bindings' generator looks for it by itself (clang-sys): its variable, or the system's
+/// library directories and those of every LLVM.
+fn libclang() -> bool {
+    let is_library = |name: &str| name.starts_with("libclang") && name.contains(".so");
+    let holds = |directory: &std::path::Path| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|name| is_library(&name) && !name.starts_with("libclang-cpp"))
+    };
+    let usual = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu"];
+    let of_llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let of_llvm = of_llvm.filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"));
+    std::env::var_os("LIBCLANG_PATH").is_some()
+        || usual.iter().any(|directory| holds(directory.as_ref()))
+        || of_llvm.map(|entry| entry.path().join("lib")).any(|directory| holds(&directory))
 }
 
 /// rustfmt and clippy belong to the toolchain that runs this chore.

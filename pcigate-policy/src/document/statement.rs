@@ -113,7 +113,7 @@ impl Shape {
     }
 }
 
-fn word<T: PartialEq>(words: &[(&'static str, T)], of: T) -> &'static str {
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], of: T) -> &'static str {
     words.iter().find(|(_, value)| *value == of).map_or("unknown", |(word, _)| word)
 }
 

@@ -88,6 +88,9 @@ fn column_name(node: &Node) -> Option<Vec<&str>> {
 }
 
 fn same_column(left: &Node, right: &Node) -> bool {
+    if let Some(NodeEnum::List(list)) = &right.node {
+        return list.items.iter().any(|item| same_column(left, item));
+    }
     match (column_name(left), column_name(right)) {
         (Some(left), Some(right)) if left.len() != right.len() => left.last() == right.last(),
         (Some(left), Some(right)) => left == right,

@@ -68,6 +68,14 @@ impl Walk<'_> {
             NodeEnum::CollateClause(collate) => self.expression(collate.arg.as_deref(), all),
             NodeEnum::SqlvalueFunction(_) | NodeEnum::MergeSupportFunc(_) => {}
             NodeEnum::CurrentOfExpr(_) | NodeEnum::AStar(_) => {}
+            other => self.clause(other),
+        }
+    }
+
+    /// What stands in lists of expressions without being one.
+    fn clause(&mut self, node: &NodeEnum) {
+        let all = Usage::Computed;
+        match node {
             NodeEnum::SortBy(sort) => {
                 self.expression(sort.node.as_deref(), all);
                 if !sort.use_op.is_empty() {

@@ -13,7 +13,7 @@ impl Walk<'_> {
     pub(super) fn enter(&mut self, from: &[Node]) {
         self.frames.push(Frame::default());
         for node in from {
-            let items = self.from_item(node);
+            let items = self.read_item(node);
             self.add_items(items);
         }
     }
@@ -36,7 +36,7 @@ impl Walk<'_> {
         }
     }
 
-    fn from_item(&mut self, node: &Node) -> Vec<Item> {
+    fn read_item(&mut self, node: &Node) -> Vec<Item> {
         let Some(inner) = node.node.as_ref() else { return Vec::new() };
         match inner {
             NodeEnum::RangeVar(relation) => vec![self.relation(relation, Effect::Read)],
@@ -62,7 +62,7 @@ impl Walk<'_> {
                 vec![self.computed_item(function.alias.as_ref(), name, before)]
             }
             NodeEnum::RangeTableSample(sample) => {
-                let items = sample.relation.as_deref().map(|node| self.from_item(node));
+                let items = sample.relation.as_deref().map(|node| self.read_item(node));
                 self.note_function(&texts(&sample.method), &sample.args);
                 self.expressions(&sample.args);
                 self.expression(sample.repeatable.as_deref(), Usage::Computed);
@@ -107,7 +107,7 @@ impl Walk<'_> {
     fn join(&mut self, join: &JoinExpr) -> Vec<Item> {
         let mut items = Vec::new();
         for side in [join.larg.as_deref(), join.rarg.as_deref()].into_iter().flatten() {
-            let side = self.from_item(side);
+            let side = self.read_item(side);
             // The right side of LATERAL and the condition see both sides.
             self.add_items(side.clone());
             items.extend(side);

@@ -47,13 +47,13 @@ impl Walk<'_> {
         self.expression(select.limit_count.as_deref(), Usage::Computed);
         self.ctes.truncate(ctes);
         if let Some(into) = &select.into_clause {
-            self.into_table(into, &outputs);
+            self.fill_table(into, &outputs);
         }
         outputs
     }
 
     /// `SELECT INTO` and `CREATE TABLE AS` make a table and fill it.
-    pub fn into_table(&mut self, into: &IntoClause, outputs: &[Output]) {
+    pub fn fill_table(&mut self, into: &IntoClause, outputs: &[Output]) {
         if let Some(relation) = &into.rel {
             let tables = self.resolve_new(relation);
             self.table(tables.clone(), Effect::Ddl);

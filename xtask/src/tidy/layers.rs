@@ -10,6 +10,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-common", Some(&[])),
     ("pcigate-ebpf", Some(&["pcigate-common"])),
     ("pcigate-policy", Some(&["pcigate-common", "pcigate-corpus"])),
+    ("pcigate-sql", Some(&["pcigate-policy"])),
     ("pcigate-proto", Some(&[])),
     ("pcigate-ledger", Some(&[])),
     ("pcigate-postgres", Some(&[])),
