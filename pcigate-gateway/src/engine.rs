@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::cancel;
 use crate::error::SessionEnd;
 use crate::known::Known;
-use crate::plan::{Dial, Plan};
+use crate::plan::{Dial, Maskers, Plan};
 use crate::record::{Door, Entry, Event, MaskedCounts, NotRecorded};
 use crate::rows::Columns;
 use crate::rows::copy::CopyOut;
@@ -33,6 +33,9 @@ use pipe::{End, Pipe};
 use traffic::Traffic;
 
 pub(crate) use decide::masked;
+
+/// Bytes of texts that a session remembers, so that what comes again is not parsed again.
+const CACHE: usize = 128 << 10;
 
 /// What an open session is made of.
 pub(crate) struct Parts<'p, C, U> {
@@ -58,6 +61,7 @@ pub(crate) struct Engine<'p, C, U, D> {
     pipe: Pipe<C, U>,
     protocol: session::Session<Arc<Ask>>,
     sql: pcigate_sql::Session,
+    cache: pcigate_sql::Cache,
     /// The settings when the server was last ready outside of a transaction.
     at_ready: pcigate_sql::Settings,
     /// Transactions were ended within the text that runs.
@@ -136,6 +140,7 @@ where
             },
             protocol: session::Session::new(parts.plan.limits.session),
             sql: parts.sql,
+            cache: pcigate_sql::Cache::new(CACHE),
             at_ready,
             ended_inside: false,
             parked: None,
@@ -314,7 +319,8 @@ where
 
 /// Look for card data in values.
 fn look<'a>(plan: &'a Plan, known: &'a Known) -> Look<'a> {
-    Look { masker: &plan.masker, types: &known.types, style: plan.target.mask }
+    let Maskers { values: masker, mixed } = &plan.masker;
+    Look { masker, mixed, types: &known.types, style: plan.target.mask }
 }
 
 /// Appends, and takes over where there is nothing yet.

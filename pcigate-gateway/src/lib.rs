@@ -4,7 +4,7 @@
 //!
 //! How it is wired, once for the process: [`Keys::new`]. Once for each workload and Target: a
 //! [`Plan`] (rules of the gate rules that lead to the Target, the Target itself, a [`Password`], TLS
-//! by [`tls`], [`Plan::masker`], [`Limits`]), and a [`Dial`] that opens a connection to the server
+//! by [`tls`], [`Maskers`], [`Limits`]), and a [`Dial`] that opens a connection to the server
 //! from wherever it has to be opened. For each connection of a client: [`serve`], which returns
 //! when it is over.
 //!
@@ -73,7 +73,7 @@ mod upstream;
 pub use cancel::Keys;
 pub use error::SessionEnd;
 pub use known::Knowledge;
-pub use plan::{Dial, Dialling, Limits, Password, Plan};
+pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan};
 pub use record::{
     Direction, Door, Entry, Event, MaskedCounts, NotRecorded, StatementEnd, StatementEvent, Step,
 };

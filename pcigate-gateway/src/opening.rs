@@ -240,8 +240,8 @@ mod tests {
         ]);
         let wish = wish(&asked, &[]).unwrap();
         assert_eq!((wish.user.as_str(), wish.database.as_str()), ("bot", "bot"));
-        let names: Vec<_> = wish.settings.iter().map(|(name, value)| format!("{name}={value}"));
-        let names: Vec<String> = names.into_iter().collect();
+        let names = wish.settings.iter().map(|(name, value)| format!("{name}={value}"));
+        let names: Vec<String> = names.collect();
         let wanted =
             ["application_name=psql", "statement_timeout=5s", "jit=off", "datestyle=ISO, MDY"];
         assert_eq!(names, wanted);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pcigate_policy::document::{MaskStyle, Statement, Target};
-use pcigate_policy::mask::{Masker, Rendering, Settings, SettingsError};
+use pcigate_policy::mask::{Detector, Masker, Rendering, Settings, SettingsError};
 use pcigate_postgres::login::Secret;
 use pcigate_postgres::{backend, frontend, session};
 use rustls::{ClientConfig, ServerConfig};
@@ -41,26 +41,41 @@ pub struct Plan {
     pub databases: Vec<String>,
     /// Who may cancel: a key of one scope means nothing in another. Name workload and Target.
     pub scope: String,
-    /// How answers are masked: [`Plan::masker`].
-    pub masker: Masker,
+    /// How answers are masked: [`Maskers::of`].
+    pub masker: Maskers,
     /// What is known of databases, shared so that equal knowledge is kept once.
     pub knowledge: Arc<Knowledge>,
     /// How much a session may use.
     pub limits: Limits,
 }
 
-impl Plan {
-    /// The masker for answers of a Target, in its style.
+/// How answers are masked.
+pub struct Maskers {
+    pub(crate) values: Masker,
+    /// For texts that hold texts of many types, as COPY and records do.
+    pub(crate) mixed: Masker,
+}
+
+/// A number of 12 to 19 digits as the server writes a `double precision` of that size.
+const EXPONENT: &str = "[1-9]\\.[0-9]{11,17}e\\+1[1-8]";
+
+impl Maskers {
+    /// Those for answers of a Target, in its style.
     ///
     /// # Errors
     /// Never for these settings.
-    pub fn masker(target: &Target) -> Result<Masker, SettingsError> {
+    pub fn of(target: &Target) -> Result<Self, SettingsError> {
         let rendering = match target.mask {
             MaskStyle::Truncate => Rendering::Truncate,
             MaskStyle::Last4 => Rendering::Last4,
             MaskStyle::Full => Rendering::Full,
         };
-        Masker::new(Settings { rendering, ..Settings::default() })
+        let values = Masker::new(Settings { rendering, ..Settings::default() })?;
+        let exponent =
+            Detector { name: "exponent".to_owned(), pattern: EXPONENT.to_owned(), luhn: false };
+        let detectors = vec![exponent];
+        let mixed = Masker::new(Settings { rendering, detectors, ..Settings::default() })?;
+        Ok(Self { values, mixed })
     }
 }
 

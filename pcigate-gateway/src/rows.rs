@@ -224,7 +224,7 @@ pub fn mask_row(
     masker: &Masker,
 ) -> Result<Option<Values>, WireError> {
     let own = shape::Types::new();
-    let look = Look { masker, types: &own, style: MaskStyle::Truncate };
+    let look = Look { masker, mixed: masker, types: &own, style: MaskStyle::Truncate };
     let column = |&(oid, format): &(u32, Format)| {
         let shape = Shape::of(oid, &own);
         Column { shape, format, tag: None, key: None, computed: shape == Shape::Text }

@@ -233,7 +233,7 @@ fn welcome<C, U>(
     for (name, value) in open.session.parameters.iter().cloned() {
         let status = Message::ParameterStatus { name, value };
         let mut counts = crate::record::MaskedCounts::new();
-        let masked = report::masked(&status, &plan.masker, &open.known, &mut counts);
+        let masked = report::masked(&status, &plan.masker.values, &open.known, &mut counts);
         masked.unwrap_or(status).encode(&mut out)?;
     }
     let (process, key) = (open.held.process, open.held.secret.clone());

@@ -175,7 +175,7 @@ where
         message: &Message,
         text: &Bytes,
     ) -> Result<Next, SessionEnd> {
-        let decision = match self.ground().of_text(text) {
+        let decision = match self.decide(text) {
             Ok(decision) => decision,
             Err(refusal) => return self.refuse_unread(message, text, Step::Query, &refusal),
         };
@@ -210,7 +210,7 @@ where
         message: &Message,
         parse: &frontend::Parse,
     ) -> Result<Next, SessionEnd> {
-        let decision = match self.ground().of_text(&parse.sql) {
+        let decision = match self.decide(&parse.sql) {
             Ok(decision) => decision,
             Err(refusal) => {
                 return self.refuse_unread(message, &parse.sql, Step::Prepare, &refusal);
@@ -255,7 +255,7 @@ where
         let stale = decided.volatile || decided.settings != self.sql.settings();
         let decided = match stale {
             false => decided,
-            true => match self.ground().of_text(&decided.text) {
+            true => match self.decide(&decided.text) {
                 Ok(again) => {
                     let types = decided.parameter_types.clone();
                     Arc::new(Decision { parameter_types: types, ..again })
@@ -387,6 +387,12 @@ where
     /// A text that runs what was prepared waits until it is known what is.
     fn waits_for_names(&self, decision: &Decision) -> bool {
         decision.volatile && self.naming > 0
+    }
+
+    fn decide(&mut self, sql: &Bytes) -> Result<Decision, pcigate_sql::Refusal> {
+        let (plan, known) = (self.plan, &*self.known);
+        let ground = Ground { plan, known, database: &self.database, sql: &self.sql };
+        ground.of_text(sql, &mut self.cache)
     }
 
     fn ground(&self) -> Ground<'_> {

@@ -9,7 +9,7 @@ use pcigate_policy::statement::{Answer, Facts, FunctionUse, TableName, Usage, de
 use pcigate_postgres::denial::Denial;
 use pcigate_postgres::frontend::Bind;
 use pcigate_postgres::values::Format;
-use pcigate_sql::{CopyEnd, Refusal, Statement, classify, text};
+use pcigate_sql::{Cache, CopyEnd, Refusal, Statement, normalised, text};
 
 use super::ask::Decision;
 use crate::known::Known;
@@ -35,8 +35,9 @@ pub(crate) struct Ground<'a> {
 
 impl Ground<'_> {
     /// What a text would do, and what the rules say to it. An error is a refusal too.
-    pub(crate) fn of_text(&self, sql: &Bytes) -> Result<Decision, Refusal> {
-        let statements = classify(text(sql)?, self.sql, &self.known.catalog)?;
+    pub(crate) fn of_text(&self, sql: &Bytes, cache: &mut Cache) -> Result<Decision, Refusal> {
+        // The catalog of a session stays what it was: one version.
+        let statements = cache.classify(text(sql)?, self.sql, &self.known.catalog, 0)?;
         let answers = statements.iter().map(|statement| self.answer(statement)).collect();
         let sad = self.known.columns.iter().filter(|column| column.class == ColumnClass::Sad);
         let sad: Vec<&Column> = sad.collect();
@@ -48,7 +49,7 @@ impl Ground<'_> {
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
             touches_sad: statements.iter().any(|one| names_any(&one.facts, &sad, |_| true)),
-            statements: statements.into(),
+            statements,
         })
     }
 
@@ -103,7 +104,7 @@ impl Decision {
         of(StatementAction::Deny).or_else(|| of(StatementAction::Ask))
     }
 
-    /// Whether it needs no other words in its answer than `COMMIT` has.
+    /// The record of its statement `index`.
     pub(crate) fn record(
         &self,
         index: usize,
@@ -113,7 +114,7 @@ impl Decision {
     ) -> Option<StatementEvent> {
         let (statement, answer) = (self.statements.get(index)?, self.answers.get(index)?);
         let own = self.text.get(statement.place.clone()).unwrap_or(&self.text);
-        let text = if self.touches_sad { withheld() } else { cut(own, TEXT_MAX) };
+        let text = if self.touches_sad { without_constants(own) } else { cut(own, TEXT_MAX) };
         Some(StatementEvent {
             number,
             step,
@@ -195,8 +196,11 @@ pub(crate) fn masked(text: &str) -> Masked {
     cut(text.as_bytes(), TEXT_MAX)
 }
 
-fn withheld() -> Masked {
-    masked("[text withheld: it names a column of sensitive authentication data]")
+/// A text that names columns of sensitive authentication data: its constants may be such, and
+/// nothing marks them.
+fn without_constants(sql: &[u8]) -> Masked {
+    let normal = text(sql).and_then(normalised);
+    normal.map_or_else(|_| masked("[text withheld]"), |normal| masked(&normal.text))
 }
 
 fn cut(text: &[u8], most: usize) -> Masked {

@@ -104,7 +104,7 @@ where
             | Message::PortalSuspended => self.completed(frame, message, about),
             Message::CopyOutResponse(format) => {
                 begin(&mut self.answering, &mut self.tally, about);
-                let (masker, most) = (&self.plan.masker, self.plan.limits.backend.copy);
+                let (masker, most) = (&self.plan.masker.mixed, self.plan.limits.backend.copy);
                 self.answering.copy = Some(CopyOut::new(format.overall, masker, most));
                 self.forward(frame, message, about)
             }
@@ -413,7 +413,7 @@ where
     fn pass_on(&mut self, frame: &Frame, message: &Message) -> Result<(), SessionEnd> {
         let known = Arc::clone(&self.known);
         let masked = &mut self.answering.masked;
-        let new = report::masked(message, &self.plan.masker, &known, masked);
+        let new = report::masked(message, &self.plan.masker.mixed, &known, masked);
         self.note_text(new.as_ref().unwrap_or(message));
         match new {
             Some(new) => self.tell(&new),

@@ -123,3 +123,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_number_is_known_by_its_whole_part_however_it_is_written() {
+    for (oid, text) in [
+        (1700, "4111111111111111.0"),
+        (1700, "-4111111111111111.00"),
+        (701, "4.111111111111111e+15"),
+        (700, "4111111111111111"),
+        (790, "4111111111111111"),
+    ] {
+        assert_eq!(masked(oid, Format::Text, text.as_bytes()), None, "{text}");
+    }
+    assert_eq!(masked(701, Format::Text, b"4.25e-7"), Some(b"4.25e-7".to_vec()));
+    assert_eq!(masked(701, Format::Text, b"NaN"), Some(b"NaN".to_vec()));
+}

@@ -28,6 +28,8 @@ pub(crate) enum Fate {
 #[derive(Clone, Copy)]
 pub(crate) struct Look<'a> {
     pub masker: &'a Masker,
+    /// For texts that hold the texts of other types: it also knows numbers with an exponent.
+    pub mixed: &'a Masker,
     pub types: &'a Types,
     pub style: MaskStyle,
 }
@@ -51,10 +53,15 @@ impl Look<'_> {
         if shape == Shape::Pass || value.len() < SHORTEST {
             return Fate::Same;
         }
-        let masked = match self.content(value, counts) {
-            None => return Fate::Same,
-            Some(masked) => masked,
+        let masker = match shape {
+            Shape::Int8 | Shape::Float4 | Shape::Float8 | Shape::Numeric => {
+                return std::str::from_utf8(value)
+                    .map_or(Fate::Null, |number| self.decimal(number, counts));
+            }
+            Shape::Array { .. } | Shape::Composite | Shape::Hstore | Shape::Other => self.mixed,
+            _ => self.masker,
         };
+        let Some(masked) = content(masker, value, counts) else { return Fate::Same };
         let holds = match shape {
             Shape::Text | Shape::Composite | Shape::Hstore | Shape::Other => true,
             Shape::Array { of_text } => of_text,
@@ -78,15 +85,15 @@ impl Look<'_> {
                 _ => Fate::Null,
             },
             Shape::Float4 => match value.first_chunk::<4>() {
-                Some(bytes) => self.number(&f32::from_be_bytes(*bytes).to_string(), counts),
+                Some(bytes) => self.decimal(&f32::from_be_bytes(*bytes).to_string(), counts),
                 None => Fate::Null,
             },
             Shape::Float8 => match value.first_chunk::<8>() {
-                Some(bytes) => self.number(&f64::from_be_bytes(*bytes).to_string(), counts),
+                Some(bytes) => self.decimal(&f64::from_be_bytes(*bytes).to_string(), counts),
                 None => Fate::Null,
             },
             Shape::Numeric => match numeric(value) {
-                Some(text) => self.number(&text, counts),
+                Some(text) => self.decimal(&text, counts),
                 None => Fate::Null,
             },
             Shape::Uuid => {
@@ -112,13 +119,22 @@ impl Look<'_> {
         }
     }
 
-    /// What is found in bytes that may be text.
     fn content(&self, value: &[u8], counts: &mut MaskedCounts) -> Option<Vec<u8>> {
-        let (masked, findings) = self.masker.mask(value, Cut::Whole);
-        record::count(counts, &findings);
-        match masked {
-            Cow::Owned(masked) if !findings.is_empty() => Some(masked),
-            _ => None,
+        content(self.masker, value, counts)
+    }
+
+    /// A number as people write it: its whole part counts, and with an exponent what it stands for.
+    fn decimal(&self, number: &str, counts: &mut MaskedCounts) -> Fate {
+        let number = number.trim_start_matches('-');
+        if number.contains(['e', 'E']) {
+            let value = number.parse::<f64>().unwrap_or(f64::NAN);
+            let whole = value < 1e20 && self.number(&format!("{value:.0}"), counts) == Fate::Null;
+            return if whole { Fate::Null } else { Fate::Same };
+        }
+        let whole = number.split('.').next().unwrap_or(number);
+        match self.number(whole, counts) {
+            Fate::Same => self.number(number, counts),
+            fate => fate,
         }
     }
 
@@ -156,7 +172,7 @@ impl Look<'_> {
             }
         }
         match numeric(value) {
-            Some(text) => self.number(&text, counts),
+            Some(text) => self.decimal(&text, counts),
             None => Fate::Same,
         }
     }
@@ -289,6 +305,16 @@ impl Look<'_> {
             (ColumnClass::Pan, Shape::Text) => Fate::New(starred(value, self.style)),
             _ => Fate::Null,
         }
+    }
+}
+
+/// What is found in bytes that may be text.
+fn content(masker: &Masker, value: &[u8], counts: &mut MaskedCounts) -> Option<Vec<u8>> {
+    let (masked, findings) = masker.mask(value, Cut::Whole);
+    record::count(counts, &findings);
+    match masked {
+        Cow::Owned(masked) if !findings.is_empty() => Some(masked),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use pcigate_gateway::{
-    Client, Dial, Entry, Event, Keys, Knowledge, Limits, NotRecorded, Plan, tls,
+    Client, Dial, Entry, Event, Keys, Knowledge, Limits, Maskers, NotRecorded, Plan, tls,
 };
 use pcigate_policy::document::{Documents, EgressEffect};
 use pcigate_postgres::login::{Options, Secret};
@@ -198,7 +198,7 @@ spec:
         _ => None,
     };
     Plan {
-        masker: Plan::masker(&target).unwrap(),
+        masker: Maskers::of(&target).unwrap(),
         target,
         rules: statements,
         password: Box::new(|| Some(Secret::new(PASSWORD.into()))),
@@ -226,7 +226,7 @@ pub fn schema(postgres: &Postgres) {
              fl float8, doc xml, arr text[], bigs int8[], span int8range);
          INSERT INTO loose VALUES (1, 'paid with {PAN}', {PAN}, {PAN}, '{PAN}',
              '{{\"pan\": \"{PAN}\"}}', '{{\"pan\": {PAN}}}', {PAN}, '<a>{PAN}</a>',
-             ARRAY['{PAN}', 'x'], ARRAY[{PAN}, 1], '[{PAN},4111111111111112)');
+             ARRAY['{PAN}', 'x'], ARRAY[{PAN}, 1], '[{PAN},5555555555554444)');
          CREATE VIEW shown AS SELECT id AS number, cvv AS code, pan AS label FROM cards;
          CREATE FUNCTION leaky() RETURNS text LANGUAGE plpgsql AS $$
              DECLARE found text; BEGIN SELECT pan INTO found FROM cards WHERE id = 1;

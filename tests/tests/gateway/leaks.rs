@@ -20,12 +20,13 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>)> {
     let groups = [4111_u16, 1111, 1111, 1111].map(u16::to_be_bytes).concat();
     vec![
         ("digits", PAN.into()),
+        ("an exponent", b"4.1111111".to_vec()),
         ("the first half", b"41111111".to_vec()),
         ("the second half", b"11111111".to_vec()),
         ("the other number", b"5555555555554444".to_vec()),
         ("the other number in groups", b"5555 5555".to_vec()),
         ("backwards", PAN.bytes().rev().collect()),
-        ("hexadecimal digits", b"3431313131".to_vec()),
+        ("hexadecimal digits", b"3431313131313131".to_vec()),
         ("base64", b"NDExMTExMTEx".to_vec()),
         ("an int8", number.to_be_bytes().to_vec()),
         ("a float8", 4_111_111_111_111_111_f64.to_be_bytes().to_vec()),
@@ -124,7 +125,7 @@ const CHANNELS: &[(&str, &str)] = &[
     ),
     ("PREPARE", "PREPARE p AS SELECT pan, cvv FROM cards; EXECUTE p; EXECUTE p; DEALLOCATE p"),
     ("large row", "SELECT repeat('x ', 500000) || note || repeat(' y', 500000) FROM loose"),
-    ("many rows", "SELECT i, note FROM loose, generate_series(1, 5000) AS i"),
+    ("many rows", "SELECT i, note FROM loose, generate_series(1, 700) AS i"),
     ("temporary table", "CREATE TEMP TABLE t AS SELECT note FROM loose; TABLE t; DROP TABLE t"),
     (
         "other spellings",
