@@ -112,7 +112,7 @@ mod tests {
         assert!(keys.upstream("other/db", &asked).is_none());
         let mut wrong = asked.key.to_vec();
         wrong[0] ^= 1;
-        let wrong = CancelRequest { key: wrong.into(), ..asked.clone() };
+        let wrong = CancelRequest { process: asked.process, key: wrong.into() };
         assert!(keys.upstream("bot/db", &wrong).is_none());
         drop(held);
         assert!(keys.upstream("bot/db", &asked).is_none());

@@ -3,8 +3,8 @@
 //! listens, reads files or knows of pods.
 //!
 //! How it is wired, once for the process: [`Keys::new`]. Once for each workload and Target: a
-//! [`Plan`] (rules of the gate rules that lead to the Target, the Target itself, a [`Password`], TLS
-//! by [`tls`], [`Maskers`], [`Limits`]), and a [`Dial`] that opens a connection to the server
+//! [`Plan`] (rules of the gate rules that lead to the Target, the Target itself, a [`Password`],
+//! TLS by [`tls`], [`Maskers`], [`Limits`]), and a [`Dial`] that opens a connection to the server
 //! from wherever it has to be opened. For each connection of a client: [`serve`], which returns
 //! when it is over.
 //!

@@ -66,8 +66,8 @@ fn key(name: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
     found.then_some(key)
 }
 
-/// Whether a value is found because of its name. Dates of expiry may be shown (PCI DSS 3.3, table of
-/// account data): many columns are named so.
+/// Whether a value is found because of its name. Dates of expiry are no sensitive authentication
+/// data, and many columns that are none of a card are named so.
 fn by_name(findings: &[Finding], key: &[u8]) -> bool {
     findings.iter().any(|finding| finding.end > key.len() && finding.kind != Kind::Expiry)
 }

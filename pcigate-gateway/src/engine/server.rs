@@ -1,10 +1,12 @@
 //! The server's messages: each is matched with what it answers, masked, counted, and sent on or
 //! replaced.
 
+mod forward;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pcigate_postgres::backend::{self, Message, Report, TransactionStatus};
 use pcigate_postgres::frame::Frame;
 use pcigate_postgres::session::{Kind, Origin, RequestId};
@@ -16,7 +18,8 @@ use super::{Answering, Engine, Tally, decide, look};
 use crate::error::SessionEnd;
 use crate::record::{self, Direction, Event, StatementEnd};
 use crate::rows::copy::CopyOut;
-use crate::rows::{self, Columns, report};
+use crate::rows::{self, Columns};
+use forward::Fields;
 
 /// `program_limit_exceeded`: a budget is used up.
 const OVER: &str = "54000";
@@ -153,10 +156,8 @@ where
         rows::forward(columns, values, frame.bytes(), look, masked, out)?;
         let sent = out.len() - before;
         if self.traffic.is_on() {
-            // What went out: type, length, count, then the values.
-            let row = out.get(before..).unwrap_or_default();
-            let values = row.get(7..).unwrap_or_default();
-            self.traffic.message(Direction::ToClient, "DataRow", Fields(values));
+            let row = Fields::of(out.get(before..).unwrap_or_default());
+            self.traffic.message(Direction::ToClient, "DataRow", row);
         }
         self.sent(sent, 1);
         Ok(())
@@ -185,37 +186,6 @@ where
         self.answering.over = Some(over);
         self.cancel();
         false
-    }
-
-    /// Data of COPY, or its end.
-    fn copy(&mut self, data: Option<&[u8]>, about: &About) -> Result<(), SessionEnd> {
-        let size = data.map_or(0, <[u8]>::len);
-        let rows = u64::from(data.is_some());
-        if self.muted || !self.within(about, size, rows) {
-            return Ok(());
-        }
-        let known = Arc::clone(&self.known);
-        let look = look(self.plan, &known);
-        let Some(copy) = &mut self.answering.copy else { return Ok(()) };
-        let mut out = Vec::with_capacity(size);
-        let masked = &mut self.answering.masked;
-        let done = match data {
-            Some(data) => copy.push(data, look, masked, &mut out),
-            None => copy.finish(masked, &mut out),
-        };
-        if done.is_err() {
-            let why = "the data of COPY cannot be read, so they cannot be masked".to_owned();
-            return Err(SessionEnd::Ended { why });
-        }
-        if !out.is_empty() {
-            let out = Message::CopyData(out.into());
-            if let Message::CopyData(data) = &out {
-                self.traffic.message(Direction::ToClient, "CopyData", [Some(data.as_ref())]);
-            }
-            self.tell(&out)?;
-        }
-        self.answering.rows += rows;
-        Ok(())
     }
 
     /// A statement is done, or a portal has given as many rows as it was asked for.
@@ -386,85 +356,6 @@ where
         };
         self.record(Event::StatementEnded(end));
     }
-
-    /// What the server says without being asked.
-    fn unasked(&mut self, frame: &Frame, message: &Message) -> Result<(), SessionEnd> {
-        if let Message::ParameterStatus { name, value } = message {
-            let name = String::from_utf8_lossy(name);
-            self.sql.parameter_status(&name, &String::from_utf8_lossy(value));
-        }
-        self.pass_on(frame, message)
-    }
-
-    fn forward(
-        &mut self,
-        frame: &Frame,
-        message: &Message,
-        about: &About,
-    ) -> Result<(), SessionEnd> {
-        let ready = matches!(message, Message::ReadyForQuery(_));
-        if about.origin == Origin::Gateway || self.muted && !ready {
-            return Ok(());
-        }
-        self.pass_on(frame, message)
-    }
-
-    /// Sends it to the client, masked.
-    fn pass_on(&mut self, frame: &Frame, message: &Message) -> Result<(), SessionEnd> {
-        let known = Arc::clone(&self.known);
-        let masked = &mut self.answering.masked;
-        let new = report::masked(message, &self.plan.masker.mixed, &known, masked);
-        self.note_text(new.as_ref().unwrap_or(message));
-        match new {
-            Some(new) => self.tell(&new),
-            None => {
-                self.pipe.client.outgoing.extend_from_slice(frame.bytes());
-                self.sent(frame.bytes().len(), 0);
-                Ok(())
-            }
-        }
-    }
-
-    fn tell(&mut self, message: &Message) -> Result<(), SessionEnd> {
-        let out: &mut BytesMut = &mut self.pipe.client.outgoing;
-        let before = out.len();
-        message.encode(out)?;
-        let sent = out.len() - before;
-        self.sent(sent, 0);
-        Ok(())
-    }
-
-    fn sent(&mut self, bytes: usize, rows: u64) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.answering.bytes += bytes;
-        self.answering.rows += rows;
-        self.tally.bytes += bytes;
-        self.tally.rows += rows;
-    }
-
-    /// What is worth replaying of a message that is no row.
-    fn note_text(&mut self, message: &Message) {
-        let name = message.name();
-        match message {
-            Message::ErrorResponse(report) | Message::NoticeResponse(report) => {
-                let texts = report.fields.iter().filter(|(letter, _)| b"SCMDH".contains(letter));
-                let texts = texts.map(|(_, text)| Some(text.as_ref()));
-                self.traffic.message(Direction::ToClient, name, texts);
-            }
-            Message::RowDescription(description) => {
-                let names = description.columns.iter().map(|column| Some(column.name.as_ref()));
-                self.traffic.message(Direction::ToClient, name, names);
-            }
-            Message::CommandComplete(tag) => {
-                self.traffic.message(Direction::ToClient, name, [Some(tag.as_ref())]);
-            }
-            Message::NotificationResponse { channel, payload, .. } => {
-                let texts = [Some(channel.as_ref()), Some(payload.as_ref())];
-                self.traffic.message(Direction::ToClient, name, texts);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The answer to a statement begins.
@@ -477,19 +368,6 @@ fn begin(answering: &mut Answering<'_>, tally: &mut Tally, about: &About) {
     }
     let left = std::mem::replace(answering, Answering { of, ..Answering::default() });
     record::add(&mut tally.masked, &left.masked);
-}
-
-/// The values of a row as it went out.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<&'a [u8]>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (value, rest) = rows::binary::take_value(self.0)?;
-        self.0 = rest;
-        Some(value)
-    }
 }
 
 /// The rows a command tag counts: its last word.

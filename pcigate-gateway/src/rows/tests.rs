@@ -1,3 +1,5 @@
+//! Every shape of value, malformed ones included; and that masking twice is masking once.
+
 use pcigate_policy::mask::Masker;
 use pcigate_postgres::values::{Format, Values};
 use proptest::prelude::*;
@@ -17,7 +19,8 @@ fn masked(oid: u32, format: Format, value: &[u8]) -> Option<Vec<u8>> {
 fn array(oid: u32, elements: &[Option<&[u8]>]) -> Vec<u8> {
     let mut out = Vec::new();
     let nulls = i32::from(elements.iter().any(Option::is_none));
-    for number in [1, nulls, oid as i32, elements.len() as i32, 1] {
+    let length = i32::try_from(elements.len()).unwrap();
+    for number in [1, nulls, oid.cast_signed(), length, 1] {
         out.extend_from_slice(&number.to_be_bytes());
     }
     elements.iter().for_each(|element| put_value(*element, &mut out).unwrap());
@@ -98,7 +101,8 @@ proptest! {
         columns in prop::collection::vec(
             (
                 prop::sample::select(vec![
-                    16_u32, 17, 20, 25, 114, 701, 1009, 1016, 1700, 2249, 2950, 3802, 3926, 4536, 99,
+                    16_u32, 17, 20, 25, 114, 701, 1009, 1016, 1700, 2249, 2950, 3802, 3926, 4536,
+                    99,
                 ]),
                 any::<bool>(),
                 prop::option::of(prop_oneof![

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -16,6 +16,10 @@ use pcigate_gateway::{
 use pcigate_policy::document::{Documents, EgressEffect};
 use pcigate_postgres::login::{Options, Secret};
 use pcigate_tests::postgres::{DATABASE, PASSWORD, Postgres, SCRAM};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -41,6 +45,8 @@ pub struct Gate {
     pub refuses: Arc<AtomicBool>,
     /// Ends of sessions, in order.
     pub ends: Arc<Mutex<Vec<String>>>,
+    /// How often somebody waited for the disk.
+    pub waits: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
@@ -49,6 +55,8 @@ pub struct Gate {
 pub struct Setup<'a> {
     pub statements: &'a str,
     pub tls: Option<&'a str>,
+    /// Offers TLS to the client, with the server's certificate.
+    pub client_tls: bool,
     pub limits: Limits,
 }
 
@@ -67,8 +75,10 @@ impl Gate {
         let keys = Keys::new(2_000);
         let (events, refuses) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
         let ends = Arc::new(Mutex::new(Vec::new()));
+        let waits = Arc::new(AtomicUsize::new(0));
         let (door, entries) = mpsc::channel(256);
-        runtime.spawn(recorder(entries, Arc::clone(&events), Arc::clone(&refuses)));
+        let kept = (Arc::clone(&events), Arc::clone(&refuses), Arc::clone(&waits));
+        runtime.spawn(recorder(entries, kept));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let upstream = postgres.port();
@@ -94,7 +104,7 @@ impl Gate {
                 });
             }
         });
-        Self { address, events, refuses, ends, _runtime: runtime }
+        Self { address, events, refuses, ends, waits, _runtime: runtime }
     }
 
     /// A client program that reaches the database through the gate, with no password.
@@ -136,8 +146,7 @@ pub fn text(output: &Output) -> String {
 
 async fn recorder(
     mut entries: mpsc::Receiver<Entry>,
-    events: Arc<Mutex<Vec<Event>>>,
-    refuses: Arc<AtomicBool>,
+    (events, refuses, waits): (Arc<Mutex<Vec<Event>>>, Arc<AtomicBool>, Arc<AtomicUsize>),
 ) {
     while let Some(entry) = entries.recv().await {
         let refuses = refuses.load(Ordering::SeqCst);
@@ -145,6 +154,7 @@ async fn recorder(
             events.lock().unwrap().push(entry.event);
         }
         if let Some(durable) = entry.durable {
+            waits.fetch_add(1, Ordering::SeqCst);
             let _ = durable.send(if refuses { Err(NotRecorded) } else { Ok(()) });
         }
     }
@@ -203,12 +213,26 @@ spec:
         rules: statements,
         password: Box::new(|| Some(Secret::new(PASSWORD.into()))),
         upstream_tls,
-        client_tls: None,
+        client_tls: setup.client_tls.then(|| server_config(postgres)),
         databases: vec![DATABASE.to_owned()],
         scope: "shop/bot db".to_owned(),
         knowledge: Arc::new(Knowledge::default()),
         limits: setup.limits,
     }
+}
+
+fn server_config(postgres: &Postgres) -> Arc<ServerConfig> {
+    let keys = &postgres.keys;
+    let certificate = CertificateDer::from_pem_slice(keys.server.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(keys.server_key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
 }
 
 /// A published test number.
@@ -219,7 +243,8 @@ pub fn schema(postgres: &Postgres) {
     postgres.sql(&format!(
         "CREATE TABLE cards (id int PRIMARY KEY, pan text UNIQUE, cvv text, holder text,
              CHECK (length(cvv) < 5));
-         INSERT INTO cards VALUES (1, '{PAN}', '737', 'Ann'), (2, '5555 5555 5555 4444', '871', 'Bo');
+         INSERT INTO cards VALUES (1, '{PAN}', '737', 'Ann'), (2, '5555 5555 5555 4444', '871',
+             'Bo');
          CREATE TABLE orders (id int PRIMARY KEY, note text);
          INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 1000) AS i;
          CREATE TABLE loose (id int, note text, big int8, num numeric, raw bytea, js json, jb jsonb,

@@ -257,7 +257,8 @@ fn expressions_over_tagged_columns_are_refused_unless_a_rule_names_them() {
     let postgres = Postgres::start("");
     schema(&postgres);
     let rules = "
-          - {id: read, action: allow, effects: [read, bulkRead], tables: [public.cards, public.shown]}";
+          - {id: read, action: allow, effects: [read, bulkRead], \
+tables: [public.cards, public.shown]}";
     let gate = Gate::new(&postgres, rules);
     for sql in [
         "SELECT reverse(pan) FROM cards",
