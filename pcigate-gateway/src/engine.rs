@@ -77,8 +77,8 @@ pub(crate) struct Engine<'p, C, U, D> {
     muted: bool,
     upstream: CancelRequest,
     cancelling: Option<Pin<Box<dyn Future<Output = ()> + Send + 'p>>>,
-    end: oneshot::Receiver<String>,
-    ended: Option<String>,
+    /// Nothing once nobody can end it from outside any more.
+    end: Option<oneshot::Receiver<String>>,
     entries: Vec<Entry>,
     traffic: Traffic,
     nothing: Arc<Ask>,
@@ -151,8 +151,7 @@ where
             muted: false,
             upstream: parts.upstream,
             cancelling: None,
-            end: parts.end,
-            ended: None,
+            end: Some(parts.end),
             entries: Vec::new(),
             traffic: Traffic::new(parts.plan.limits.traffic),
             nothing: Arc::new(Ask::nothing()),
@@ -210,11 +209,13 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionEnd>> {
-        if let Poll::Ready(Ok(why)) = Pin::new(&mut self.end).poll(cx)
-            && self.ended.is_none()
+        if let Some(end) = &mut self.end
+            && let Poll::Ready(told) = Pin::new(end).poll(cx)
         {
-            self.ended = Some(why.clone());
-            return Poll::Ready(Err(SessionEnd::Ended { why }));
+            self.end = None;
+            if let Ok(why) = told {
+                return Poll::Ready(Err(SessionEnd::Ended { why }));
+            }
         }
         let mut moved = false;
         if let Some(waiting) = &mut self.batch.waiting

@@ -48,7 +48,9 @@ impl Ground<'_> {
             settings: self.sql.settings(),
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
-            touches_sad: statements.iter().any(|one| names_any(&one.facts, &sad, |_| true)),
+            touches_sad: statements
+                .iter()
+                .any(|one| names_any(&one.facts, &sad, |_| true) || writes_any(&one.facts, &sad)),
             statements,
         })
     }
@@ -176,14 +178,23 @@ fn may_change(statement: &Statement) -> bool {
         || statement.facts.effects.iter().any(|effect| unseen.contains(effect))
 }
 
+fn same_table(column: &Column, table: &TableName) -> bool {
+    let mut parts = column.table.rsplit('.');
+    let (name, schema) = (parts.next(), parts.next());
+    name == Some(table.name.as_str())
+        && (table.schema.is_empty() || schema.is_none_or(|schema| schema == table.schema))
+}
+
+/// Whether it writes to the table of one of these columns, which it need not name to do so.
+fn writes_any(facts: &Facts, columns: &[&Column]) -> bool {
+    let written = facts.tables.iter().filter(|used| used.effect == Effect::Write);
+    written
+        .flat_map(|used| &used.names)
+        .any(|table| columns.iter().any(|column| same_table(column, table)))
+}
+
 /// Whether it names one of these columns, or all of their table.
 fn names_any(facts: &Facts, columns: &[&Column], usage: impl Fn(Usage) -> bool) -> bool {
-    let same_table = |column: &Column, table: &TableName| {
-        let mut parts = column.table.rsplit('.');
-        let (name, schema) = (parts.next(), parts.next());
-        name == Some(table.name.as_str())
-            && (table.schema.is_empty() || schema.is_none_or(|schema| schema == table.schema))
-    };
     facts.columns.iter().filter(|used| usage(used.usage)).any(|used| {
         columns.iter().any(|column| {
             used.column.as_deref().is_none_or(|name| name == column.column)
@@ -199,8 +210,16 @@ pub(crate) fn masked(text: &str) -> Masked {
 /// A text that names columns of sensitive authentication data: its constants may be such, and
 /// nothing marks them.
 fn without_constants(sql: &[u8]) -> Masked {
-    let normal = text(sql).and_then(normalised);
-    normal.map_or_else(|_| masked("[text withheld]"), |normal| masked(&normal.text))
+    match text(sql).and_then(normalised) {
+        // Not all commands are taken apart: EXECUTE keeps its constants.
+        Ok(normal) if !may_hold_constants(&normal.text) => masked(&normal.text),
+        _ => masked("[text withheld]"),
+    }
+}
+
+fn may_hold_constants(text: &str) -> bool {
+    let digits = text.as_bytes().windows(3).any(|three| three.iter().all(u8::is_ascii_digit));
+    digits || text.contains('\'') || text.contains("$$")
 }
 
 fn cut(text: &[u8], most: usize) -> Masked {

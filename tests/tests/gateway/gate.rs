@@ -47,6 +47,8 @@ pub struct Gate {
     pub ends: Arc<Mutex<Vec<String>>>,
     /// How often somebody waited for the disk.
     pub waits: Arc<AtomicUsize>,
+    /// One for each connection: ends it.
+    pub revokes: Arc<Mutex<Vec<oneshot::Sender<String>>>>,
     _runtime: Runtime,
 }
 
@@ -83,10 +85,12 @@ impl Gate {
         let address = listener.local_addr().unwrap();
         let upstream = postgres.port();
         let (all_keys, all_ends) = (Arc::clone(&keys), Arc::clone(&ends));
+        let revokes = Arc::new(Mutex::new(Vec::new()));
+        let all_revokes = Arc::clone(&revokes);
         runtime.spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
                 let (plan, keys, door) = (Arc::clone(&plan), Arc::clone(&all_keys), door.clone());
-                let ends = Arc::clone(&all_ends);
+                let (ends, revokes) = (Arc::clone(&all_ends), Arc::clone(&all_revokes));
                 tokio::spawn(async move {
                     stream.set_nodelay(true).unwrap();
                     let dial: Dial<TcpStream> = Box::new(move || {
@@ -96,7 +100,8 @@ impl Gate {
                             Ok(stream)
                         })
                     });
-                    let (_never, end) = oneshot::channel();
+                    let (revoke, end) = oneshot::channel();
+                    revokes.lock().unwrap().push(revoke);
                     let client = Client { stream, address: from.to_string(), end };
                     let served = pcigate_gateway::serve(client, &plan, &dial, &keys, &door).await;
                     let end = served.map_or_else(|error| error.to_string(), |()| "left".to_owned());
@@ -104,7 +109,7 @@ impl Gate {
                 });
             }
         });
-        Self { address, events, refuses, ends, waits, _runtime: runtime }
+        Self { address, events, refuses, ends, waits, revokes, _runtime: runtime }
     }
 
     /// A client program that reaches the database through the gate, with no password.

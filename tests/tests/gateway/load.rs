@@ -1,6 +1,11 @@
 //! Ordinary clients under load: pgbench by every protocol, with masking and records on.
 
-use std::{io::Write, process::Stdio, sync::atomic::Ordering};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Stdio,
+    sync::atomic::Ordering,
+};
 
 use bytes::{Bytes, BytesMut};
 use pcigate_gateway::Event;

@@ -54,3 +54,44 @@ fn statements_parameters_and_outcomes_are_recorded_without_card_data() {
     let begun = events.iter().filter(|event| matches!(event, Event::Statement(_))).count();
     assert_eq!(begun, ends);
 }
+
+#[test]
+fn codes_are_in_no_record_even_where_nothing_marks_them() {
+    let postgres = Postgres::start("");
+    schema(&postgres);
+    let gate = Gate::new(&postgres, EVERYTHING);
+    let mut client = gate.raw();
+    for sql in [
+        "INSERT INTO cards VALUES (7, 'x', '9517', 'Cy')",
+        "INSERT INTO cards (id, cvv) VALUES (8, '9517')",
+        "UPDATE cards SET cvv = '9517' WHERE id = 8",
+        "SELECT id FROM cards WHERE cvv = '9517'",
+        "BEGIN; DECLARE c CURSOR FOR SELECT id FROM cards WHERE cvv = '9517'; COMMIT",
+        "EXPLAIN SELECT id FROM cards WHERE cvv = '9517'",
+        "PREPARE find AS SELECT id FROM cards WHERE cvv = $1; EXECUTE find('9517')",
+    ] {
+        client.query(sql);
+    }
+    drop(client);
+    wait::until("its end", || (gate.ends.lock().unwrap().len() == 1).then_some(()));
+    wait::until("the last record", || gate.recorded().contains("SessionEnded").then_some(()));
+    assert!(!gate.recorded().contains("9517"), "{}", gate.recorded());
+}
+
+#[test]
+fn a_session_ends_at_once_when_its_grant_does() {
+    let postgres = Postgres::start("");
+    let gate = Gate::new(&postgres, EVERYTHING);
+    let (mut kept, mut ended) = (gate.raw(), gate.raw());
+    assert_eq!(kept.query("SELECT 1")[1], "query: row 1");
+    assert_eq!(ended.query("SELECT 1")[1], "query: row 1");
+    let mut revokes = std::mem::take(&mut *gate.revokes.lock().unwrap());
+    revokes.remove(1).send("the grant was revoked".to_owned()).unwrap();
+    let told = ended.read_raw(1);
+    let backend::Message::ErrorResponse(report) = &told[0] else { panic!("no error") };
+    assert!(report.ends_session());
+    // Nobody can end the other any more, which ends nothing.
+    drop(revokes);
+    assert_eq!(kept.query("SELECT 2")[1], "query: row 2");
+    wait::until("its record", || gate.recorded().contains("was revoked").then_some(()));
+}
