@@ -60,4 +60,4 @@ pub use classify::{classify, text};
 pub use normal::{Normal, normalised};
 pub use refusal::Refusal;
 pub use session::{MAX_HELD, MAX_PREPARED, Session, Settings};
-pub use statement::{Copy, CopyEnd, Output, Source, Statement};
+pub use statement::{Copy, CopyEnd, Naming, Output, Source, Statement};

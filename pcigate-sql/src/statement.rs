@@ -106,3 +106,48 @@ pub(crate) enum SetTo {
     /// Not known before it runs.
     Unknown,
 }
+
+/// What a statement does to the names of prepared statements and cursors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming<'a> {
+    /// `PREPARE name`.
+    Prepare(&'a str),
+    /// `DEALLOCATE name`; `None` = all.
+    Deallocate(Option<&'a str>),
+    /// `DECLARE name CURSOR`.
+    Declare(&'a str),
+    /// `CLOSE name`; `None` = all.
+    Close(Option<&'a str>),
+    /// `DISCARD ALL`.
+    DiscardAll,
+}
+
+impl Statement {
+    /// What it does to names when it succeeds.
+    pub fn naming(&self) -> impl Iterator<Item = Naming<'_>> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Prepare(name, _) => Some(Naming::Prepare(name)),
+            Change::Deallocate(name) => Some(Naming::Deallocate(name.as_deref())),
+            Change::Declare(name, _) => Some(Naming::Declare(name)),
+            Change::Close(name) => Some(Naming::Close(name.as_deref())),
+            Change::DiscardAll => Some(Naming::DiscardAll),
+            _ => None,
+        })
+    }
+
+    /// Whether later statements may mean something else once it has succeeded: whoever sends them
+    /// before its answer must wait.
+    #[must_use]
+    pub fn changes_session(&self) -> bool {
+        self.changes.iter().any(|change| !matches!(change, Change::Begin))
+    }
+}
+
+impl Statement {
+    /// Whether it depends on prepared statements or cursors, so that the same text may do something
+    /// else the next time.
+    #[must_use]
+    pub fn depends_on_names(&self) -> bool {
+        self.of_session
+    }
+}

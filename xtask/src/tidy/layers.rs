@@ -14,6 +14,7 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-proto", Some(&[])),
     ("pcigate-ledger", Some(&[])),
     ("pcigate-postgres", Some(&[])),
+    ("pcigate-gateway", Some(&["pcigate-policy", "pcigate-postgres", "pcigate-sql"])),
     (
         "pcigate-agent",
         Some(&["pcigate-common", "pcigate-policy", "pcigate-proto", "pcigate-ledger"]),

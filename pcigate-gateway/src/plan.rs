@@ -1,0 +1,120 @@
+//! What a session is given: the Target, the rules, how to reach the server, and limits.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pcigate_policy::document::{MaskStyle, Statement, Target};
+use pcigate_policy::mask::{Detector, Masker, Rendering, Settings, SettingsError};
+use pcigate_postgres::login::Secret;
+use pcigate_postgres::{backend, frontend, session};
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::known::Knowledge;
+
+/// Opens a connection to the Target's server: called once for the session, and once for each
+/// statement that has to be cancelled.
+pub type Dial<U> = Box<dyn Fn() -> Dialling<U> + Send + Sync>;
+
+/// A connection on its way.
+pub type Dialling<U> = Pin<Box<dyn Future<Output = io::Result<U>> + Send>>;
+
+/// The password for one login, fetched when it is needed.
+pub type Password = Box<dyn Fn() -> Option<Secret> + Send + Sync>;
+
+/// All that decides about a session. Made once for each workload and Target, shared by sessions.
+pub struct Plan {
+    /// The Target: credential's user, columns, TLS mode.
+    pub target: Arc<Target>,
+    /// Statement rules of the gate rules that lead here. None = nothing is allowed.
+    pub rules: Vec<Statement>,
+    /// The credential's password; says nothing where the server lets us in by certificate.
+    pub password: Password,
+    /// TLS towards the server: [`crate::tls::verify_full`] or [`crate::tls::encrypt_only`], as the
+    /// Target's mode says; nothing for `disable`. A missing one ends every session.
+    pub upstream_tls: Option<Arc<ClientConfig>>,
+    /// TLS towards the client; nothing = not offered.
+    pub client_tls: Option<Arc<ServerConfig>>,
+    /// Databases that may be opened; empty = any.
+    pub databases: Vec<String>,
+    /// Who may cancel: a key of one scope means nothing in another. Name workload and Target.
+    pub scope: String,
+    /// How answers are masked: [`Maskers::of`].
+    pub masker: Maskers,
+    /// What is known of databases, shared so that equal knowledge is kept once.
+    pub knowledge: Arc<Knowledge>,
+    /// How much a session may use.
+    pub limits: Limits,
+}
+
+/// How answers are masked.
+pub struct Maskers {
+    pub(crate) values: Masker,
+    /// For texts that hold texts of many types, as COPY and records do.
+    pub(crate) mixed: Masker,
+}
+
+/// A number of 12 to 19 digits as the server writes a `double precision` of that size.
+const EXPONENT: &str = "[1-9]\\.[0-9]{11,17}e\\+1[1-8]";
+
+impl Maskers {
+    /// Those for answers of a Target, in its style.
+    ///
+    /// # Errors
+    /// Never for these settings.
+    pub fn of(target: &Target) -> Result<Self, SettingsError> {
+        let rendering = match target.mask {
+            MaskStyle::Truncate => Rendering::Truncate,
+            MaskStyle::Last4 => Rendering::Last4,
+            MaskStyle::Full => Rendering::Full,
+        };
+        let values = Masker::new(Settings { rendering, ..Settings::default() })?;
+        let exponent =
+            Detector { name: "exponent".to_owned(), pattern: EXPONENT.to_owned(), luhn: false };
+        let detectors = vec![exponent];
+        let mixed = Masker::new(Settings { rendering, detectors, ..Settings::default() })?;
+        Ok(Self { values, mixed })
+    }
+}
+
+/// How much one session may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest messages of the client.
+    pub frontend: frontend::Limits,
+    /// Largest messages of the server.
+    pub backend: backend::Limits,
+    /// Requests, statements and portals at a time.
+    pub session: session::Limits,
+    /// Bytes held in each direction before reading stops; one message may be larger.
+    pub buffer: usize,
+    /// Bytes of traffic recorded for replay; 0 = none.
+    pub traffic: u64,
+    /// End the session once that much is recorded, instead of going on unseen.
+    pub end_when_truncated: bool,
+    /// From the first byte to the end of the login.
+    pub opening: Duration,
+    /// How long bytes may wait for a peer that takes none.
+    pub stalled: Duration,
+    /// How long a client may say nothing while nothing of its is running; `None` = for ever.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// 256 KiB of buffer each way, 16 MiB of traffic, opening 20 s, stalled 60 s, idle for ever.
+    fn default() -> Self {
+        Self {
+            frontend: frontend::Limits::default(),
+            backend: backend::Limits::default(),
+            session: session::Limits::default(),
+            buffer: 256 << 10,
+            traffic: 16 << 20,
+            end_when_truncated: false,
+            opening: Duration::from_secs(20),
+            stalled: Duration::from_secs(60),
+            idle: None,
+        }
+    }
+}
