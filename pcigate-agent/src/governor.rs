@@ -14,8 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pcigate_common::maps::verdict;
 use pcigate_policy::{
-    document::Documents,
+    document::{Documents, EgressEffect, Statement, Target},
     entries::{CompileError, KernelEntries, Unenforceable},
     glob::Glob,
     mask::{Cut, Masked},
@@ -75,6 +76,19 @@ pub struct RuleTable {
     pub hash: [u8; 8],
     /// By rule number.
     pub rules: Vec<Arc<Rule>>,
+    /// Gate rules by their number; none where an earlier agent wrote the table.
+    pub gates: BTreeMap<u32, Arc<Gate>>,
+}
+
+/// A gate rule: what may be done at which target, and by whose word.
+#[derive(Debug)]
+pub struct Gate {
+    /// Its name in records.
+    pub rule: Arc<Rule>,
+    /// Where to, and how the gateway gets there.
+    pub target: Arc<Target>,
+    /// What may be done there.
+    pub statements: Vec<Statement>,
 }
 
 /// What numbers in kernel events mean.
@@ -116,6 +130,8 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    /// Those of them that a gate rule speaks of.
+    gated: HashSet<u64>,
     digests: HashMap<u64, Arc<Vec<Glob>>>,
     wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
@@ -135,6 +151,7 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            gated: HashSet::new(),
             digests: HashMap::new(),
             wanted: SharedWanted::default(),
             gone: HashMap::new(),
@@ -193,6 +210,7 @@ impl Governor {
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
+            self.gated.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
             self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
@@ -247,17 +265,20 @@ impl Governor {
 
     /// The reading side must know the names before the kernel can send the numbers.
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
-        let entries = if found.exempt {
-            Arc::new(KernelEntries::exempt())
+        let (set, entries) = if found.exempt {
+            (None, Arc::new(KernelEntries::exempt()))
         } else {
-            self.compiled(&self.documents.select(&found.identity))
-                .map_err(|source| GovernError::Compile { pod: pod(found), source })?
+            let set = self.documents.select(&found.identity);
+            let entries = self
+                .compiled(&set)
+                .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
+            (Some(set), entries)
         };
         let number = self
             .tables
             .install(&entries)
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
-        self.name(found, number, &entries);
+        self.name(found, number, &entries, set.as_ref());
         Ok(entries)
     }
 
@@ -267,6 +288,11 @@ impl Governor {
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
+        if asks_for_gateway(entries) {
+            self.gated.insert(found.cgroup_id);
+        } else {
+            self.gated.remove(&found.cgroup_id);
+        }
         self.gone.remove(&found.cgroup_id);
         Ok(())
     }
@@ -284,6 +310,12 @@ impl Governor {
     #[must_use]
     pub fn governs(&self, cgroup_id: u64) -> bool {
         self.governed.contains(&cgroup_id)
+    }
+
+    /// The governed workloads whose policies let them through a gateway somewhere.
+    #[must_use]
+    pub fn gated(&self) -> &HashSet<u64> {
+        &self.gated
     }
 
     /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
@@ -330,13 +362,19 @@ impl Governor {
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
     }
 
-    fn name(&mut self, found: &Found, number: u32, entries: &KernelEntries) {
+    fn name(
+        &mut self,
+        found: &Found,
+        number: u32,
+        entries: &KernelEntries,
+        set: Option<&PolicySet>,
+    ) {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);
-        directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries)));
+        directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries, set)));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
         }
@@ -361,16 +399,32 @@ fn exempt_name(found: &Found) -> String {
     if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
 }
 
-fn rule_table(entries: &KernelEntries) -> RuleTable {
+/// Whether anything is answered by an enforced gate.
+fn asks_for_gateway(entries: &KernelEntries) -> bool {
+    let prefixes = entries.egress.iter().map(|prefix| &prefix.ports);
+    let mut ports = prefixes.chain(entries.names.iter().map(|name| &name.ports)).flatten();
+    ports.any(|(_, _, decision)| decision.verdict == verdict::GATE)
+}
+
+fn rule_table(entries: &KernelEntries, set: Option<&PolicySet>) -> RuleTable {
     let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
     let rules = entries.rules.iter().map(|rule| {
         Arc::new(Rule { policy: masked(&rule.policy_name()), id: masked(rule.rule_id()) })
     });
+    let rules: Vec<Arc<Rule>> = rules.collect();
+    let gates = set.into_iter().flat_map(PolicySet::gate_rules);
+    let gates = gates.filter_map(|(number, _, rule, target)| {
+        let EgressEffect::Gate { statements, .. } = &rule.effect else { return None };
+        let named = Arc::clone(rules.get(number as usize)?);
+        let (target, statements) = (Arc::clone(target), statements.clone());
+        Some((number, Arc::new(Gate { rule: named, target, statements })))
+    });
+    let gates = gates.collect();
     let mut hash = [0; 8];
     for (to, from) in hash.iter_mut().zip(entries.hash) {
         *to = from;
     }
-    RuleTable { hash, rules: rules.collect() }
+    RuleTable { hash, rules, gates }
 }
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.

@@ -17,7 +17,7 @@ use pcigate_agent::{
     cgroup,
     digests::Digests,
     draft::Draft,
-    enforcer::{self, Doorbell, Enforcer, ExecRefusal, NameCounts, Options},
+    enforcer::{self, Doorbell, Enforcer, ExecRefusal, NameCounts, Options, Redirects},
     governor::Governor,
     offsets,
     pipeline::{self, Pipeline},
@@ -27,6 +27,7 @@ use pcigate_agent::{
 };
 use pcigate_common::{
     event::Event,
+    limits,
     maps::{Ring, verdict},
     names::Count,
     settings::{Offsets, Settings},
@@ -47,6 +48,8 @@ pub struct Setup {
     pub ring: u32,
     /// Whether DNS answers over loopback teach names.
     pub loopback_teaches: bool,
+    /// Sockets redirected to the gateway at a time.
+    pub redirected: u32,
 }
 
 impl Default for Setup {
@@ -56,6 +59,7 @@ impl Default for Setup {
             unknown: verdict::DENY,
             ring: 1024 * 1024,
             loopback_teaches: false,
+            redirected: limits::REDIRECTED_MAX,
         }
     }
 }
@@ -147,7 +151,8 @@ impl Kernel {
         options.events_ring = setup.ring;
         options.verdicts_ring = setup.ring;
         let before = enforcer::generations(&pins.mounted.path).expect("pins can be listed");
-        options.grants_of = before.last().cloned();
+        options.redirected = setup.redirected;
+        options.maps_of = before.last().cloned();
         let mut enforcer = Enforcer::load(&options).unwrap_or_else(|error| chain(&error));
         let generation = enforcer.begin_generation(&pins.mounted.path, &before);
         generation.unwrap_or_else(|error| chain(&error));
@@ -174,6 +179,14 @@ impl Kernel {
     #[must_use]
     pub fn names(&self, count: Count) -> u64 {
         self.names.get(count)
+    }
+
+    /// The maps the gateway and the kernel know of each other by. Once.
+    ///
+    /// # Panics
+    /// Called twice.
+    pub fn redirects(&mut self) -> Redirects {
+        self.enforcer.take_redirects().expect("the maps are there")
     }
 
     /// Listens for new cgroups from now on. Once.

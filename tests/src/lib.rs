@@ -14,6 +14,7 @@ pub mod needs;
 pub mod network;
 pub mod port;
 pub mod probe_guards;
+pub mod probe_peers;
 pub mod probe_sockets;
 pub mod site;
 pub mod system_calls;
