@@ -1,8 +1,9 @@
 //! What the probe says of its peers: whom a socket is connected to, as the process sees it.
 //!
 //! ```text
-//! peer:HOW:ADDRESS:PORT       connect, and say who the peer is (getpeername); HOW: plain, later
-//!                             (without waiting), bound (from a port of its own), uring
+//! peer:HOW:ADDRESS:PORT       connect, say who the peer is (getpeername), and keep the socket as
+//!                             long as this runs; HOW: plain, later (without waiting), bound (from
+//!                             a port of its own), uring
 //! peer-after:HOW:ADDRESS:PORT,ADDRESS:PORT  the same on a socket that connected to the first
 //!                             address before; HOW: unspec (taken away by AF_UNSPEC), failed
 //! hold:ADDRESS:PORT           connect, and keep the socket as long as this runs
@@ -62,7 +63,7 @@ pub fn act(kind: &str, rest: &str) -> io::Result<String> {
         "uring" => uring::connect(&socket, &storage(to)?)?,
         other => return Err(io::Error::other(format!("unknown way {other}"))),
     }
-    peer(&socket)
+    keep(socket)
 }
 
 fn after(how: &str, rest: &str) -> io::Result<String> {
@@ -75,9 +76,15 @@ fn after(how: &str, rest: &str) -> io::Result<String> {
         (_, other) => return Err(io::Error::other(format!("the first ended in {other:?}"))),
     }
     connect_to(&socket, second)?;
-    let peer = peer(&socket);
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
-    peer
+    keep(socket)
+}
+
+/// Says who the peer is, and keeps the connection.
+fn keep(socket: OwnedFd) -> io::Result<String> {
+    let stream = TcpStream::from(socket);
+    let peer = stream.peer_addr()?.to_string();
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(stream.into());
+    Ok(peer)
 }
 
 fn address(text: &str) -> io::Result<SocketAddr> {
@@ -109,9 +116,4 @@ fn later(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
-}
-
-fn peer(socket: &OwnedFd) -> io::Result<String> {
-    let stream = TcpStream::from(socket.try_clone()?);
-    Ok(stream.peer_addr()?.to_string())
 }

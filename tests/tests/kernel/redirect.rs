@@ -147,7 +147,8 @@ impl Bench {
     }
 
     fn next(&self) -> Seen {
-        self.seen.recv_timeout(wait::DEADLINE).unwrap()
+        let seen = self.seen.recv_timeout(wait::DEADLINE);
+        seen.unwrap_or_else(|_| panic!("no connection came: {:?}", self.drafts.lock().unwrap()))
     }
 
     /// Rule, ending and object of the gateway's own records, once there are as many.
@@ -168,7 +169,10 @@ impl Bench {
 fn pod(network: &Network, cgroup: &Path, actions: &[&str]) -> Probe {
     let namespace = network.pod();
     let options = ["--netns", namespace.to_str().unwrap()];
-    Probe::start_with(&options, cgroup, &[&["read-line"], actions].concat())
+    let actions = [&["write:/dev/null", "read-line"], actions].concat();
+    let mut probe = Probe::start_with(&options, cgroup, &actions);
+    assert_eq!(probe.result(), "ok", "it is where it should be");
+    probe
 }
 
 /// Port, rule, verdict and ending of every destination asked for.
@@ -217,7 +221,8 @@ fn a_gated_connect_of_every_form_comes_to_the_gateway_and_the_client_sees_the_pe
         ("uring", mapped),
     ];
     let actions: Vec<String> = forms.iter().map(|(how, to)| format!("peer:{how}:{to}")).collect();
-    let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+    let mut actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+    actions.push("read-line");
     let mut probe = pod(&network, kernel.root(), &actions);
     bench.follow(&kernel);
     probe.go_on();
@@ -232,13 +237,19 @@ fn a_gated_connect_of_every_form_comes_to_the_gateway_and_the_client_sees_the_pe
         redirected.push(if *to == mapped { TARGET } else { to });
     }
     assert!(redirected.len() >= 6);
-    for to in &redirected {
+    let mut originals = Vec::new();
+    for _ in &redirected {
         let seen = bench.next();
-        assert_eq!(seen.original.to_string(), *to);
+        originals.push(seen.original.to_string());
         assert_eq!((seen.pid, seen.pod.as_str()), (probe.child.id(), "billing-bot"));
         assert_eq!(seen.rule, "cards");
         assert!(seen.executable.ends_with("/pcigate-probe"), "{}", seen.executable);
     }
+    // The listeners for IPv4 and IPv6 do not wait for each other.
+    originals.sort();
+    let mut sorted = redirected.clone();
+    sorted.sort_unstable();
+    assert_eq!(originals, sorted);
     let wanted = redirected
         .iter()
         .map(|to| ((*to).to_owned(), "cards".to_owned(), Verdict::Gate, Ending::Success));
@@ -455,9 +466,16 @@ fn while_no_agent_runs_gated_connects_are_refused_and_reach_nobody() {
         let policy = policy("verify-full", 5432);
         let selector = "selector: {matchLabels: {app: billing-bot}}";
         std::fs::write(node.path("policy.yaml"), policy.replace("selector: {}", selector)).unwrap();
-        let action = format!("tcp:{TARGET}");
-        let waits = Probe::start_with(&[], &node.container(), &["read-line"]);
-        let connect = || node.try_in(&node.container(), &action);
+        let action = format!("open:{TARGET}");
+        let mut waits =
+            Probe::start_with(&[], &node.container(), &["write:/dev/null", "read-line"]);
+        assert_eq!(waits.result(), "ok");
+        // Until it is closed, where it is accepted.
+        let connect = || {
+            let actions = [&*action, "wait-end"];
+            let mut probe = Probe::start_with(&[], &node.container(), &actions);
+            probe.results(2).swap_remove(0)
+        };
         let mut agent = node.serve();
         for _ in 0..2 {
             assert_eq!(connect(), "ok", "to the gateway");
