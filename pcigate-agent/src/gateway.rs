@@ -53,7 +53,7 @@ pub const IN_ALL_MAX: usize = 8192;
 /// How long a listener that cannot accept (no descriptors left) waits before it tries again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
-/// Takes what a handler says of a connection; never waits.
+/// Takes drafts of records.
 pub type Report = Arc<dyn Fn(Draft) + Send + Sync>;
 /// Speaks with a client until its connection ends. It runs as a task of its own and must not block.
 pub type Handler = Arc<dyn Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -93,7 +93,7 @@ pub struct Parts {
     pub directory: SharedDirectory,
     /// Digests of executables.
     pub files: FileTable,
-    /// Where drafts of records go.
+    /// Where drafts of records go; must not wait.
     pub report: Report,
     /// Who speaks with the clients.
     pub handler: Handler,
@@ -316,13 +316,19 @@ impl Shared {
     }
 }
 
-/// Closes every connection, with a record that says why: what is done where no protocol is spoken.
+/// Closes every connection once the record that says why is on disk: what is done where no protocol
+/// is spoken. `report` may wait.
 #[must_use]
 pub fn no_protocol(report: Report) -> Handler {
     Arc::new(move |accepted: Accepted| {
-        let Accepted { actor, gate, original, .. } = &accepted;
-        report(records::no_protocol(actor, gate, *original));
-        Box::pin(async move { drop(accepted) })
+        let report = Arc::clone(&report);
+        Box::pin(async move {
+            let Accepted { actor, gate, original, .. } = &accepted;
+            let draft = records::no_protocol(actor, gate, *original);
+            // It ends by a panic of `report` or with the runtime; the connection is closed anyway.
+            let _ = tokio::task::spawn_blocking(move || report(draft)).await;
+            drop(accepted);
+        })
     })
 }
 

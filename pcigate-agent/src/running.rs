@@ -275,15 +275,21 @@ fn settings(plan: &Plan) -> Settings {
 }
 
 fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHandle) -> Gateway {
+    let durable = recorder.clone();
     // What finds no room is counted, and becomes a Lost record.
     let report: gateway::Report = Arc::new(move |draft| {
         let _ = recorder.record(vec![draft]);
+    });
+    let closed: gateway::Report = Arc::new(move |draft| {
+        if let Err(error) = durable.record_durable(vec![draft]) {
+            tracing::warn!(%error, "a gated connection was closed without its record");
+        }
     });
     Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),
         files: governor.files(),
-        handler: gateway::no_protocol(Arc::clone(&report)),
+        handler: gateway::no_protocol(closed),
         report,
         per_network: gateway::PER_NETWORK_MAX,
         in_all: gateway::IN_ALL_MAX,
