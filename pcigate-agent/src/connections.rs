@@ -27,8 +27,7 @@ use nix::{
     },
 };
 
-use diag::Answer;
-pub(crate) use diag::Connection;
+use diag::{Answer, Connection};
 
 /// How long the kernel may take to answer; it answers at once.
 const ANSWER_WITHIN_S: i64 = 5;

@@ -413,6 +413,21 @@ pub struct Redirected {
 }
 const _: () = assert!(size_of::<Redirected>() == 96);
 
+/// Key of `CLIENTS`: the client's end of a redirected connection, as the gateway sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Client {
+    /// Cookie of the network namespace.
+    pub network: u64,
+    /// Address in network order; IPv4 as v4-mapped.
+    pub address: [u8; 16],
+    /// Port, host order.
+    pub port: u32,
+    /// Unused, zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Client>() == 32);
+
 impl Redirected {
     /// Nothing yet.
     pub const NONE: Self = Self {

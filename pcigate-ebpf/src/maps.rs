@@ -8,8 +8,8 @@ use aya_ebpf::{
 use pcigate_common::{
     limits,
     maps::{
-        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, Granted, Peer,
-        PeerKey, PolicyEntry, PortKey, PrefixKey, Redirected, WorkloadEntry,
+        Client, Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey,
+        Granted, Peer, PeerKey, PolicyEntry, PortKey, PrefixKey, Redirected, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
     settings::{Offsets, Settings},
@@ -58,6 +58,11 @@ pub static GATEWAYS: HashMap<u64, u64> =
 #[map]
 pub static REDIRECTED: HashMap<u64, Redirected> =
     HashMap::with_max_entries(limits::REDIRECTED_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// The client's end of a redirected connection → cookie of its socket, until the gateway has looked
+/// it up. What is pushed out is closed by the gateway.
+#[map]
+pub static CLIENTS: LruHashMap<Client, u64> = LruHashMap::with_max_entries(limits::CLIENTS_MAX, 0);
 
 /// 1 once a connection was redirected: until then no socket is looked up.
 #[map]

@@ -8,27 +8,40 @@
 //! A connect with `AF_UNSPEC` runs no program; the entry it leaves behind means nothing without a
 //! connection, and the next connect replaces or removes it, or the socket's end does.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    bindings::bpf_sock_addr,
+    bindings::{__sk_buff, bpf_sock_addr},
     helpers::{
         bpf_ktime_get_boot_ns,
-        generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+        generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_skb_load_bytes},
     },
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use pcigate_common::{limits::GATEWAY_PORT, maps::Redirected};
+use pcigate_common::{
+    limits::GATEWAY_PORT,
+    maps::{Client, Redirected},
+};
 
 use crate::{
     egress::{self, Destination},
     grants,
     identity::{self, Subject},
-    maps::{GATEWAYS, REDIRECTED, REDIRECTS_USED, offsets},
+    maps::{CLIENTS, GATEWAYS, REDIRECTED, REDIRECTS_USED, offsets},
     memory::Address,
     socket_origin::AF_INET6,
 };
 
 const TCP: u32 = 6;
+/// Of IP headers without options, and where the source address is in them.
+const V4_BYTES: u32 = 20;
+const V4_SOURCE: u32 = 12;
+const V6_SOURCE: u32 = 8;
+/// RFC 9293 3.1.
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 1 << 1;
+const ACK: u8 = 1 << 4;
 /// Of every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 const LOOPBACK_V4: u32 = 0x7f00_0001_u32.to_be();
@@ -176,6 +189,41 @@ pub fn forget(ctx: *mut bpf_sock_addr) {
     if used() {
         // SAFETY: the helper takes the context of the program.
         remove(unsafe { bpf_get_socket_cookie(ctx.cast()) });
+    }
+}
+
+/// A packet to the gateway's port, with its TCP header at `transport`. The first one of a redirected
+/// connection says which port the client has; the kernel chooses it behind the connect hook. A
+/// function of its own for the sake of the stack.
+#[inline(never)]
+pub fn leaves(skb: *mut __sk_buff, transport: u32) {
+    let mut tcp_flags = 0_u8;
+    let mut port = 0_u16;
+    let mut client = Client { network: 0, address: [0; 16], port: 0, reserved: 0 };
+    // SAFETY: the helpers check the place in the packet and write as many bytes as are given.
+    unsafe {
+        let read =
+            |at: u32, to: *mut c_void, len: u32| bpf_skb_load_bytes(skb.cast(), at, to, len) == 0;
+        if !read(transport + TCP_FLAGS, (&raw mut tcp_flags).cast(), 1)
+            || tcp_flags & (SYN | ACK) != SYN
+        {
+            return;
+        }
+        let cookie = bpf_get_socket_cookie(skb.cast());
+        let Some(entry) = REDIRECTED.get_ptr_mut(cookie) else { return };
+        let address = (&raw mut client.address).cast::<u8>();
+        let read = if transport == V4_BYTES {
+            address.add(8).cast::<u32>().write(MAPPED);
+            read(V4_SOURCE, address.add(12).cast(), 4)
+        } else {
+            read(V6_SOURCE, address.cast(), 16)
+        } && read(transport, (&raw mut port).cast(), 2);
+        if read {
+            client.port = u32::from(u16::from_be(port));
+            client.network = (*entry).network;
+            // Without it the gateway closes the connection.
+            let _ = CLIENTS.insert(client, cookie, 0);
+        }
     }
 }
 

@@ -21,7 +21,6 @@ const REQUEST_DUMP: u16 = 1 | 0x300;
 const REQUEST_ONE: u16 = 1;
 /// Of the cookie in the id; all ones ask for any.
 const COOKIE: usize = 40;
-const INODE: usize = 68;
 const TCP: u8 = 6;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 /// Every state but TIME_WAIT (6), CLOSE (7) and LISTEN (10): those have no peer to speak to.
@@ -39,10 +38,6 @@ pub struct Connection {
     pub peer_port: u16,
     /// Id of the cgroup its socket was made in, where the kernel says it.
     pub cgroup: Option<u64>,
-    /// The socket's cookie, which programs know it by (`bpf_get_socket_cookie`).
-    pub cookie: u64,
-    /// 0 = no process has the socket any more.
-    pub inode: u32,
 }
 
 /// One message of the kernel.
@@ -144,10 +139,7 @@ fn connection(body: &[u8]) -> Option<Connection> {
     };
     let cgroup = attribute(body.get(CONNECTION..)?, INET_DIAG_CGROUP_ID);
     let cgroup = cgroup.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?)));
-    // Two words, the lower first.
-    let cookie = u64::from_le_bytes(*id.get(COOKIE..)?.first_chunk()?);
-    let inode = u32::from_ne_bytes(*body.get(INODE..)?.first_chunk()?);
-    Some(Connection { family, id, peer, peer_port, cgroup, cookie, inode })
+    Some(Connection { family, id, peer, peer_port, cgroup })
 }
 
 fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
@@ -210,11 +202,6 @@ mod tests {
         assert_eq!(bytes[24..28], [0x12, 0x67, 0x3a, 0xfb]);
         assert_eq!((&bytes[28..32], &bytes[44..48]), (&[127, 0, 0, 1][..], &[127, 0, 0, 1][..]));
         assert_eq!(bytes[64..], [0xff; 8], "whatever its cookie is");
-        let mut one = listed();
-        one[16 + 4 + 40..16 + 4 + 48].copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0]);
-        one[16 + 68] = 9;
-        let [Answer::Connection(found)] = &answers(&one)[..] else { panic!("{one:?}") };
-        assert_eq!((found.cookie, found.inode), (0x2_0000_0001, 9));
     }
 
     #[test]

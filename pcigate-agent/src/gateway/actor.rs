@@ -11,7 +11,6 @@ use pcigate_common::maps::Redirected;
 
 use super::{Network, Parts};
 use crate::{
-    connections::Connection,
     digests::Known,
     draft::{Process, Workload},
     governor::Gate,
@@ -42,11 +41,11 @@ pub(super) struct Found {
 /// Why a connection may not.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// Its other end is gone, or cannot be asked for.
+    /// It is gone.
     Unreadable { source: io::Error },
     /// Nobody has the socket at its other end any more: closed before it was looked at.
     Left,
-    /// A socket that was not redirected, made in this cgroup (where the kernel says).
+    /// A socket that was not redirected, made in this cgroup (where the kernel can say).
     NotRedirected { cgroup: Option<u64> },
     /// Redirected by programs of an earlier agent, or in another namespace, or by a policy or for
     /// a workload that is not known any more.
@@ -61,12 +60,10 @@ pub(super) fn of(
     local: SocketAddr,
     peer: SocketAddr,
 ) -> Result<Found, Refused> {
-    let socket = network.socket(peer, local).map_err(|source| Refused::Unreadable { source })?;
-    let Some(Connection { cookie, inode, cgroup, .. }) = socket else { return Err(Refused::Left) };
-    let Some(entry) = parts.redirects.of_socket(cookie) else {
-        let left = inode == 0;
-        return Err(if left { Refused::Left } else { Refused::NotRedirected { cgroup } });
+    let Some(cookie) = parts.redirects.claim(network.cookie, peer) else {
+        return Err(Refused::NotRedirected { cgroup: network.cgroup(peer, local) });
     };
+    let Some(entry) = parts.redirects.of_socket(cookie) else { return Err(Refused::Left) };
     let outdated = || Refused::Outdated { cgroup: entry.cgroup };
     if entry.network != network.cookie || entry.time_ns < parts.since_ns {
         return Err(outdated());

@@ -18,10 +18,7 @@ use pcigate_common::limits::GATEWAY_PORT;
 use tokio::{net::TcpSocket, sync::Semaphore};
 
 use super::cookie;
-use crate::{
-    connections::{Connection, Kernel},
-    recorder::lock,
-};
+use crate::{connections::Kernel, recorder::lock};
 
 /// Connections the kernel keeps until they are accepted; what comes beyond waits in the client's
 /// own retries.
@@ -52,13 +49,10 @@ impl Network {
         inside(&self.namespace, act)
     }
 
-    /// The socket at the other end of a connection: `local` and `peer` are what that one would say.
-    pub(super) fn socket(
-        &self,
-        local: SocketAddr,
-        peer: SocketAddr,
-    ) -> io::Result<Option<Connection>> {
-        lock(&self.kernel).find(local, peer)
+    /// The cgroup in which the socket at `local`, connected to `peer`, was made: where the kernel
+    /// has sock_diag, and the socket is still there.
+    pub(super) fn cgroup(&self, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
+        lock(&self.kernel).find(local, peer).ok().flatten()?.cgroup
     }
 }
 
