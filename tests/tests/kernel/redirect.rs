@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -498,4 +499,22 @@ fn while_no_agent_runs_gated_connects_are_refused_and_reach_nobody() {
         assert_eq!(closed.count(), 3);
     });
     assert_eq!(real.load(Ordering::SeqCst), 0, "nothing reaches the real server");
+}
+
+#[test]
+fn beside_a_command_the_gateway_listens_in_the_network_they_share() {
+    let network = Network::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.yaml");
+    std::fs::write(&file, policy("verify-full", 5432)).unwrap();
+    let mut agent = Command::new(pcigate_tests::program("pcigate-agent"));
+    agent.args(["exec", "--name", "payments/bot", "--policy"]).arg(file);
+    agent.arg("--state-dir").arg(directory.path().join("state")).arg("--");
+    agent.arg(pcigate_tests::program("pcigate-probe"));
+    agent.args([&format!("open:{TARGET}"), "wait-end", "tcp:127.0.0.9:5433"]);
+    let output = network.in_pod(|| agent.output().unwrap());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let results: Vec<&str> = text.lines().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+    assert_eq!(results[0], "ok", "to the gateway");
+    assert_eq!(results[2], "EPERM");
 }
