@@ -48,11 +48,6 @@ pub use tables::{TableError, Tables};
 /// The object built by `build.rs`; empty where the build skipped it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pcigate.o"));
 
-/// Maps that go from one agent to the next: grants with the sockets they let connect, and what is
-/// redirected to the gateway.
-const INHERITED: [&str; 6] =
-    ["GRANTS", "GRANTS_USED", "GRANTED", "GATEWAYS", "REDIRECTED", "REDIRECTS_USED"];
-
 /// What to load.
 pub struct Options {
     /// Field offsets of this kernel.
@@ -204,7 +199,7 @@ impl Enforcer {
         let btf = kernel_types()?;
         let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
         let mut loader = EbpfLoader::new();
-        for name in INHERITED {
+        for name in pins::INHERITED {
             let pin = options.maps_of.as_ref().and_then(|earlier| earlier.map(name));
             pin.map(|pin| loader.map_pin_path(name, pin));
         }

@@ -5,6 +5,7 @@
 //! may still be in the rings.
 
 mod names;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -14,18 +15,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pcigate_common::maps::verdict;
 use pcigate_policy::{
-    document::{Documents, EgressEffect, Statement, Target},
+    document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
     glob::Glob,
-    mask::{Cut, Masked},
     workload::PolicySet,
 };
 
+pub use rules::{Gate, RuleTable};
+
 use crate::{
     digests::{SharedWanted, Wanted},
-    draft::{Rule, Workload},
+    draft::Workload,
     enforcer::{FileTable, Grants, TableError, Tables},
     workloads::Found,
 };
@@ -67,28 +68,6 @@ pub enum GovernError {
         #[source]
         source: io::Error,
     },
-}
-
-/// The names behind a policy number.
-#[derive(Debug)]
-pub struct RuleTable {
-    /// First 8 bytes of the compiled policy's SHA-256.
-    pub hash: [u8; 8],
-    /// By rule number.
-    pub rules: Vec<Arc<Rule>>,
-    /// Gate rules by their number; none where an earlier agent wrote the table.
-    pub gates: BTreeMap<u32, Arc<Gate>>,
-}
-
-/// A gate rule: what may be done at which target, and by whose word.
-#[derive(Debug)]
-pub struct Gate {
-    /// Its name in records.
-    pub rule: Arc<Rule>,
-    /// Where to, and how the gateway gets there.
-    pub target: Arc<Target>,
-    /// What may be done there.
-    pub statements: Vec<Statement>,
 }
 
 /// What numbers in kernel events mean.
@@ -288,7 +267,7 @@ impl Governor {
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
-        if asks_for_gateway(entries) {
+        if rules::ask_for_gateway(entries) {
             self.gated.insert(found.cgroup_id);
         } else {
             self.gated.remove(&found.cgroup_id);
@@ -374,7 +353,7 @@ impl Governor {
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);
-        directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries, set)));
+        directory.rules.entry(number).or_insert_with(|| Arc::new(rules::table(entries, set)));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
         }
@@ -397,34 +376,6 @@ fn pod(found: &Found) -> String {
 fn exempt_name(found: &Found) -> String {
     let uid = &found.identity.pod_uid;
     if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
-}
-
-/// Whether anything is answered by an enforced gate.
-fn asks_for_gateway(entries: &KernelEntries) -> bool {
-    let prefixes = entries.egress.iter().map(|prefix| &prefix.ports);
-    let mut ports = prefixes.chain(entries.names.iter().map(|name| &name.ports)).flatten();
-    ports.any(|(_, _, decision)| decision.verdict == verdict::GATE)
-}
-
-fn rule_table(entries: &KernelEntries, set: Option<&PolicySet>) -> RuleTable {
-    let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
-    let rules = entries.rules.iter().map(|rule| {
-        Arc::new(Rule { policy: masked(&rule.policy_name()), id: masked(rule.rule_id()) })
-    });
-    let rules: Vec<Arc<Rule>> = rules.collect();
-    let gates = set.into_iter().flat_map(PolicySet::gate_rules);
-    let gates = gates.filter_map(|(number, _, rule, target)| {
-        let EgressEffect::Gate { statements, .. } = &rule.effect else { return None };
-        let named = Arc::clone(rules.get(number as usize)?);
-        let (target, statements) = (Arc::clone(target), statements.clone());
-        Some((number, Arc::new(Gate { rule: named, target, statements })))
-    });
-    let gates = gates.collect();
-    let mut hash = [0; 8];
-    for (to, from) in hash.iter_mut().zip(entries.hash) {
-        *to = from;
-    }
-    RuleTable { hash, rules, gates }
 }
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.

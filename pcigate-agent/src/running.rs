@@ -112,10 +112,7 @@ impl Agent {
         memory::give_back_early();
         let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
-        let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
-        let mut options = Options::new(offsets, settings);
-        options.maps_of = claim.as_ref().map(Claim::newest).transpose()?.flatten();
-        let mut enforcer = Enforcer::load(&options)?;
+        let mut enforcer = load(settings, claim.as_ref())?;
         let mut handover = match claim {
             Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
             None => None,
@@ -178,10 +175,14 @@ impl Agent {
         };
         let message = if report.message.is_empty() { STARTED } else { &report.message };
         agent.record(CoverageState::Start, message, report.capability)?;
-        for error in agent.follow_networks() {
+        agent.begin_gateway();
+        Ok(agent)
+    }
+
+    fn begin_gateway(&mut self) {
+        for error in self.follow_networks() {
             tracing::error!("{}", chain(&error));
         }
-        Ok(agent)
     }
 
     /// Makes the gateway listen where gated workloads are now: a command of `exec` will be where
@@ -272,6 +273,14 @@ fn settings(plan: &Plan) -> Settings {
         },
         ..Settings::default()
     }
+}
+
+/// With the maps of the agent before, where they are laid out as ours.
+fn load(settings: Settings, claim: Option<&Claim>) -> anyhow::Result<Enforcer> {
+    let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
+    let mut options = Options::new(offsets, settings);
+    options.maps_of = claim.map(Claim::newest).transpose()?.flatten();
+    Ok(Enforcer::load(&options)?)
 }
 
 fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHandle) -> Gateway {

@@ -8,10 +8,11 @@ use aya_ebpf::{
 use pcigate_common::{
     limits,
     maps::{
-        Client, Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey,
-        Granted, Peer, PeerKey, PolicyEntry, PortKey, PrefixKey, Redirected, WorkloadEntry,
+        Decision, DigestKey, ExecAnswer, FileKey, ForeignKey, GrantEntry, GrantKey, Granted, Peer,
+        PeerKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
+    redirect::{Client, Redirected},
     settings::{Offsets, Settings},
 };
 

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use pcigate_common::{
     limits::GATEWAY_PORT,
-    maps::{Client, Redirected},
+    redirect::{Client, Redirected},
 };
 
 use crate::{
@@ -192,9 +192,9 @@ pub fn forget(ctx: *mut bpf_sock_addr) {
     }
 }
 
-/// A packet to the gateway's port, with its TCP header at `transport`. The first one of a redirected
-/// connection says which port the client has; the kernel chooses it behind the connect hook. A
-/// function of its own for the sake of the stack.
+/// A packet to the gateway's port, with its TCP header at `transport`. The first one of a
+/// redirected connection says which port the client has; the kernel chooses it behind the connect
+/// hook. A function of its own for the sake of the stack.
 #[inline(never)]
 pub fn leaves(skb: *mut __sk_buff, transport: u32) {
     let mut tcp_flags = 0_u8;

@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     maps::{HashMap as KernelMap, MapData},
 };
-use pcigate_common::maps::{Client, Redirected};
+use pcigate_common::redirect::{Client, Redirected};
 use zerocopy::FromBytes;
 
 use super::{

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use pcigate_common::maps::Redirected;
+use pcigate_common::redirect::Redirected;
 
 use super::{Network, Parts};
 use crate::{
