@@ -125,6 +125,10 @@ pub static FOREIGN: LruHashMap<ForeignKey, u8> =
 #[map]
 pub static ENTERING: HashMap<u32, u64> = HashMap::with_max_entries(limits::ENTERING_MAX, 0);
 
+/// 1 once a policy has said who may come in: until then nobody is asked.
+#[map]
+pub static INGRESS_USED: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Who has knocked at a listener in vain, so that a flood makes one record a second.
 #[map]
 pub static PEERS: LruHashMap<PeerKey, Peer> = LruHashMap::with_max_entries(limits::PEERS_MAX, 0);

@@ -21,7 +21,7 @@ use crate::{
     egress::{self, Destination},
     grants,
     identity::Subject,
-    maps::PEERS,
+    maps::{INGRESS_USED, PEERS},
     names,
     packet::{self, Shape, Way},
     packets, ring,
@@ -69,7 +69,8 @@ fn may_enter(ctx: &SkBuffContext) -> bool {
             || (&raw const (*sk).dst_port).read_volatile() != 0
                 && (&raw const (*sk).state).read_volatile() != LISTEN
     };
-    connected || is_welcome(ctx.skb.skb) != 0
+    let decides = || INGRESS_USED.get(0).is_none_or(|used| *used != 0);
+    connected || !decides() || is_welcome(ctx.skb.skb) != 0
 }
 
 /// Whether a socket that has no peer may have a packet: 1 or 0. A function of its own, because

@@ -1,7 +1,7 @@
 //! A governed cgroup of a test's own, with the real kernel programs attached to it.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, LazyLock,
@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use nix::mount::MsFlags;
 use pcigate_agent::{
     attribution::Attribution,
     btf::{self, Btf},
@@ -34,8 +33,6 @@ use pcigate_common::{
 };
 use pcigate_policy::{document::Documents, workload::Identity};
 
-use crate::site::Mounted;
-
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// How a governed cgroup is set up.
@@ -50,6 +47,8 @@ pub struct Setup {
     pub loopback_teaches: bool,
     /// Sockets redirected to the gateway at a time.
     pub redirected: u32,
+    /// A directory in bpffs that carries what goes from one agent to the next.
+    pub pins: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -60,6 +59,7 @@ impl Default for Setup {
             ring: 1024 * 1024,
             loopback_teaches: false,
             redirected: limits::REDIRECTED_MAX,
+            pins: None,
         }
     }
 }
@@ -77,22 +77,7 @@ pub struct Kernel {
     // Detached before the cgroup goes.
     enforcer: Enforcer,
     names: NameCounts,
-    pins: Pins,
     root: cgroup::Owned,
-}
-
-/// A bpffs for the maps of one test.
-struct Pins {
-    mounted: Mounted,
-    _directory: tempfile::TempDir,
-}
-
-impl Pins {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory for a mount");
-        let mounted = Mounted::new("bpf", &directory.path().join("bpffs"), "", MsFlags::empty());
-        Self { mounted, _directory: directory }
-    }
 }
 
 impl Kernel {
@@ -124,22 +109,22 @@ impl Kernel {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let root = cgroup::create(&name).expect("a cgroup can be made");
-        Self::attached(root, Pins::new(), setup)
+        Self::attached(root, setup)
     }
 
     /// As when an agent follows another: programs and maps of its own, then the old ones go.
     #[must_use]
     pub fn replaced(self, setup: &Setup) -> Self {
-        let Self { root, enforcer: before, pins, .. } = self;
+        let Self { root, enforcer: before, .. } = self;
         let path = root.cgroup.path.clone();
-        let mut kernel = Self::attached(root, pins, setup);
+        let mut kernel = Self::attached(root, setup);
         kernel.govern(&path, "billing-bot");
         kernel.governor.inherit_names();
         drop(before);
         kernel
     }
 
-    fn attached(root: cgroup::Owned, pins: Pins, setup: &Setup) -> Self {
+    fn attached(root: cgroup::Owned, setup: &Setup) -> Self {
         let settings = Settings {
             root_cgroup: root.cgroup.id,
             root_level: root.cgroup.level,
@@ -150,12 +135,15 @@ impl Kernel {
         let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;
         options.verdicts_ring = setup.ring;
-        let before = enforcer::generations(&pins.mounted.path).expect("pins can be listed");
         options.redirected = setup.redirected;
-        options.maps_of = before.last().cloned();
+        let pins = setup.pins.as_deref();
+        let before = pins.map(|pins| enforcer::generations(pins).expect("pins can be listed"));
+        options.maps_of = before.as_ref().and_then(|before| before.last().cloned());
         let mut enforcer = Enforcer::load(&options).unwrap_or_else(|error| chain(&error));
-        let generation = enforcer.begin_generation(&pins.mounted.path, &before);
-        generation.unwrap_or_else(|error| chain(&error));
+        if let (Some(pins), Some(before)) = (pins, before) {
+            let generation = enforcer.begin_generation(pins, &before);
+            generation.unwrap_or_else(|error| chain(&error));
+        }
         let tables = enforcer.take_tables().expect("tables");
         let documents = Documents::read(&[("policy.yaml", &setup.policy)])
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -166,7 +154,7 @@ impl Kernel {
         let refusal = enforcer.attach(&root.cgroup.path).unwrap_or_else(|error| chain(&error));
         let attribution = Attribution::new(governor.directory());
         let batch = Batch::default();
-        Self { refusal, governor, sensor, attribution, batch, enforcer, names, pins, root }
+        Self { refusal, governor, sensor, attribution, batch, enforcer, names, root }
     }
 
     /// The loaded programs.

@@ -138,7 +138,9 @@ pub fn remove(directory: &Path) -> io::Result<usize> {
     if !directory.exists() {
         return Ok(0);
     }
-    remove_all(directory)
+    let generations = generations(directory)?;
+    let links = generations.iter().map(Generation::unpin_links).sum::<io::Result<usize>>()?;
+    Ok(links + remove_all(directory)?)
 }
 
 impl fmt::Display for Generation {
@@ -253,18 +255,24 @@ impl Generation {
     /// # Errors
     /// bpffs is read-only.
     pub fn detach(&self) -> Result<(), EnforcerError> {
-        let directory = self.path.join(LINKS);
-        let at = |source| EnforcerError::Pin { path: directory.clone(), source };
-        let Ok(links) = fs::read_dir(&directory) else { return Ok(()) };
+        let at = |source| EnforcerError::Pin { path: self.path.join(LINKS), source };
+        self.unpin_links().map(drop).map_err(at)
+    }
+
+    /// Detaches; how many links.
+    fn unpin_links(&self) -> io::Result<usize> {
+        let Ok(links) = fs::read_dir(self.path.join(LINKS)) else { return Ok(0) };
+        let mut removed = 0;
         for link in links {
-            let path = link.map_err(at)?.path();
+            let path = link?.path();
             // Opened first: closing the last descriptor detaches at once, removing the last pin
             // leaves it to a kernel thread.
             let open = PinnedLink::from_pin(&path);
-            fs::remove_file(&path).map_err(at)?;
+            fs::remove_file(&path)?;
             drop(open);
+            removed += 1;
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Removes every pin of it.

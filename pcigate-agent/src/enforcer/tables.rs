@@ -79,6 +79,7 @@ pub struct Tables {
     policies: KernelMap<MapData, u32, Bytes<POLICY>>,
     prefixes: LpmTrie<MapData, Bytes<PREFIX>, u32>,
     ports: KernelMap<MapData, Bytes<PORT>, Bytes<DECISION>>,
+    ingress_used: Array<MapData, u64>,
     cells: Array<MapData, u64>,
     decisions: Array<MapData, Bytes<ANSWER>>,
     names: NameTables,
@@ -116,6 +117,7 @@ impl Tables {
             policies: take(ebpf, "POLICIES")?,
             prefixes: take(ebpf, "EGRESS")?,
             ports: take(ebpf, "PORTS")?,
+            ingress_used: take(ebpf, "INGRESS_USED")?,
             cells: take(ebpf, "EXEC_CELLS")?,
             decisions: take(ebpf, "EXEC_DECISIONS")?,
             names: NameTables::take(ebpf)?,
@@ -274,6 +276,9 @@ impl Tables {
         let mut written = Blocks::new();
         for prefix in &entries.egress {
             self.write_prefix(into.number, prefix, &mut written, into)?;
+        }
+        if entries.decides_ingress {
+            self.ingress_used.set(0, 1, 0).map_err(write("INGRESS_USED"))?;
         }
         for prefix in &entries.ingress {
             self.write_prefix(into.number | INGRESS_POLICY, prefix, &mut written, into)?;

@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use nix::mount::MsFlags;
 use pcigate_agent::{
     connections::CloseError,
     draft::{Ending, Event},
@@ -22,6 +23,7 @@ use pcigate_common::event::Operation;
 use pcigate_tests::{
     kernel::{Kernel, Setup},
     needs::{self, Need},
+    site::Mounted,
     table, wait,
 };
 
@@ -238,7 +240,8 @@ fn a_revoked_grant_s_connections_pass_no_more_bytes_even_when_it_is_given_anew()
     let workload = id_of(kernel.root());
     kernel.governor.grant(grant(1, workload, address, long())).unwrap();
     let open = format!("open:{address}");
-    let actions = [&*open, "ping", "read-line", "ping", "read-line", "ping", &open, "ping"];
+    let again = ["ping", "read-line", "ping", "read-line", "ping", "read-line"];
+    let actions = [&[&*open][..], &again, &[&open, "ping"]].concat();
     let mut probe = Probe::start(kernel.root(), &actions);
     assert_eq!(probe.results(2), ["ok", "ok"]);
     kernel.governor.grants().remove(1).unwrap().unwrap();
@@ -249,6 +252,7 @@ fn a_revoked_grant_s_connections_pass_no_more_bytes_even_when_it_is_given_anew()
     probe.go_on();
     assert_eq!(probe.result(), "EAGAIN");
     assert_eq!(count.load(Ordering::SeqCst), before, "the peer got nothing");
+    probe.go_on();
     assert_eq!(probe.results(2), ["ok", "ok"], "a connection of the new grant");
 }
 
@@ -270,7 +274,10 @@ fn an_extended_grant_keeps_its_connections() {
 #[test]
 fn the_agent_that_follows_knows_the_grants_and_ends_their_connections() {
     let (address, count) = echo();
-    let setup = Setup { policy: DENY_BY_DEFAULT.into(), ..Setup::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let bpffs = Mounted::new("bpf", &directory.path().join("bpffs"), "", MsFlags::empty());
+    let pins = Some(bpffs.path.clone());
+    let setup = Setup { policy: DENY_BY_DEFAULT.into(), pins, ..Setup::default() };
     let mut kernel = Kernel::start(&setup);
     let given = grant(1, id_of(kernel.root()), address, long());
     kernel.governor.grant(given.clone()).unwrap();
