@@ -108,7 +108,11 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
         ("ingress", Enforced, INGRESS.to_owned()),
-        ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
+        (
+            "gateway-listener",
+            Enforced,
+            "bound by nobody and reached by redirects only, EPERM".to_owned(),
+        ),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
         ("self-protection", protection.0, protection.1),
         ("isolation", isolation.0, isolation.1),

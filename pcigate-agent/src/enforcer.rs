@@ -196,7 +196,7 @@ impl Enforcer {
         if OBJECT.is_empty() {
             return Err(EnforcerError::NoObject);
         }
-        let btf = kernel_types()?;
+        let btf = programs::kernel_types()?;
         let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
         let mut loader = EbpfLoader::new();
         for name in pins::INHERITED {
@@ -345,7 +345,7 @@ impl Enforcer {
             let link = programs::attach_cgroup(&mut self.ebpf, name, hook, &directory)?;
             self.links.push((name, link));
         }
-        let btf = self.btf.take().map_or_else(kernel_types, Ok)?;
+        let btf = self.btf.take().map_or_else(programs::kernel_types, Ok)?;
         for (name, tracepoint) in programs::TRACEPOINTS {
             let link = programs::attach_tracepoint(&mut self.ebpf, name, tracepoint, &btf)?;
             self.links.push((name, link));
@@ -394,8 +394,4 @@ impl Enforcer {
         let Ok(calls) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
         calls.get(&0, 0).map_or(0, |per_cpu| per_cpu.iter().sum())
     }
-}
-
-fn kernel_types() -> Result<Btf, EnforcerError> {
-    Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
 }

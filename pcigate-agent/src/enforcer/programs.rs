@@ -76,6 +76,11 @@ pub(super) const LSM: [(&str, &str); 22] = [
     ("guard_umount", "sb_umount"),
 ];
 
+/// The kernel's own types, which tracepoints and LSM hooks are found by.
+pub(super) fn kernel_types() -> Result<Btf, EnforcerError> {
+    Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
+}
+
 /// Loads a program that will take the place of another in a link, instead of being attached.
 pub(super) fn load_cgroup(
     ebpf: &mut Ebpf,
