@@ -120,14 +120,17 @@ pub enum ListenError {
     },
     /// There are too many.
     #[error(
-        "workloads with gate rules are in {found} network namespaces, and the gateway listens in \
-         {most}: gated connections of the others are refused; move pods to other nodes"
+        "the gateway does not listen in {left_out} network namespaces of workloads with gate \
+         rules, because it does in {most} at most and in {of_workload} of one workload: gated \
+         connections of the others are refused; move pods to other nodes"
     )]
     TooMany {
-        /// How many.
-        found: usize,
-        /// The limit.
+        /// How many are left out.
+        left_out: usize,
+        /// The limit of all.
         most: usize,
+        /// The limit of one workload.
+        of_workload: usize,
     },
     /// One cannot be entered or listened in.
     #[error(
@@ -203,8 +206,11 @@ impl Gateway {
             }
         };
         if places.left_out > 0 {
-            let most = places::NETWORKS_MAX;
-            errors.push(ListenError::TooMany { found: most + places.left_out, most });
+            errors.push(ListenError::TooMany {
+                left_out: places.left_out,
+                most: places::NETWORKS_MAX,
+                of_workload: places::PER_WORKLOAD_MAX,
+            });
         }
         self.networks.retain(|inode, _| places.networks.contains_key(inode));
         for (inode, pid) in places.networks {

@@ -15,7 +15,7 @@ use crate::cgroup;
 pub(super) const NETWORKS_MAX: usize = GATEWAYS_MAX as usize;
 /// Network namespaces of one workload: more than pods have, and fewer than a pod that makes them
 /// could take from others.
-const PER_WORKLOAD_MAX: usize = 16;
+pub(super) const PER_WORKLOAD_MAX: usize = 16;
 /// Processes of a workload that are looked at.
 const PROCESSES_MAX: usize = 1024;
 

@@ -518,3 +518,29 @@ fn beside_a_command_the_gateway_listens_in_the_network_they_share() {
     assert_eq!(results[0], "ok", "to the gateway");
     assert_eq!(results[2], "EPERM");
 }
+
+#[test]
+fn a_workload_in_more_network_namespaces_than_one_may_have_is_named_and_refused_in_the_others() {
+    const MOST: usize = 16;
+    let networks: Vec<Network> = (0..=MOST).map(|_| Network::new()).collect();
+    let mut kernel = Kernel::start(&setup());
+    let mut bench = Bench::new(&mut kernel, 100, false);
+    let connect = format!("hold:{TARGET}");
+    let actions = [&*connect, "read-line"];
+    let pods = networks.iter().map(|network| pod(network, kernel.root(), &actions));
+    let mut pods: Vec<Probe> = pods.collect();
+    let errors = {
+        let _inside = bench.runtime.enter();
+        bench.gateway.follow(kernel.root(), kernel.governor.gated())
+    };
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert!(error.to_string().contains("gated connections of the others are refused"), "{error}");
+    assert_eq!(bench.gateway.networks().len(), MOST);
+    let mut results: Vec<String> = Vec::new();
+    for probe in &mut pods {
+        probe.go_on();
+        results.push(probe.result());
+    }
+    let refused = results.iter().filter(|result| *result == "EPERM").count();
+    assert_eq!((refused, results.len() - refused), (1, MOST), "{results:?}");
+}
