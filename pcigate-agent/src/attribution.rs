@@ -181,7 +181,8 @@ impl Attribution {
             verdict_of(verdict).map(|verdict| Decided { verdict, rule })
         };
         let decision = &header.decision;
-        let result = if decision.verdict == verdict::ALLOW {
+        let redirected = header.flags & flags::REDIRECTED != 0;
+        let result = if decision.verdict == verdict::ALLOW || redirected {
             Ending::Success
         } else if header.flags & flags::KILL_FAILED != 0 {
             Ending::Failed

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     thread,
@@ -33,6 +33,9 @@ use diag::{Answer, Connection};
 const ANSWER_WITHIN_S: i64 = 5;
 /// Bytes of an answer: the kernel fills at most 32 KiB of a dump at a time.
 const ANSWER_BYTES: usize = 64 * 1024;
+
+/// Bytes of an answer about one socket: some 200, with all attributes below 1,000.
+const ONE_BYTES: usize = 4096;
 
 const TCP: u8 = 6;
 
@@ -176,10 +179,10 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 }
 
 /// A `NETLINK_SOCK_DIAG` socket in the network namespace of the thread that opened it.
-struct Kernel(std::os::fd::OwnedFd);
+pub(crate) struct Kernel(std::os::fd::OwnedFd);
 
 impl Kernel {
-    fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let fd = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -210,6 +213,23 @@ impl Kernel {
             }
         }
         Ok(closed)
+    }
+
+    /// The TCP socket of the namespace that has these ends. One question at a time.
+    pub(crate) fn find(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> io::Result<Option<Connection>> {
+        send(self.0.as_raw_fd(), &diag::find(local, peer), MsgFlags::empty())?;
+        let mut buffer = [0; ONE_BYTES];
+        let len = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        match diag::answers(buffer.get(..len).unwrap_or_default()).into_iter().next() {
+            Some(Answer::Connection(connection)) => Ok(Some(connection)),
+            Some(Answer::Error(errno)) if errno == Errno::ENOENT as i32 => Ok(None),
+            Some(Answer::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+        }
     }
 
     /// Sends a request and reads until its last answer.

@@ -21,6 +21,9 @@ const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
                       denied by default";
 
+const GATEWAY: &str = "gated connections come to the gateway, which speaks no protocol yet and \
+                       closes them; ask is refused";
+
 const INGRESS: &str = "TCP and UDP from sources no rule allows, dropped";
 
 const PROTECTED: &str = "signals, ptrace and limits to other processes, bpf(2), pins";
@@ -101,11 +104,15 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-source-routing", Enforced, ROUTED.to_owned()),
         ("egress-names", Enforced, NAMES.to_owned()),
         ("egress-services", not_yet, "rules by service open nothing yet".to_owned()),
-        ("gateway", not_yet, "gate and ask are refused: no gateway in this version".to_owned()),
+        ("gateway", not_yet, GATEWAY.to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
         ("ingress", Enforced, INGRESS.to_owned()),
-        ("gateway-listener", Enforced, "bound and reached by nobody, EPERM".to_owned()),
+        (
+            "gateway-listener",
+            Enforced,
+            "bound by nobody and reached by redirects only, EPERM".to_owned(),
+        ),
         ("survives-the-agent", survival.0, survival.1.to_owned()),
         ("self-protection", protection.0, protection.1),
         ("isolation", isolation.0, isolation.1),

@@ -177,10 +177,41 @@ impl Books {
     /// number is what stat(2) gives, its device is not. An entry for a device the layer is not on
     /// is never looked up: two files do not share number, size and the ns of their last change.
     fn keys<'a>(&'a self, key: &FileKey, layered: bool) -> impl Iterator<Item = FileKey> + 'a {
-        let key = *key;
-        let own = (!layered).then_some(key.device);
-        let layers = self.layer_devices.iter().copied().filter(move |_| layered);
-        own.into_iter().chain(layers).map(move |device| FileKey { device, ..key })
+        keys(&self.layer_devices, key, layered)
+    }
+}
+
+fn keys<'a>(
+    layer_devices: &'a [u32],
+    key: &FileKey,
+    layered: bool,
+) -> impl Iterator<Item = FileKey> + 'a {
+    let key = *key;
+    let own = (!layered).then_some(key.device);
+    let layers = layer_devices.iter().copied().filter(move |_| layered);
+    own.into_iter().chain(layers).map(move |device| FileKey { device, ..key })
+}
+
+/// Looks up digests that have been read; reads no file itself.
+pub struct Known {
+    files: FileTable,
+    layer_devices: Vec<u32>,
+}
+
+impl Known {
+    /// Of this table.
+    #[must_use]
+    pub fn new(files: FileTable) -> Self {
+        Self { files, layer_devices: layer_devices() }
+    }
+
+    /// The digest of what a process executes, where it is known.
+    #[must_use]
+    pub fn of_process(&self, pid: u32) -> Option<[u8; 32]> {
+        let file = fs::File::open(format!("/proc/{pid}/exe")).ok()?;
+        let layered = file::is_layered(&file).ok()?;
+        let key = file::key(&file).ok()?;
+        keys(&self.layer_devices, &key, layered).find_map(|key| self.files.get(&key))
     }
 }
 

@@ -12,6 +12,7 @@ mod kernel_link;
 mod names;
 mod pins;
 mod programs;
+mod redirects;
 mod regions;
 mod tables;
 
@@ -41,6 +42,7 @@ pub use kernel_link::wait_for_programs;
 pub use names::NameCounts;
 pub use pins::remove as remove_pins;
 pub use pins::{Counts, Generation, PINS, Pinned, Reading, claim, generations, own_abi, pinned};
+pub use redirects::Redirects;
 pub use tables::{TableError, Tables};
 
 /// The object built by `build.rs`; empty where the build skipped it.
@@ -56,8 +58,10 @@ pub struct Options {
     pub events_ring: u32,
     /// See `events_ring`.
     pub verdicts_ring: u32,
-    /// Whose grants go on, with the sockets they let connect.
-    pub grants_of: Option<Generation>,
+    /// Sockets redirected to the gateway at a time.
+    pub redirected: u32,
+    /// Whose grants and redirected sockets go on.
+    pub maps_of: Option<Generation>,
 }
 
 impl Options {
@@ -69,7 +73,8 @@ impl Options {
             settings,
             events_ring: limits::EVENTS_RING_BYTES,
             verdicts_ring: limits::VERDICTS_RING_BYTES,
-            grants_of: None,
+            redirected: limits::REDIRECTED_MAX,
+            maps_of: None,
         }
     }
 }
@@ -191,11 +196,11 @@ impl Enforcer {
         if OBJECT.is_empty() {
             return Err(EnforcerError::NoObject);
         }
-        let btf = kernel_types()?;
+        let btf = programs::kernel_types()?;
         let cpus = u32::try_from(aya::util::nr_cpus().map_or(1, |n| n)).unwrap_or(u32::MAX);
         let mut loader = EbpfLoader::new();
-        for name in grants::MAPS {
-            let pin = options.grants_of.as_ref().and_then(|earlier| earlier.map(name));
+        for name in pins::INHERITED {
+            let pin = options.maps_of.as_ref().and_then(|earlier| earlier.map(name));
             pin.map(|pin| loader.map_pin_path(name, pin));
         }
         let ebpf = loader
@@ -204,6 +209,7 @@ impl Enforcer {
             .override_global("SETTINGS", options.settings.as_bytes(), true)
             .map_max_entries("EVENTS", options.events_ring)
             .map_max_entries("VERDICTS", options.verdicts_ring)
+            .map_max_entries("REDIRECTED", options.redirected)
             .map_max_entries("NAME_SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
             .map_max_entries("SCRATCH", cpus.saturating_mul(limits::SCRATCHES_PER_CPU))
             .load(OBJECT)
@@ -294,6 +300,14 @@ impl Enforcer {
         NameCounts::take(&mut self.ebpf)
     }
 
+    /// Takes the maps by which the gateway and the kernel know of each other. Once.
+    ///
+    /// # Errors
+    /// Called twice, or an object of another build.
+    pub fn take_redirects(&mut self) -> Result<Redirects, EnforcerError> {
+        Redirects::take(&mut self.ebpf)
+    }
+
     /// Takes what tells of new cgroups, and begins to listen. Once.
     ///
     /// # Errors
@@ -331,7 +345,7 @@ impl Enforcer {
             let link = programs::attach_cgroup(&mut self.ebpf, name, hook, &directory)?;
             self.links.push((name, link));
         }
-        let btf = self.btf.take().map_or_else(kernel_types, Ok)?;
+        let btf = self.btf.take().map_or_else(programs::kernel_types, Ok)?;
         for (name, tracepoint) in programs::TRACEPOINTS {
             let link = programs::attach_tracepoint(&mut self.ebpf, name, tracepoint, &btf)?;
             self.links.push((name, link));
@@ -380,8 +394,4 @@ impl Enforcer {
         let Ok(calls) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
         calls.get(&0, 0).map_or(0, |per_cpu| per_cpu.iter().sum())
     }
-}
-
-fn kernel_types() -> Result<Btf, EnforcerError> {
-    Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
 }

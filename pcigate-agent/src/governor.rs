@@ -5,6 +5,7 @@
 //! may still be in the rings.
 
 mod names;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,13 +19,14 @@ use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
     glob::Glob,
-    mask::{Cut, Masked},
     workload::PolicySet,
 };
 
+pub use rules::{Gate, RuleTable};
+
 use crate::{
     digests::{SharedWanted, Wanted},
-    draft::{Rule, Workload},
+    draft::Workload,
     enforcer::{FileTable, Grants, TableError, Tables},
     workloads::Found,
 };
@@ -68,15 +70,6 @@ pub enum GovernError {
     },
 }
 
-/// The names behind a policy number.
-#[derive(Debug)]
-pub struct RuleTable {
-    /// First 8 bytes of the compiled policy's SHA-256.
-    pub hash: [u8; 8],
-    /// By rule number.
-    pub rules: Vec<Arc<Rule>>,
-}
-
 /// What numbers in kernel events mean.
 #[derive(Debug, Default)]
 pub struct Directory {
@@ -116,6 +109,8 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    /// Those of them that a gate rule speaks of.
+    gated: HashSet<u64>,
     digests: HashMap<u64, Arc<Vec<Glob>>>,
     wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
@@ -135,6 +130,7 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            gated: HashSet::new(),
             digests: HashMap::new(),
             wanted: SharedWanted::default(),
             gone: HashMap::new(),
@@ -193,6 +189,7 @@ impl Governor {
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
+            self.gated.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
             self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
@@ -247,17 +244,20 @@ impl Governor {
 
     /// The reading side must know the names before the kernel can send the numbers.
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
-        let entries = if found.exempt {
-            Arc::new(KernelEntries::exempt())
+        let (set, entries) = if found.exempt {
+            (None, Arc::new(KernelEntries::exempt()))
         } else {
-            self.compiled(&self.documents.select(&found.identity))
-                .map_err(|source| GovernError::Compile { pod: pod(found), source })?
+            let set = self.documents.select(&found.identity);
+            let entries = self
+                .compiled(&set)
+                .map_err(|source| GovernError::Compile { pod: pod(found), source })?;
+            (Some(set), entries)
         };
         let number = self
             .tables
             .install(&entries)
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
-        self.name(found, number, &entries);
+        self.name(found, number, &entries, set.as_ref());
         Ok(entries)
     }
 
@@ -267,6 +267,11 @@ impl Governor {
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
         self.ask_for(found.cgroup_id, entries.exec.as_ref().map_or(&[], |exec| &exec.hashed));
         self.governed.insert(found.cgroup_id);
+        if rules::ask_for_gateway(entries) {
+            self.gated.insert(found.cgroup_id);
+        } else {
+            self.gated.remove(&found.cgroup_id);
+        }
         self.gone.remove(&found.cgroup_id);
         Ok(())
     }
@@ -284,6 +289,12 @@ impl Governor {
     #[must_use]
     pub fn governs(&self, cgroup_id: u64) -> bool {
         self.governed.contains(&cgroup_id)
+    }
+
+    /// The governed workloads whose policies let them through a gateway somewhere.
+    #[must_use]
+    pub fn gated(&self) -> &HashSet<u64> {
+        &self.gated
     }
 
     /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
@@ -330,13 +341,19 @@ impl Governor {
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = all.collect();
     }
 
-    fn name(&mut self, found: &Found, number: u32, entries: &KernelEntries) {
+    fn name(
+        &mut self,
+        found: &Found,
+        number: u32,
+        entries: &KernelEntries,
+        set: Option<&PolicySet>,
+    ) {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);
-        directory.rules.entry(number).or_insert_with(|| Arc::new(rule_table(entries)));
+        directory.rules.entry(number).or_insert_with(|| Arc::new(rules::table(entries, set)));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
         }
@@ -359,18 +376,6 @@ fn pod(found: &Found) -> String {
 fn exempt_name(found: &Found) -> String {
     let uid = &found.identity.pod_uid;
     if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
-}
-
-fn rule_table(entries: &KernelEntries) -> RuleTable {
-    let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
-    let rules = entries.rules.iter().map(|rule| {
-        Arc::new(Rule { policy: masked(&rule.policy_name()), id: masked(rule.rule_id()) })
-    });
-    let mut hash = [0; 8];
-    for (to, from) in hash.iter_mut().zip(entries.hash) {
-        *to = from;
-    }
-    RuleTable { hash, rules: rules.collect() }
 }
 
 /// A poisoned lock only means that another thread panicked between two complete insertions.

@@ -18,6 +18,7 @@ pub mod preflight;
 pub mod connections;
 pub mod digests;
 pub mod enforcer;
+pub mod gateway;
 pub mod governor;
 pub mod grants;
 pub mod hooks;

@@ -63,6 +63,7 @@ fn of_sockets(btf: &Btf) -> Result<Offsets, BtfError> {
         unix_address_name: at("unix_address", "name")?,
         sock_net: at("sock", "__sk_common.skc_net.net")?,
         net_cookie: at("net", "net_cookie")?,
+        icsk_ulp_ops: at("inet_connection_sock", "icsk_ulp_ops")?,
         inet_opt: at("inet_sock", "inet_opt")?,
         ip_options_srr: at("ip_options_rcu", "opt.srr")?,
         inet_pinet6: at("inet_sock", "pinet6").unwrap_or_default(),

@@ -23,7 +23,8 @@ pub const TO_START: [Capability; 3] = [
 
 /// What `serve` keeps.
 pub const SERVE: [Capability; 4] = [
-    // setns(2) into a pod's network namespace, where its connections are closed.
+    // setns(2) into a pod's network namespace, where its connections are closed, and where the
+    // gateway listens and dials.
     Capability::CAP_SYS_ADMIN,
     // Closing connections there (SOCK_DESTROY).
     Capability::CAP_NET_ADMIN,

@@ -20,13 +20,15 @@ use crate::{
     coverage::{self, Confinement},
     digests::{self, Digests},
     draft::{Capability, CoverageState},
-    enforcer::{Doorbell, Enforcer, ExecRefusal, Options},
+    enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     exporter::{self, Exporter, Undrained},
+    gateway::{self, Gateway, ListenError},
     governor::Governor,
+    grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
     memory, offsets,
     pipeline::{self, Pipeline},
-    recorder::{self, NotRecorded, Recorder},
+    recorder::{self, NotRecorded, Recorder, RecorderHandle},
     sensor::Sensor,
     spool::{self, Limits, Spool, SpoolError},
     workloads::Found,
@@ -71,6 +73,8 @@ pub struct Agent {
     recorder: Recorder,
     exporter: Option<Exporter>,
     kept: Option<Kept>,
+    gateway: Gateway,
+    root: PathBuf,
 }
 
 /// Opens the spool in `directory`; with `set_aside`, after saving what can be read of damaged
@@ -108,15 +112,13 @@ impl Agent {
         memory::give_back_early();
         let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
-        let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
-        let mut options = Options::new(offsets, settings);
-        options.grants_of = claim.as_ref().map(Claim::newest).transpose()?.flatten();
-        let mut enforcer = Enforcer::load(&options)?;
+        let mut enforcer = load(settings, claim.as_ref())?;
         let mut handover = match claim {
             Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
             None => None,
         };
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
+        let redirects = enforcer.take_redirects()?;
         if let Some(handover) = &handover {
             governor.keep_names(handover.names());
         }
@@ -153,9 +155,13 @@ impl Agent {
                 (Confinement::Runtime { pinned: true }, Some(kept), report)
             }
         };
+        // From here on no program of an earlier agent runs.
+        let gateway = start_gateway(redirects, &governor, handle.clone());
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let doorbell = enforcer.take_doorbell()?;
-        let agent = Self {
+        let mut agent = Self {
+            gateway,
+            root: plan.root.path,
             governor,
             refusal,
             doorbell,
@@ -169,7 +175,28 @@ impl Agent {
         };
         let message = if report.message.is_empty() { STARTED } else { &report.message };
         agent.record(CoverageState::Start, message, report.capability)?;
+        agent.begin_gateway();
         Ok(agent)
+    }
+
+    fn begin_gateway(&mut self) {
+        for error in self.follow_networks() {
+            tracing::error!("{}", chain(&error));
+        }
+    }
+
+    /// Makes the gateway listen where gated workloads are now: a command of `exec` will be where
+    /// its agent is. What it cannot listen in is refused.
+    pub fn follow_networks(&mut self) -> Vec<ListenError> {
+        let gated = self.governor.gated();
+        if self.kept.is_some() {
+            return self.gateway.follow(&self.root, gated);
+        }
+        let listens = !self.gateway.networks().is_empty();
+        if gated.is_empty() || listens {
+            return Vec::new();
+        }
+        self.gateway.listen_here().err().into_iter().collect()
     }
 
     /// Tells the next agent that this one was alive until now.
@@ -211,7 +238,8 @@ impl Agent {
     pub async fn stop(self, message: &str, patience: Duration) -> anyhow::Result<End> {
         let capabilities = coverage::capabilities(&self.refusal, self.confinement);
         let last = coverage::draft(CoverageState::Stop, message, capabilities);
-        let Self { pipeline, recorder, exporter, enforcer, digests, kept, .. } = self;
+        let Self { pipeline, recorder, exporter, enforcer, digests, kept, gateway, .. } = self;
+        drop(gateway);
         let counters = recorder.handle();
         let stopped = tokio::task::spawn_blocking(move || {
             pipeline.stop();
@@ -245,6 +273,48 @@ fn settings(plan: &Plan) -> Settings {
         },
         ..Settings::default()
     }
+}
+
+/// With the maps of the agent before, where they are laid out as ours.
+fn load(settings: Settings, claim: Option<&Claim>) -> anyhow::Result<Enforcer> {
+    let offsets = Btf::read(btf::VMLINUX.as_ref()).and_then(|btf| offsets::find(&btf))?;
+    let mut options = Options::new(offsets, settings);
+    options.maps_of = claim.map(Claim::newest).transpose()?.flatten();
+    Ok(Enforcer::load(&options)?)
+}
+
+fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHandle) -> Gateway {
+    let durable = recorder.clone();
+    // What finds no room is counted, and becomes a Lost record.
+    let report: gateway::Report = Arc::new(move |draft| {
+        let _ = recorder.record(vec![draft]);
+    });
+    let closed: gateway::Report = Arc::new(move |draft| {
+        if let Err(error) = durable.record_durable(vec![draft]) {
+            tracing::warn!(%error, "a gated connection was closed without its record");
+        }
+    });
+    Gateway::new(gateway::Parts {
+        redirects,
+        directory: governor.directory(),
+        files: governor.files(),
+        handler: gateway::no_protocol(closed),
+        report,
+        per_network: gateway::PER_NETWORK_MAX,
+        in_all: gateway::IN_ALL_MAX,
+        since_ns: grants::now_ns(),
+    })
+}
+
+/// An error with all of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn start_exporter(

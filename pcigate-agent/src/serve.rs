@@ -165,7 +165,10 @@ fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String)
     let now = match find(config, root) {
         Ok(found) => {
             let errors = agent.governor.apply(&found);
-            errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
+            let unheard = agent.follow_networks();
+            let errors = errors.iter().map(|error| chain(error));
+            let errors = errors.chain(unheard.iter().map(|error| chain(error)));
+            errors.collect::<Vec<_>>().join("; ")
         }
         Err(error) => format!("{error:#}"),
     };

@@ -4,4 +4,5 @@
 /// The sources that say how a record's bytes lie and what its numbers mean. Their text without
 /// comments is the layout: whatever changes there makes another one, and nobody has to remember to
 /// count a version up.
-pub const LAYOUT: [&str; 2] = [include_str!("event.rs"), include_str!("maps.rs")];
+pub const LAYOUT: [&str; 3] =
+    [include_str!("event.rs"), include_str!("maps.rs"), include_str!("redirect.rs")];

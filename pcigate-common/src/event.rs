@@ -44,6 +44,8 @@ pub mod flags {
     pub const INVOKED_TRUNCATED: u32 = 1 << 6;
     /// Decided by an LSM program rather than by the cgroup's or a tracepoint.
     pub const LSM: u32 = 1 << 8;
+    /// The connection goes to the gateway: it was not refused.
+    pub const REDIRECTED: u32 = 1 << 9;
     /// A rule asks for the file's digest, and it is not known.
     pub const DIGEST_UNKNOWN: u32 = 1 << 16;
 }

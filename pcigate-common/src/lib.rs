@@ -15,4 +15,5 @@ pub mod event;
 pub mod limits;
 pub mod maps;
 pub mod names;
+pub mod redirect;
 pub mod settings;

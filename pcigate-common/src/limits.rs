@@ -56,6 +56,14 @@ pub const SCRATCHES_PER_CPU: u32 = 4;
 /// The gateway's listener in every pod: this port of 127.0.0.1 and `::1`. No governed process binds
 /// it, and none connects to it except where the kernel programs redirect.
 pub const GATEWAY_PORT: u16 = 15_099;
+/// Network namespaces the gateway listens in at a time: four times the pods of a usual node.
+pub const GATEWAYS_MAX: u32 = 1024;
+/// Sockets at a time whose connection was turned to the gateway. One more is refused, because what
+/// nobody remembers could not be told from a connection that was never redirected.
+pub const REDIRECTED_MAX: u32 = 65_536;
+/// Connections to the gateway that it has not accepted yet: four times what its listeners keep
+/// waiting in a pod.
+pub const CLIENTS_MAX: u32 = 8192;
 /// Bytes of a unix socket's name in a record: `sun_path` holds 108, rounded up to whole words.
 pub const UNIX_NAME_BYTES_MAX: usize = 112;
 /// Uses of carried-in sockets remembered, so that a connection makes one record and not one per

@@ -306,8 +306,8 @@ pub struct PrefixKey {
 }
 const _: () = assert!(size_of::<PrefixKey>() == 20);
 
-/// The number of a block of `PORTS`. Its highest bits say which kinds of keys the block has, so that
-/// a program looks for no others.
+/// The number of a block of `PORTS`. Its highest bits say which kinds of keys the block has, so
+/// that a program looks for no others.
 pub mod block {
     /// There are keys with a protocol and a port.
     pub const PORTS: u32 = 1 << 31;

@@ -145,8 +145,10 @@ pub struct Offsets {
     pub sock_net: u32,
     /// `net.net_cookie`
     pub net_cookie: u32,
+    /// `inet_connection_sock.icsk_ulp_ops`
+    pub icsk_ulp_ops: u32,
 }
-const _: () = assert!(size_of::<Offsets>() == 67 * 4);
+const _: () = assert!(size_of::<Offsets>() == 68 * 4);
 
 /// Where and how to govern.
 #[derive(

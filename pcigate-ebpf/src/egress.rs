@@ -10,7 +10,7 @@ use aya_ebpf::{
 use pcigate_common::{
     event::{Egress, Kind, Operation, Task, flags},
     limits::GATEWAY_PORT,
-    maps::{Decision, PortKey, PrefixKey, block, rule, verdict},
+    maps::{Decision, PortKey, PrefixKey, Ring, block, rule, verdict},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     identity::{self, Subject},
     maps::{EGRESS, PORTS, WORKLOADS, offsets},
     memory::Address,
-    names, ring,
+    names, redirect, ring,
     socket_origin::{AF_INET, AF_INET6},
 };
 
@@ -113,7 +113,7 @@ pub fn v6(ctx: *mut bpf_sock_addr) -> [u32; 4] {
 /// The address of the kernel's `struct sock`. The verifier forbids to add to the pointer itself, so
 /// it is read from where it lies on the stack, as a number.
 #[inline(always)]
-fn socket(ctx: *mut bpf_sock_addr) -> Address {
+pub fn socket(ctx: *mut bpf_sock_addr) -> Address {
     // SAFETY: as in `v4`.
     let socket = unsafe { (&raw const (*ctx).__bindgen_anon_1.sk).read_volatile() };
     Address((&raw const socket) as u64).follow(0).unwrap_or(Address(0))
@@ -158,11 +158,23 @@ fn check(
     let network = || unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let decision = answer(&subject, &to, protocol, network);
     let mut decision = grants::consider(decision, &subject, &asked, ctx);
-    if decision.allows() && is_source_routed(socket(ctx), family) {
+    let connects = matches!(operation, Operation::Connect);
+    let gated = connects && decision.verdict == verdict::GATE && redirect::is_possible(ctx);
+    let mut bits = 0;
+    if (decision.allows() || gated) && is_source_routed(socket(ctx), family) {
         decision = stricter(decision, subject.confined(rule::SOCKET));
+    } else if gated {
+        if redirect::begin(ctx, &subject, &to, decision.rule) {
+            bits = flags::REDIRECTED;
+        } else {
+            decision = REFUSED;
+        }
     }
-    report(operation, 0, &subject, decision, &to, protocol);
-    i32::from(decision.allows())
+    if connects && bits == 0 {
+        redirect::forget(ctx);
+    }
+    report(operation, bits, &subject, decision, &to, protocol);
+    i32::from(decision.allows() || bits != 0)
 }
 
 /// Puts one Egress record into the ring its decision belongs into.
@@ -194,8 +206,9 @@ pub fn report_of(
     let bits = if mapped { bits | flags::V4_MAPPED } else { bits };
     let header = ring::header_of(task, Kind::Egress, bits, subject, decision);
     let (address, port, family) = (to.bytes(), to.port, to.family);
+    let proceeds = decision.allows() || bits & flags::REDIRECTED != 0;
     ring::put(
-        ring::for_decision(&decision),
+        if proceeds { Ring::Events } else { Ring::Verdicts },
         Egress { header, address, operation, protocol, port, family },
     );
 }

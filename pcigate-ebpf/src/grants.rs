@@ -73,7 +73,7 @@ pub fn consider(
 }
 
 #[inline(always)]
-fn used() -> bool {
+pub fn used() -> bool {
     GRANTS_USED.get(0).is_some_and(|used| *used != 0)
 }
 
@@ -144,7 +144,7 @@ fn remember(
 
 /// The socket connects to where it needs no grant: its packets are nobody's business any more.
 #[inline(always)]
-fn forget(ctx: *mut bpf_sock_addr) {
+pub fn forget(ctx: *mut bpf_sock_addr) {
     // SAFETY: as in `remember`; a socket without a value is not an error that matters.
     unsafe {
         let socket = (&raw const (*ctx).__bindgen_anon_1.sk).read_volatile();

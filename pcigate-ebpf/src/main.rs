@@ -28,6 +28,7 @@ mod packets;
 mod packets_in;
 mod path;
 mod process;
+mod redirect;
 mod ring;
 mod scratch;
 mod socket_attempt;

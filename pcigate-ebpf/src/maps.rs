@@ -12,6 +12,7 @@ use pcigate_common::{
         PeerKey, PolicyEntry, PortKey, PrefixKey, WorkloadEntry,
     },
     names::{Count, Learned, LearnedKey, NameBlockKey, NameId, NameKey, Question, QuestionKey},
+    redirect::{Client, Redirected},
     settings::{Offsets, Settings},
 };
 
@@ -47,6 +48,26 @@ pub static GRANTS_USED: Array<u64> = Array::with_max_entries(1, 0);
 /// Socket → the grant that let it connect; gone with the socket.
 #[btf_map]
 pub static GRANTED: SkStorage<Granted> = SkStorage::new();
+
+/// Cookie of a network namespace → 1 while an agent says that its gateway listens there.
+#[map]
+pub static GATEWAYS: HashMap<u64, u64> =
+    HashMap::with_max_entries(limits::GATEWAYS_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// Cookie of a socket → where it was to go before it was turned to the gateway. Not preallocated:
+/// most nodes have few.
+#[map]
+pub static REDIRECTED: HashMap<u64, Redirected> =
+    HashMap::with_max_entries(limits::REDIRECTED_MAX, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// The client's end of a redirected connection → cookie of its socket, until the gateway has looked
+/// it up. What is pushed out is closed by the gateway.
+#[map]
+pub static CLIENTS: LruHashMap<Client, u64> = LruHashMap::with_max_entries(limits::CLIENTS_MAX, 0);
+
+/// 1 once a connection was redirected: until then no socket is looked up.
+#[map]
+pub static REDIRECTS_USED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Cells of the exec automata, four to a slot.
 #[map]

@@ -38,6 +38,8 @@ pub enum Way {
 pub enum Shape {
     /// TCP or UDP without options in the IP header, to or from a DNS server's port.
     Dns(Packet),
+    /// The same over TCP, on its way to the gateway's port.
+    Gateway(Packet),
     /// TCP or UDP without options in the IP header.
     Plain,
     /// Anything else, or what could not be read.
@@ -49,7 +51,7 @@ pub enum Shape {
 pub struct Packet {
     skb: *mut __sk_buff,
     /// Where TCP or UDP begins.
-    transport: u32,
+    pub transport: u32,
     /// 6 or 17.
     pub protocol: u32,
 }
@@ -112,7 +114,11 @@ unsafe fn sort(packet: Packet, ports: *const u8, way: Way) -> Shape {
     let at = if way == Way::In { 0 } else { 2 };
     // SAFETY: by the contract of this function.
     let port = unsafe { [*ports.add(at), *ports.add(at + 1)] };
-    if u16::from_be_bytes(port) == dns::PORT { Shape::Dns(packet) } else { Shape::Plain }
+    match u16::from_be_bytes(port) {
+        dns::PORT => Shape::Dns(packet),
+        limits::GATEWAY_PORT if way == Way::Out && packet.protocol == TCP => Shape::Gateway(packet),
+        _ => Shape::Plain,
+    }
 }
 
 impl Packet {

@@ -32,6 +32,7 @@ use crate::{
     maps::settings,
     names,
     packet::{self, Shape, Way},
+    redirect,
     socket_origin::AF_INET6,
 };
 
@@ -58,6 +59,9 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
     }
     match packet::shape(skb, Way::Out) {
         Shape::Plain => {}
+        Shape::Gateway(packet) => {
+            redirect::leaves(skb, packet.transport);
+        }
         Shape::Dns(packet) => {
             names::asked(skb, &packet);
         }

@@ -17,7 +17,9 @@ use pcigate_common::{
 };
 
 use crate::{
-    egress, identity, lsm_result,
+    egress,
+    identity::{self, Subject},
+    lsm_result,
     maps::offsets,
     memory::Address,
     socket_attempt::report,
@@ -100,11 +102,20 @@ fn bind(family: u32, address: [u32; 4], ctx: *mut bpf_sock_addr) -> i32 {
         return 1;
     }
     let subject = identity::current_or_unknown();
+    if is_exempt(&subject) {
+        return 1;
+    }
     let decision = Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER);
     // SAFETY: four words are sixteen bytes of any value.
     let address: [u8; 16] = unsafe { core::mem::transmute(address) };
     report(What::Bind, 0, &subject, decision, [family, protocol, port, 0], address);
     0
+}
+
+/// The agent's own pod is exempt, and keeps the gateway's listeners.
+#[inline(always)]
+fn is_exempt(subject: &Subject) -> bool {
+    subject.policy().is_ok_and(|policy| policy.exempt != 0)
 }
 
 /// A socket that listens without having been bound is given a port, which may be the gateway's; and
@@ -119,7 +130,7 @@ pub fn socket_listens(ctx: LsmContext) -> i32 {
         return 0;
     }
     let port = u32::from(sk.at(offsets.sock_num).read::<u16>().unwrap_or(0));
-    let decision = if port == u32::from(GATEWAY_PORT) {
+    let decision = if port == u32::from(GATEWAY_PORT) && !is_exempt(&subject) {
         Decision::enforced(verdict::DENY, rule::GATEWAY_LISTENER)
     } else {
         match subject.policy() {

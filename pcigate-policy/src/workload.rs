@@ -186,6 +186,17 @@ impl PolicySet {
         (first..).zip(rules).map(|(number, (policy, rule))| (number, policy, rule))
     }
 
+    /// Every enforced gate rule with the number that decisions carry, and its target.
+    pub fn gate_rules(
+        &self,
+    ) -> impl Iterator<Item = (u32, &ObjectName, &EgressRule, &Arc<Target>)> {
+        self.egress_rules().filter_map(|(number, policy, rule)| {
+            let EgressEffect::Gate { target, .. } = &rule.effect else { return None };
+            let target = self.targets.get(target).filter(|_| rule.mode == Mode::Enforce)?;
+            Some((number, &policy.name, rule, target))
+        })
+    }
+
     /// Every ingress rule with its number, which follows those of the egress rules, and policy.
     pub(crate) fn ingress_rules(&self) -> impl Iterator<Item = (u32, &Policy, &IngressRule)> {
         let before = self.plain_exec_rules().count() + self.egress_rules().count();

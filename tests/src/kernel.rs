@@ -16,7 +16,7 @@ use pcigate_agent::{
     cgroup,
     digests::Digests,
     draft::Draft,
-    enforcer::{self, Doorbell, Enforcer, ExecRefusal, NameCounts, Options},
+    enforcer::{self, Doorbell, Enforcer, ExecRefusal, NameCounts, Options, Redirects},
     governor::Governor,
     offsets,
     pipeline::{self, Pipeline},
@@ -26,6 +26,7 @@ use pcigate_agent::{
 };
 use pcigate_common::{
     event::Event,
+    limits,
     maps::{Ring, verdict},
     names::Count,
     settings::{Offsets, Settings},
@@ -44,6 +45,8 @@ pub struct Setup {
     pub ring: u32,
     /// Whether DNS answers over loopback teach names.
     pub loopback_teaches: bool,
+    /// Sockets redirected to the gateway at a time.
+    pub redirected: u32,
     /// A directory in bpffs that carries what goes from one agent to the next.
     pub pins: Option<PathBuf>,
 }
@@ -55,6 +58,7 @@ impl Default for Setup {
             unknown: verdict::DENY,
             ring: 1024 * 1024,
             loopback_teaches: false,
+            redirected: limits::REDIRECTED_MAX,
             pins: None,
         }
     }
@@ -131,9 +135,10 @@ impl Kernel {
         let mut options = Options::new(offsets(), settings);
         options.events_ring = setup.ring;
         options.verdicts_ring = setup.ring;
+        options.redirected = setup.redirected;
         let pins = setup.pins.as_deref();
         let before = pins.map(|pins| enforcer::generations(pins).expect("pins can be listed"));
-        options.grants_of = before.as_ref().and_then(|before| before.last().cloned());
+        options.maps_of = before.as_ref().and_then(|before| before.last().cloned());
         let mut enforcer = Enforcer::load(&options).unwrap_or_else(|error| chain(&error));
         if let (Some(pins), Some(before)) = (pins, before) {
             let generation = enforcer.begin_generation(pins, &before);
@@ -162,6 +167,14 @@ impl Kernel {
     #[must_use]
     pub fn names(&self, count: Count) -> u64 {
         self.names.get(count)
+    }
+
+    /// The maps the gateway and the kernel know of each other by. Once.
+    ///
+    /// # Panics
+    /// Called twice.
+    pub fn redirects(&mut self) -> Redirects {
+        self.enforcer.take_redirects().expect("the maps are there")
     }
 
     /// Listens for new cgroups from now on. Once.

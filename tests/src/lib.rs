@@ -15,6 +15,7 @@ pub mod network;
 pub mod port;
 pub mod postgres;
 pub mod probe_guards;
+pub mod probe_peers;
 pub mod probe_sockets;
 pub mod site;
 pub mod system_calls;

@@ -60,6 +60,17 @@ pub fn storage(address: SocketAddr) -> Option<SockaddrStorage> {
     }
 }
 
+/// Takes a connection away: `connect(2)` to `AF_UNSPEC`.
+///
+/// # Errors
+/// The errno.
+pub fn disconnect(socket: &OwnedFd) -> io::Result<()> {
+    let nowhere = [0_u8; 16];
+    // SAFETY: the kernel reads the sixteen bytes given.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), nowhere.as_ptr().cast(), 16) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
 /// Loose source route (RFC 791 3.1): type, length, pointer, one address, end.
 const BY_LOOPBACK: [u8; 8] = [131, 7, 4, 127, 0, 0, 1, 0];
 

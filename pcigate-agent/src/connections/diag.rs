@@ -1,6 +1,6 @@
 //! The messages of sock_diag(7): a list of connections, and the end of one. Bytes only.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `AF_INET`.
 pub const AF_INET: u8 = 2;
@@ -18,6 +18,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const REQUEST_ACK: u16 = 1 | 4;
 const REQUEST_DUMP: u16 = 1 | 0x300;
+const REQUEST_ONE: u16 = 1;
+/// Of the cookie in the id; all ones ask for any.
+const COOKIE: usize = 40;
+const TCP: u8 = 6;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 /// Every state but TIME_WAIT (6), CLOSE (7) and LISTEN (10): those have no peer to speak to.
 const CONNECTED: u32 = 0xfff & !(1 << 6 | 1 << 7 | 1 << 10);
@@ -52,6 +56,28 @@ pub enum Answer {
 /// Asks for all connections of a family and protocol.
 pub fn list(family: u8, protocol: u8) -> Vec<u8> {
     request(SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, family, protocol, &[0; SOCKET_ID])
+}
+
+/// Asks for the one TCP socket that has these ends, both of one family; the answer is it, or an
+/// errno.
+pub fn find(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+    let mut id = [0; SOCKET_ID];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(place) = id.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    put(0, &local.port().to_be_bytes());
+    put(2, &peer.port().to_be_bytes());
+    for (at, address) in [(4, local.ip()), (20, peer.ip())] {
+        match address {
+            IpAddr::V4(address) => put(at, &address.octets()),
+            IpAddr::V6(address) => put(at, &address.octets()),
+        }
+    }
+    put(COOKIE, &[0xff; 8]);
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    request(SOCK_DIAG_BY_FAMILY, REQUEST_ONE, family, TCP, &id)
 }
 
 /// Asks for the end of a connection.
@@ -166,6 +192,16 @@ mod tests {
         let request = destroy(found, 6);
         assert_eq!(request.len(), HEADER + REQUEST);
         assert_eq!(request[24..], listed()[20..68], "the kernel's own id is sent back");
+    }
+
+    #[test]
+    fn one_socket_is_asked_for_by_both_of_its_ends() {
+        let local = "127.0.0.1:4711".parse().unwrap();
+        let bytes = find(local, "127.0.0.1:15099".parse().unwrap());
+        assert_eq!(bytes[16], AF_INET);
+        assert_eq!(bytes[24..28], [0x12, 0x67, 0x3a, 0xfb]);
+        assert_eq!((&bytes[28..32], &bytes[44..48]), (&[127, 0, 0, 1][..], &[127, 0, 0, 1][..]));
+        assert_eq!(bytes[64..], [0xff; 8], "whatever its cookie is");
     }
 
     #[test]

@@ -21,9 +21,6 @@ use super::{
     tables::{TableError, bytes, gone, take, write},
 };
 
-/// The maps that go from one agent to the next.
-pub(super) const MAPS: [&str; 3] = ["GRANTS", "GRANTS_USED", "GRANTED"];
-
 const KEY: usize = size_of::<GrantKey>();
 const ENTRY: usize = size_of::<GrantEntry>();
 

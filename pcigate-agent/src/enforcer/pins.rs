@@ -30,6 +30,11 @@ const LINKS: &str = "links";
 const MAPS: &str = "maps";
 const PROGRAMS: &str = "programs";
 
+/// Maps that go from one agent to the next: grants with the sockets they let connect, and what is
+/// redirected to the gateway.
+pub(super) const INHERITED: [&str; 6] =
+    ["GRANTS", "GRANTS_USED", "GRANTED", "GATEWAYS", "REDIRECTED", "REDIRECTS_USED"];
+
 /// What one agent start has pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {

@@ -18,15 +18,15 @@ const LOADS_MAX: u32 = 10;
 /// Hooks of the governed cgroup and everything below it.
 #[derive(Clone, Copy)]
 pub(super) enum CgroupHook {
-    /// `connect4/6`, `sendmsg4/6`, `bind4/6`: the program knows which.
+    /// `connect4/6`, `sendmsg4/6`, `bind4/6`, `getpeername4/6`: the program knows which.
     SockAddr,
-    /// `sock_create`.
+    /// `sock_create`, `sock_release`: the same.
     Sock,
     /// Packets of the cgroup's sockets, one way.
     Skb(CgroupSkbAttachType),
 }
 
-pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
+pub(super) const CGROUP: [(&str, CgroupHook); 12] = [
     ("egress_connect4", CgroupHook::SockAddr),
     ("egress_connect6", CgroupHook::SockAddr),
     ("egress_sendmsg4", CgroupHook::SockAddr),
@@ -36,6 +36,9 @@ pub(super) const CGROUP: [(&str, CgroupHook); 9] = [
     ("socket_bind6", CgroupHook::SockAddr),
     ("packet_out", CgroupHook::Skb(CgroupSkbAttachType::Egress)),
     ("packet_in", CgroupHook::Skb(CgroupSkbAttachType::Ingress)),
+    ("peer_name4", CgroupHook::SockAddr),
+    ("peer_name6", CgroupHook::SockAddr),
+    ("socket_release", CgroupHook::Sock),
 ];
 
 /// Machine-wide; the programs look only at tasks below the governed root.
@@ -72,6 +75,11 @@ pub(super) const LSM: [(&str, &str); 22] = [
     ("guard_mkdir", "inode_mkdir"),
     ("guard_umount", "sb_umount"),
 ];
+
+/// The kernel's own types, which tracepoints and LSM hooks are found by.
+pub(super) fn kernel_types() -> Result<Btf, EnforcerError> {
+    Btf::from_sys_fs().map_err(|error| EnforcerError::Btf(Box::new(error)))
+}
 
 /// Loads a program that will take the place of another in a link, instead of being attached.
 pub(super) fn load_cgroup(

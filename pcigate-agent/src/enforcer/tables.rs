@@ -363,6 +363,7 @@ pub(super) fn write(table: &'static str) -> impl Fn(MapError) -> TableError {
         "NAMES" | "NAME_BLOCKS" => limits::NAMES_MAX,
         "DIGEST_CLASSES" => limits::DIGESTS_MAX,
         "GRANTS" => limits::GRANTS_MAX,
+        "GATEWAYS" => limits::GATEWAYS_MAX,
         _ => limits::PORTS_MAX,
     };
     move |source| match &source {

@@ -2,7 +2,7 @@
 //!
 //! JSON, masked text only; it is masked again when it is read, because it is foreign then.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use pcigate_policy::mask::{Cut, Masked};
 use serde_json::{Value, json};
@@ -77,7 +77,8 @@ fn rule_table(entry: &Value) -> Option<(u32, Arc<RuleTable>)> {
     let number = u32::try_from(entry.get("policy")?.as_u64()?).ok()?;
     let hash = entry.get("hash")?.as_u64()?.to_be_bytes();
     let rules: Option<Vec<Arc<Rule>>> = entry.get("rules")?.as_array()?.iter().map(rule).collect();
-    Some((number, Arc::new(RuleTable { hash, rules: rules? })))
+    let gates = BTreeMap::new();
+    Some((number, Arc::new(RuleTable { hash, rules: rules?, gates })))
 }
 
 fn rule(entry: &Value) -> Option<Arc<Rule>> {
@@ -111,7 +112,8 @@ mod tests {
         };
         directory.workloads.insert(9, Arc::new(workload));
         let rule = Rule { policy: text("payments/bot"), id: text("no-encoders") };
-        let table = RuleTable { hash: [200, 1, 2, 3, 4, 5, 6, 7], rules: vec![Arc::new(rule)] };
+        let rules = vec![Arc::new(rule)];
+        let table = RuleTable { hash: [200, 1, 2, 3, 4, 5, 6, 7], rules, gates: BTreeMap::new() };
         directory.rules.insert(3, Arc::new(table));
         write(file.path(), &directory).unwrap();
         let read = Directory::kept(file.path());

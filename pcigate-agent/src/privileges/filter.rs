@@ -56,7 +56,8 @@ const REFUSED: [libc::c_long; 45] = [
 /// Commands of bpf(2) on maps that are open already, include/uapi/linux/bpf.h `enum bpf_cmd`:
 /// look up, update, delete, next key, info, look up and delete, and the four on batches.
 const BPF: [u64; 10] = [1, 2, 3, 4, 15, 21, 24, 25, 26, 27];
-/// Families of the collector's connection, names, the log, and closing connections of pods.
+/// Families of the collector's connection, the gateway, names, the log, and closing connections of
+/// pods.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
 pub(super) fn program() -> Result<BpfProgram, String> {

@@ -39,6 +39,7 @@
 //! ping                        send a byte over it, and wait a second for it to come back
 //! wait-end                    wait until it ends
 //! read-line                   wait for a line on standard input
+//! peer:HOW:ADDRESS:PORT, …    see `pcigate_tests::probe_peers`
 //! attack:…, inside:ACTION, enter:PID   see `pcigate_tests::probe_guards`
 //! ```
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
@@ -75,7 +76,7 @@ use nix::{
     },
     unistd::fexecve,
 };
-use pcigate_tests::{probe_sockets, system_calls};
+use pcigate_tests::{probe_peers, probe_sockets, system_calls};
 
 /// How often programs are swapped at least while they are executed.
 const SWAPS_MIN: u32 = 1_000;
@@ -159,6 +160,9 @@ fn act(action: &str) -> String {
         }
         "enter" => word(pcigate_tests::probe_guards::enter(rest)),
         "attack" => word(pcigate_tests::probe_guards::attack(rest)),
+        "peer" | "peer-after" | "hold" => {
+            probe_peers::act(kind, rest).unwrap_or_else(|error| word(Err(error)))
+        }
         _ => {
             let done = probe_sockets::act(kind, rest);
             word(done.unwrap_or_else(|| network(kind, rest)))

@@ -74,15 +74,20 @@ fn long() -> u64 {
 }
 
 /// A probe whose actions are waited for one by one.
-struct Probe {
-    child: Child,
+pub(crate) struct Probe {
+    pub(crate) child: Child,
     input: ChildStdin,
     results: Lines<BufReader<ChildStdout>>,
 }
 
 impl Probe {
     fn start(cgroup: &Path, actions: &[&str]) -> Self {
+        Self::start_with(&[], cgroup, actions)
+    }
+
+    pub(crate) fn start_with(options: &[&str], cgroup: &Path, actions: &[&str]) -> Self {
         let mut child = Command::new(pcigate_tests::program("pcigate-probe"))
+            .args(options)
             .arg("--cgroup")
             .arg(cgroup)
             .args(actions)
@@ -95,17 +100,17 @@ impl Probe {
         Self { child, input, results }
     }
 
-    fn result(&mut self) -> String {
+    pub(crate) fn result(&mut self) -> String {
         let line = self.results.next().unwrap().unwrap();
         line.rsplit_once(' ').map_or(line.clone(), |(_, result)| result.to_owned())
     }
 
-    fn results(&mut self, count: usize) -> Vec<String> {
+    pub(crate) fn results(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.result()).collect()
     }
 
     /// Ends a `read-line`.
-    fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         self.input.write_all(b"\n").unwrap();
         assert_eq!(self.result(), "ok");
     }

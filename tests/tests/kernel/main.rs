@@ -14,6 +14,7 @@ mod ingress;
 mod lsm;
 mod names;
 mod privileges;
+mod redirect;
 mod rings;
 mod sockets;
 mod start;

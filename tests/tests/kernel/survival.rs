@@ -40,14 +40,14 @@ spec:
 const NAMES: (&str, &str) = ("payments/billing-bot", "no-loopback");
 
 /// A governed root of its own, a bpffs, and an agent's files; records stay in the spool.
-struct Node {
+pub(crate) struct Node {
     root: cgroup::Owned,
     bpffs: Mounted,
     directory: TempDir,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         pcigate_tests::need_root();
         let directory = tempfile::tempdir().unwrap();
         let root = cgroup::create(&format!("survival-{name}-{}", std::process::id())).unwrap();
@@ -72,12 +72,12 @@ impl Node {
         fs::write(self.path("agent.yaml"), config).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Directory of the pod's container, as the kubelet and containerd make it.
-    fn container(&self) -> PathBuf {
+    pub(crate) fn container(&self) -> PathBuf {
         let pod = format!("kubepods-burstable-pod{}.slice", POD_UID.replace('-', "_"));
         let path = self.root.cgroup.path.join("kubepods-burstable.slice").join(pod);
         path.join(format!("cri-containerd-{CONTAINER_ID}.scope"))
@@ -95,14 +95,14 @@ impl Node {
         agent
     }
 
-    fn serve(&self) -> Running {
+    pub(crate) fn serve(&self) -> Running {
         let (running, line) = start(&mut self.command());
         assert!(line.starts_with("pcigate-agent ready: governing "), "{line}");
         running
     }
 
     /// How an action ends in a cgroup.
-    fn try_in(&self, cgroup: &Path, action: &str) -> String {
+    pub(crate) fn try_in(&self, cgroup: &Path, action: &str) -> String {
         let mut probe = Command::new(pcigate_tests::program("pcigate-probe"));
         let output = succeed(probe.arg("--cgroup").arg(cgroup).arg(action));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -135,7 +135,7 @@ impl Node {
     }
 
     /// Every record of the node. No agent may run.
-    fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         let mut spool = Spool::open(&self.path("state/spool"), Limits::default()).unwrap();
         let mut records = Vec::new();
         loop {
@@ -366,6 +366,8 @@ fn exempt_pods_are_refused_nothing_and_listed_by_uid() {
     let agent = node.serve();
     assert_eq!(node.try_in(&node.container(), &action), "ok", "its namespace is exempt");
     assert_eq!(node.try_in(&node.container(), "call:bpf"), "ok", "nor is there a guard");
+    let listens = "bind:127.0.0.1:15099";
+    assert_eq!(node.try_in(&node.container(), listens), "ok", "as the agent's own pod does");
     assert_eq!(node.try_in(&other, &action), "EPERM", "an unknown pod");
     agent.end(Signal::SIGTERM);
     node.configure(&format!("exempt: {{namespaces: [], podUids: [{OTHER}]}}\n"));

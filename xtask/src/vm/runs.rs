@@ -44,13 +44,14 @@ const ONLY_TOO_OLD: (&str, &str) = ("too_old::", "the kernel programs need Linux
 
 /// What every `cargo xtask test` leaves to the native run, to 6.12 with BPF-LSM, and to `--all`:
 /// emulated, the verifier takes ten seconds for each test.
-const LONG: [&str; 8] = [
+const LONG: [&str; 9] = [
     "exec_digests::",
     "flood::",
     "grants::",
     "identity::",
     "names::",
     "privileges::",
+    "redirect::",
     "start::",
     "survival::",
 ];
