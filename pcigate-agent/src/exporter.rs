@@ -172,7 +172,7 @@ impl Exporter {
             tracing::error!(%error, "the exporter task did not end well");
         }
         if let Err(error) = lock(&self.shared.witness).save() {
-            tracing::warn!(cause = %chain(&error), "{error}");
+            tracing::warn!(cause = %sources(&error), "{error}");
         }
     }
 }
@@ -231,19 +231,19 @@ async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
 }
 
 fn tell(trouble: &Trouble, url: &str) {
-    let (cause, remedy) = (chain(trouble), trouble.kind().remedy());
+    let (cause, remedy) = (sources(trouble), trouble.kind().remedy());
     tracing::warn!(url, %cause, remedy, "records stay in the spool: {trouble}");
 }
 
 /// A trouble in one line: what, why, and what to do.
 fn told(trouble: &Trouble) -> String {
-    let (cause, remedy) = (chain(trouble), trouble.kind().remedy());
+    let (cause, remedy) = (sources(trouble), trouble.kind().remedy());
     let cause = if cause.is_empty() { cause } else { format!(" ({cause})") };
     format!("{trouble}{cause}: {remedy}")
 }
 
 /// The sources of an error, from the outermost in.
-fn chain(error: &dyn std::error::Error) -> String {
+fn sources(error: &dyn std::error::Error) -> String {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

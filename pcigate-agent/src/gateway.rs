@@ -11,7 +11,9 @@ mod cookie;
 mod dial;
 mod network;
 mod places;
+mod postgres;
 mod records;
+mod session_records;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -36,6 +38,7 @@ use tokio::{
 pub use actor::Actor;
 pub use dial::DialError;
 pub use network::Network;
+pub use postgres::handler as postgres;
 
 use crate::{
     digests::Known,

@@ -11,6 +11,7 @@ mod memory;
 pub mod policies;
 
 pub mod btf;
+pub mod causes;
 pub mod cgroup;
 pub mod offsets;
 pub mod preflight;

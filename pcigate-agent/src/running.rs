@@ -15,6 +15,7 @@ use pcigate_policy::document::Documents;
 use crate::{
     attribution::Attribution,
     btf::{self, Btf},
+    causes::chain,
     cgroup::Cgroup,
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
@@ -284,7 +285,7 @@ fn load(settings: Settings, claim: Option<&Claim>) -> anyhow::Result<Enforcer> {
 }
 
 fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHandle) -> Gateway {
-    let durable = recorder.clone();
+    let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
     let report: gateway::Report = Arc::new(move |draft| {
         let _ = recorder.record(vec![draft]);
@@ -298,23 +299,12 @@ fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHa
         redirects,
         directory: governor.directory(),
         files: governor.files(),
-        handler: gateway::no_protocol(closed),
+        handler: gateway::postgres(speaking, closed),
         report,
         per_network: gateway::PER_NETWORK_MAX,
         in_all: gateway::IN_ALL_MAX,
         since_ns: grants::now_ns(),
     })
-}
-
-/// An error with all of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn start_exporter(

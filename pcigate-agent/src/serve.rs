@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use pcigate_agent::{
+    causes::chain,
     cgroup::{self, Cgroup},
     config::{self, Config, Workloads},
     draft::CoverageState,
@@ -253,14 +254,4 @@ fn node_name(config: &Config) -> anyhow::Result<String> {
             Ok(name.trim().to_owned())
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

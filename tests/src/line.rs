@@ -232,9 +232,9 @@ pub fn govern(governor: &mut Governor, cgroup_id: u64, path: &str, pod: &str) {
     governor.govern(&found).expect("the kernel takes the policy");
 }
 
-/// In a workload process: joins the cgroup and the processor given by [`Place::drive`], executes this
-/// program anew, as a container's first process does, and gives the arguments behind them; `None`
-/// where this is the bench program itself.
+/// In a workload process: joins the cgroup and the processor given by [`Place::drive`], executes
+/// this program anew, as a container's first process does, and gives the arguments behind them;
+/// `None` where this is the bench program itself.
 ///
 /// # Panics
 /// The cgroup is gone.

@@ -64,7 +64,7 @@ pub(super) fn not_redirected(
 /// One connection too many.
 pub(super) fn no_room(actor: &Actor, gate: &Gate, original: SocketAddr) -> Draft {
     let why = "as many connections as the gateway keeps are under way";
-    of(actor, gate, original, why)
+    closed(actor, gate, original, why)
 }
 
 /// What the target speaks is not spoken here.
@@ -77,11 +77,11 @@ pub(super) fn no_protocol(actor: &Actor, gate: &Gate, original: SocketAddr) -> D
         TargetProtocol::Redis => "redis",
         TargetProtocol::Mongodb => "mongodb",
     };
-    of(actor, gate, original, &format!("this gateway speaks no {protocol}"))
+    closed(actor, gate, original, &format!("this gateway speaks no {protocol}"))
 }
 
 /// A redirected connection that was closed.
-fn of(actor: &Actor, gate: &Gate, original: SocketAddr, why: &str) -> Draft {
+pub(super) fn closed(actor: &Actor, gate: &Gate, original: SocketAddr, why: &str) -> Draft {
     let target = &gate.target.name;
     Draft {
         time_unix_nano: now_unix_nano(),

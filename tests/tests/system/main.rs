@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod evidence;
+mod gated;
 mod index;
 mod operations;
 mod outages;

@@ -17,7 +17,14 @@ const LAYERS: &[(&str, Option<&[&str]>)] = &[
     ("pcigate-gateway", Some(&["pcigate-policy", "pcigate-postgres", "pcigate-sql"])),
     (
         "pcigate-agent",
-        Some(&["pcigate-common", "pcigate-policy", "pcigate-proto", "pcigate-ledger"]),
+        Some(&[
+            "pcigate-common",
+            "pcigate-policy",
+            "pcigate-proto",
+            "pcigate-ledger",
+            "pcigate-postgres",
+            "pcigate-gateway",
+        ]),
     ),
     ("pcigate-index", Some(&["pcigate-proto", "pcigate-ledger"])),
     (
