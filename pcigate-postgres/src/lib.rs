@@ -47,7 +47,8 @@
 //! * A row whose [`session::Answer::shape`] is nothing was never described: mask it by content, or
 //!   refuse it. One with [`session::Source::Statement`] has the right types and names, but maybe
 //!   not the right tables: to decide by table, send a Describe of the portal behind each Bind
-//!   ([`session::Origin::Gateway`], and keep its answer from the client).
+//!   ([`session::Origin::Gateway`], and keep its answer from the client), and refuse Parse of FETCH
+//!   and EXECUTE, whose portals look a name up only when they run.
 //! * SQL that makes or forgets names (PREPARE, DEALLOCATE, DECLARE, CLOSE, DISCARD) is told by
 //!   [`session::Session::will`]; functions that do it inside of the server cannot be seen.
 //! * Errors of this crate never quote contents; reports of the server ([`backend::Report`]) do.

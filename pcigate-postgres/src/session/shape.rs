@@ -13,7 +13,10 @@ use crate::values::{Format, Formats};
 pub enum Source {
     /// RowDescription directly before the rows: it is of these rows.
     Query,
-    /// Describe of the portal: it is of the plan that Bind made.
+    /// Describe of the portal: it is of the plan that Bind made. But a portal of FETCH or EXECUTE
+    /// has no plan: it looks the name up when it runs, and may find another cursor or statement
+    /// than the one described. Who decides by tables must not let those through the extended
+    /// protocol.
     Portal,
     /// Describe of the statement, maybe long ago. Number, names and types of the columns are those
     /// of the rows, because the server refuses to run a plan where they have changed; but the

@@ -317,3 +317,37 @@ fn the_tables_of_a_statement_described_before_may_be_others_when_it_runs() {
     let shape = told[2].shape.as_ref().unwrap();
     assert_eq!((shape.source(), shape.columns()[0].table), (Source::Portal, there));
 }
+
+#[test]
+fn a_portal_that_fetches_or_executes_may_do_so_from_another_table_than_described() {
+    let postgres = shop();
+    let mut client = Client::trusted(&postgres);
+    let client = &mut client;
+    let here: u32 = postgres.sql("SELECT 'public.orders'::regclass::oid").trim().parse().unwrap();
+    // The portal holds the words, and what the name means is looked up when it runs.
+    for (make, run, exchange) in [
+        (
+            "DECLARE c CURSOR FOR SELECT note FROM orders",
+            "FETCH c",
+            "CLOSE c; DECLARE c CURSOR FOR SELECT note FROM other.orders",
+        ),
+        (
+            "PREPARE x AS SELECT note FROM orders",
+            "EXECUTE x",
+            "DEALLOCATE x; PREPARE x AS SELECT note FROM other.orders",
+        ),
+    ] {
+        client.query("BEGIN");
+        client.query(make);
+        send(client, &[(parse("", run), ""), (bind("p", "", &[]), "")]);
+        send(client, &[(describe_portal("p"), "d"), (Message::Sync, "")]);
+        client.read_to_ready();
+        client.query(exchange);
+        send(client, &[(execute("p", 0), "e"), (Message::Sync, "")]);
+        let told = client.read_to_ready();
+        assert_eq!(short(&told[0]), "e: row of the other", "{run}");
+        let shape = told[0].shape.as_ref().unwrap();
+        assert_eq!((shape.source(), shape.columns()[0].table), (Source::Portal, here), "{run}");
+        client.query("ROLLBACK");
+    }
+}
