@@ -221,14 +221,16 @@ impl Session {
                 self.now.temps = Arc::default();
                 self.lasting.temps = Arc::default();
             }
-            Change::DiscardAll => {
-                self.lasting = self.initial.clone();
-                self.now = self.initial.clone();
-                self.prepared.clear();
-                self.prepared_bytes = 0;
-                self.cursors.clear();
-            }
+            Change::DiscardAll => self.discard(),
         }
+    }
+
+    fn discard(&mut self) {
+        self.lasting = self.initial.clone();
+        self.now = self.initial.clone();
+        self.prepared.clear();
+        self.prepared_bytes = 0;
+        self.cursors.clear();
     }
 
     fn end(&mut self, back_to: Option<Settings>) {

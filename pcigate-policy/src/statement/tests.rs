@@ -1,3 +1,5 @@
+//! How demands are answered: strictest rule, names, shapes, tagged columns.
+
 use super::*;
 use crate::document::{Documents, EgressEffect};
 
@@ -189,4 +191,29 @@ fn what_is_behind_a_view_can_be_denied_and_needs_no_rule_of_its_own() {
     assert_eq!(answer(READ_A, &facts).0, StatementAction::Allow);
     let deny = format!("{READ_A}, {{id: d, action: deny, effects: [read], tables: [secret]}}");
     assert_eq!(answer(&deny, &facts).1.as_deref(), Some("d"));
+}
+
+#[test]
+fn mistakes_in_statement_rules_name_field_value_and_remedy() {
+    let mistakes = |rule: &str| {
+        let text = format!(
+            "apiVersion: pcigate.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {{name: p, \
+             namespace: n}}\nspec:\n  selector: {{matchLabels: {{a: b}}}}\n  egress:\n    \
+             defaultAction: deny\n    rules: [{{id: g, action: gate, target: t, statements: \
+             [{rule}]}}]\n"
+        );
+        Documents::read(&[("p.yaml", text)]).unwrap_err().to_string()
+    };
+    for (rule, wanted) in [
+        ("{id: a, action: allow, effects: [reed]}", "read"),
+        ("{id: a, action: allow, effects: [function]}", "functions: is required"),
+        ("{id: a, action: deny, effects: [read], maxBytes: 5}", "maxBytes: has no meaning"),
+        ("{id: a, action: allow, effects: [read], tables: ['*']}", "write `table`"),
+        ("{id: a, action: allow, effects: [read], columns: [pan]}", "write `table.column`"),
+        ("{id: a, action: allow, effects: [write], shapes: [nowhere]}", "noWhere"),
+        ("{id: a, action: allow, effects: [function], functions: ['a.b.c']}", "write `function`"),
+    ] {
+        let said = mistakes(rule);
+        assert!(said.contains(wanted), "{rule}: {said}");
+    }
 }

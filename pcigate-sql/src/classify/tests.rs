@@ -1,3 +1,5 @@
+//! What is said of single statements: outputs, places, COPY.
+
 use super::*;
 use crate::CopyEnd;
 use crate::catalog::Relation;

@@ -1,3 +1,5 @@
+//! Settings through transactions, temporary tables, what a session holds.
+
 use super::*;
 use crate::{Catalog, classify};
 
