@@ -71,6 +71,8 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Requests on their way that change what later texts mean, or give names to texts.
     unsettled: usize,
     naming: usize,
+    /// Grows with everything that changes what texts or names mean.
+    epoch: u64,
     batch: Batch,
     answering: Answering<'p>,
     /// After an error of ours in place of a success: to the next ReadyForQuery.
@@ -146,6 +148,7 @@ where
             parked: None,
             unsettled: 0,
             naming: 0,
+            epoch: 0,
             batch: Batch::default(),
             answering: Answering::default(),
             muted: false,

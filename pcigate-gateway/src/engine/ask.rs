@@ -26,6 +26,8 @@ pub(crate) struct Ask {
     pub changes: bool,
     /// Of a prepared statement: its name, unless it has none.
     pub name: Option<Bytes>,
+    /// Of a portal: [`super::Engine::epoch`] when it was made.
+    pub epoch: u64,
     pub began: Instant,
 }
 
@@ -66,6 +68,7 @@ impl Ask {
             recorded: AtomicBool::new(false),
             changes: false,
             name: None,
+            epoch: 0,
             began: Instant::now(),
         }
     }

@@ -136,6 +136,11 @@ where
                 }
                 self.pass(frame, message, Arc::clone(&self.nothing))
             }
+            Message::Close(Target::Statement(name)) if !name.is_empty() => {
+                self.naming += 1;
+                let name = Some(Bytes::copy_from_slice(name));
+                self.pass(frame, message, Arc::new(Ask { name, ..Ask::nothing() }))
+            }
             _ => self.pass(frame, message, Arc::clone(&self.nothing)),
         }
     }
@@ -303,7 +308,11 @@ fn shown<'t>(decision: &Decision, text: &'t [u8]) -> &'t [u8] {
 }
 
 fn plain(what: &str) -> Denial {
-    Denial { message: format!("pcigate: {what}; prepare it anew"), detail: None, hint: None }
+    Denial {
+        message: format!("pcigate: {what}; bind or prepare it anew"),
+        detail: None,
+        hint: None,
+    }
 }
 
 fn effect(naming: Naming<'_>) -> Effect {

@@ -327,10 +327,12 @@ where
     fn unsent(&mut self, ask: &Ask, kind: Kind) {
         let runs = matches!(kind, Kind::Query | Kind::Execute | Kind::FunctionCall);
         if runs && ask.changes {
+            self.epoch += 1;
             self.unsettled = self.unsettled.saturating_sub(1);
         }
-        if kind == Kind::Parse && ask.name.is_some() {
+        if matches!(kind, Kind::Parse | Kind::CloseStatement) && ask.name.is_some() {
             self.naming = self.naming.saturating_sub(1);
+            self.epoch += 1;
         }
     }
 

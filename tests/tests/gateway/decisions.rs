@@ -9,7 +9,7 @@ use pcigate_postgres::{
 use pcigate_tests::postgres::Postgres;
 
 use super::{
-    gate::{EVERYTHING, Gate, PAN, Setup, schema, text},
+    gate::{EVERYTHING, Gate, Setup, schema, text},
     raw::{Client, Told},
 };
 
@@ -191,5 +191,52 @@ fn replication_a_foreign_database_and_server_settings_are_refused_in_words() {
         let told = text(&psql.args(["-Xc", "SELECT 1"]).output().unwrap());
         assert!(told.contains("FATAL") && told.contains(word), "{value}: {told}");
     }
-    let _ = PAN;
+}
+
+#[test]
+fn what_a_fetch_or_execute_means_is_what_was_decided() {
+    let postgres = Postgres::start("");
+    schema(&postgres);
+    let gate = Gate::new(&postgres, EVERYTHING);
+    let mut client = gate.raw();
+    for (make, run, exchange) in [
+        (
+            "BEGIN; DECLARE c CURSOR FOR SELECT note FROM orders",
+            "FETCH c",
+            "CLOSE c; DECLARE c CURSOR FOR SELECT cvv FROM cards",
+        ),
+        (
+            "BEGIN; PREPARE x AS SELECT note FROM orders",
+            "EXECUTE x",
+            "DEALLOCATE x; PREPARE x AS SELECT cvv FROM cards",
+        ),
+    ] {
+        query(&mut client, make);
+        let parse = Parse {
+            statement: Bytes::new(),
+            sql: Bytes::copy_from_slice(run.as_bytes()),
+            parameter_types: Vec::new(),
+        };
+        client.send(&Message::Parse(parse), "parse");
+        let bind = Bind {
+            portal: Bytes::from_static(b"p"),
+            statement: Bytes::new(),
+            parameter_formats: Formats::default(),
+            parameters: Values::default(),
+            result_formats: Formats::default(),
+        };
+        client.send(&Message::Bind(bind), "bind");
+        client.send(&Message::Sync, "sync");
+        client.read_to_ready();
+        query(&mut client, exchange);
+        let execute = Execute { portal: Bytes::from_static(b"p"), max_rows: 0 };
+        client.send(&Message::Execute(execute), "execute");
+        client.send(&Message::Sync, "sync");
+        assert_eq!(codes(&client.read_to_ready()), ["42501", "Failed"], "{run}");
+        query(&mut client, "ROLLBACK");
+        query(&mut client, "DEALLOCATE ALL");
+        query(&mut client, make);
+        assert_eq!(self::run(&mut client, "", run, &[]).last().unwrap(), "Open", "{run}");
+        query(&mut client, "ROLLBACK");
+    }
 }

@@ -103,7 +103,7 @@ where
             let number = self.recorded(&decided, &parameters, Step::Execute);
             return self.refuse(message, Ask { number, ..Ask::nothing() }, denial);
         }
-        let ask = Ask { decision: Some(decided), parameters, ..Ask::nothing() };
+        let ask = Ask { decision: Some(decided), parameters, epoch: self.epoch, ..Ask::nothing() };
         self.pass(frame, message, Arc::new(ask))
     }
 
@@ -119,6 +119,16 @@ where
             let what = "this portal was made where the gateway could not see it";
             return self.refuse(message, Ask::nothing(), plain(what));
         };
+        // FETCH and EXECUTE look their names up only when they run.
+        if decided.volatile {
+            if self.unsettled + self.naming > 0 {
+                return Ok(Next::Wait);
+            }
+            if portal.tag.epoch != self.epoch {
+                let what = "what the statement's name means has changed since Bind";
+                return self.refuse(message, Ask::nothing(), plain(what));
+            }
+        }
         // What Describe told of the statement may be of other tables by now.
         let wants = self.known.has_tags() || portal.shape().is_none();
         if wants && !portal.tag.described.swap(true, Ordering::Relaxed) {
