@@ -83,7 +83,7 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
     let records = site.records(&["--kind", "statement"]);
     let said = |at: usize| {
         let record = &records[at];
-        let (event, outcome) = (&record["event"], &record["outcome"]);
+        let (event, outcome) = (&record["statement"], &record["outcome"]);
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         (word(&event["text"]), word(&outcome["verdict"]), word(&outcome["rule"]))
     };
@@ -94,7 +94,7 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
     }
     assert_eq!(records.len(), statements.len());
     for record in &records {
-        assert_eq!(record["workload"]["pod"], "billing-bot", "{record}");
+        assert_eq!(record["subject"]["workload"]["pod"], "billing-bot", "{record}");
         assert_eq!(record["process"]["executable"], "/usr/lib/postgresql/15/bin/psql", "{record}");
     }
     assert_eq!(site.records(&["--kind", "session"]).len(), 2);
