@@ -133,6 +133,10 @@ fn speeds(masker: &Masker, pattern: &Regex, rounds: u64, quick: bool) {
         figure(contest.name, "GB/s", contest.budget, &contest.samples);
     }
     figure("pcigate: a row of five columns", "ns", Budget::AtMost(150.0), &rows);
+    ratios(&contests);
+}
+
+fn ratios(contests: &[Contest<'_>]) {
     let of = |name: &str| {
         let found = contests.iter().find(|contest| contest.name == name);
         found.map(|contest| contest.samples.as_slice()).unwrap_or_default()

@@ -167,7 +167,7 @@ impl Explanation {
             }
             rule => {
                 let more = if answer.verdict == verdict::GATE {
-                    " There is no gateway here yet, so it is refused."
+                    " The gateway decides about each statement."
                 } else {
                     ""
                 };

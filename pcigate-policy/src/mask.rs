@@ -30,6 +30,7 @@ mod spelling;
 mod stream;
 mod track;
 mod unfinished;
+mod vectors;
 
 use std::borrow::Cow;
 use std::fmt;

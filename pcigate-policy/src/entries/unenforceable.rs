@@ -2,7 +2,9 @@
 
 use pcigate_common::maps::verdict;
 
-use crate::document::{EgressEffect, EgressRule, EndpointAt, Fqdn, ObjectName, Target};
+use crate::document::{
+    EgressEffect, EgressRule, EndpointAt, Fqdn, ObjectName, StatementAction, Target, TargetProtocol,
+};
 use crate::rule::RuleRef;
 use crate::workload::PolicySet;
 
@@ -45,9 +47,20 @@ impl PolicySet {
 
     fn egress_notes(&self, rule: &EgressRule) -> Vec<String> {
         let mut notes = Vec::new();
-        if let EgressEffect::Gate { target, .. } = &rule.effect {
-            notes.push("refused rather than gated: there is no gateway here yet".to_owned());
-            let endpoints = self.target(target).into_iter().flat_map(|t| &t.endpoints);
+        if let EgressEffect::Gate { target, statements, .. } = &rule.effect {
+            let target_of = self.target(target);
+            notes.extend(target_of.filter(|of| of.protocol != TargetProtocol::Postgres).map(
+                |_| {
+                    "refused rather than gated: the gateway speaks `postgres` only, so far"
+                        .to_owned()
+                },
+            ));
+            let asks = statements.iter().filter(|one| one.action == StatementAction::Ask);
+            notes.extend(asks.map(|one| {
+                let id = &one.id;
+                format!("statements of rule {id} are refused: nobody can be asked for approval yet")
+            }));
+            let endpoints = target_of.into_iter().flat_map(|t| &t.endpoints);
             notes.extend(endpoints.filter_map(|endpoint| match &endpoint.at {
                 EndpointAt::Cidr(_) | EndpointAt::Fqdn(_) => None,
                 at @ EndpointAt::Service(_) => Some(format!(

@@ -49,9 +49,9 @@ fn an_explanation_says_what_is_not_enforceable_here() {
     for line in [
         "asks to reach 10.0.0.5, TCP port 5432",
         "verdict: gate\n  The strictest matching rule decides: rule cards-db of AgentPolicy \
-         payments/billing-bot. There is no gateway here yet, so it is refused.",
+         payments/billing-bot. The gateway decides about each statement.",
         "not enforceable here:",
-        "  rule cards-db of payments/billing-bot: refused rather than gated",
+        "  rule cards-db of payments/billing-bot: statements of rule change are refused",
     ] {
         assert!(text.contains(line), "{line}\nnot in\n{text}");
     }

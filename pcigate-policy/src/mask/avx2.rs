@@ -1,40 +1,22 @@
 //! The masks of a block by AVX2, 32 bytes at a time, where the processor has it.
-// unsafe: two vector loads from an array whose size covers them, and one call of a function
-// compiled for AVX2 right after asking whether the processor has it. Everything else is safe code.
 #![cfg(target_arch = "x86_64")]
-#![allow(unsafe_code)]
 
 use std::arch::x86_64::{
     __m256i, _mm256_and_si256, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8,
+    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8,
     _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16,
 };
-use std::sync::LazyLock;
 
 use super::classes::{
     BACKSLASH, BYTES, ESCAPES_LOW, KEYS, LEADS, MARKS, Masks, Nibbles, PERCENT, READ, Rare, WHITE,
     whole,
 };
 use super::prefilter::{Batch, Span, collect_with};
+use super::vectors::load_32 as load;
 
-/// [`collect_with`] by AVX2; `None` where the processor does not have it.
-#[inline]
-pub(super) fn collect(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> Option<usize> {
-    static HAS: LazyLock<bool> = LazyLock::new(|| {
-        is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt")
-    });
-    if !*HAS {
-        return None;
-    }
-    // SAFETY: the processor has the features `compiled` is compiled for.
-    Some(unsafe { compiled(text, from, to, batch) })
-}
-
+/// [`collect_with`] by AVX2.
 #[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
-fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
+pub(super) fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
     collect_with(
         text,
         from,
@@ -171,12 +153,4 @@ fn twice(table: &[u8; 16]) -> __m256i {
         a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, //
         a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
     )
-}
-
-#[inline]
-#[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
-fn load(block: &[u8; READ], at: usize) -> __m256i {
-    let at = at.min(READ - 32);
-    // SAFETY: 32 bytes from `at` on lie within the array, because `at` is at most READ - 32.
-    unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) }
 }

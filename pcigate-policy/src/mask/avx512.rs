@@ -1,21 +1,18 @@
 //! The masks of a block by AVX-512 (with VBMI), 64 bytes at a time, where the processor has it:
 //! tables of 128 bytes instead of halves of bytes, and comparisons that give masks at once.
-// unsafe: vector loads from arrays and slices that cover them, and one call of a function
-// compiled for AVX-512 right after asking whether the processor has it. All else is safe code.
 #![cfg(target_arch = "x86_64")]
-#![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_mask_loadu_epi8,
-    _mm512_maskz_permutex2var_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_set1_epi8,
-    _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
+    __m512i, _mm512_and_si512, _mm512_cmple_epu8_mask, _mm512_maskz_permutex2var_epi8,
+    _mm512_movepi8_mask, _mm512_or_si512, _mm512_set1_epi8, _mm512_test_epi8_mask,
+    _mm512_testn_epi8_mask,
 };
-use std::sync::LazyLock;
 
 use super::classes::{
     BASE64, BLOCK, DIGIT, ESCAPE, LEADS, LETTER, MARKS, Masks, READ, Rare, WHITE, class_of, keys_of,
 };
 use super::prefilter::{Batch, Span, collect_with};
+use super::vectors::{load_64 as load, part_64};
 
 /// Bits of [`CLASSES`], where they differ from those of [`class_of`].
 const NUL: u8 = 0x10;
@@ -56,25 +53,9 @@ const fn key_table(letter: usize) -> [[u8; BLOCK]; 2] {
     table
 }
 
-/// [`collect_with`] by AVX-512; `None` where the processor does not have it.
-#[inline]
-pub(super) fn collect(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> Option<usize> {
-    static HAS: LazyLock<bool> = LazyLock::new(|| {
-        is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt")
-    });
-    if !*HAS {
-        return None;
-    }
-    // SAFETY: the processor has the features `compiled` is compiled for.
-    Some(unsafe { compiled(text, from, to, batch) })
-}
-
+/// [`collect_with`] by AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,lzcnt,popcnt")]
-fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
+pub(super) fn compiled(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
     collect_with(text, from, to, batch, |block| masks(block), |span, batch| look(span, batch))
 }
 
@@ -154,27 +135,8 @@ fn all(byte: u8) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,lzcnt,popcnt")]
 fn three(bytes: &[u8]) -> [__m512i; 3] {
     let Some(block) = bytes.first_chunk::<READ>() else {
-        return [0, 1, 2].map(|at| part(bytes.get(at..).unwrap_or_default()));
+        return [0, 1, 2].map(|at| part_64(all(WHITE), bytes.get(at..).unwrap_or_default()));
     };
     let from = |at: usize| block.get(at..).and_then(<[u8]>::first_chunk).map(|block| load(block));
     [from(0), from(1), from(2)].map(|part| part.unwrap_or_else(|| all(WHITE)))
-}
-
-/// All bytes there are, and blanks.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,lzcnt,popcnt")]
-fn part(bytes: &[u8]) -> __m512i {
-    if let Some(block) = bytes.first_chunk() {
-        return load(block);
-    }
-    let there = (1 << bytes.len()) - 1;
-    // SAFETY: only as many bytes are read as there are.
-    unsafe { _mm512_mask_loadu_epi8(all(WHITE), there, bytes.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,lzcnt,popcnt")]
-fn load(block: &[u8; BLOCK]) -> __m512i {
-    // SAFETY: the array has 64 bytes.
-    unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
 }

@@ -92,8 +92,8 @@ impl Batch {
 pub(super) fn collect(text: &[u8], from: usize, to: usize, batch: &mut Batch) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
-        let done = super::avx512::collect(text, from, to, batch);
-        let done = done.or_else(|| super::avx2::collect(text, from, to, batch));
+        let done = super::vectors::by_avx512(text, from, to, batch);
+        let done = done.or_else(|| super::vectors::by_avx2(text, from, to, batch));
         if let Some(done) = done {
             return done;
         }

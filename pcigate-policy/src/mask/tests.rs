@@ -562,7 +562,7 @@ fn same_candidates(bytes: &[u8], from: usize) -> usize {
     let done = prefilter::collect_scalar(bytes, from, bytes.len(), &mut scalar);
     let expected: Vec<_> = scalar.iter().collect();
     #[cfg(target_arch = "x86_64")]
-    for collect in [avx2::collect, avx512::collect] {
+    for collect in [vectors::by_avx2, vectors::by_avx512] {
         let mut batch = prefilter::Batch::new();
         if let Some(reached) = collect(bytes, from, bytes.len(), &mut batch) {
             assert_eq!(reached, done);

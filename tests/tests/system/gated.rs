@@ -43,7 +43,9 @@ spec:
   upstream: {{address: \"127.0.0.1:{port}\", tls: {{mode: disable}}}}
   credential: {{username: {SCRAM}, passwordFile: {}}}
   mask: {{default: truncate}}
-  columns: [{{table: public.cards, column: pan, class: pan}}, {{table: public.cards, column: cvv, class: sad}}]
+  columns:
+    - {{table: public.cards, column: pan, class: pan}}
+    - {{table: public.cards, column: cvv, class: sad}}
 ",
         site.path("password").display()
     );
