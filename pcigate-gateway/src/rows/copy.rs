@@ -1,8 +1,8 @@
-//! The data of COPY … TO STDOUT: text as one stream however it is cut into messages, binary row by
-//! row.
+//! The data of COPY … TO STDOUT, row by row however they are cut into messages: drivers take one
+//! message of text for one row, as the server sends it.
 
 use bytes::{Buf, BytesMut};
-use pcigate_policy::mask::{Masker, Stream};
+use pcigate_policy::mask::{Cut, Masker};
 use pcigate_postgres::values::Format;
 
 use super::binary::{put_value, take_i16, take_i32, take_value};
@@ -14,7 +14,7 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
 /// The data of one COPY.
 pub(crate) enum CopyOut<'m> {
-    Text(Box<Stream<'m>>),
+    Text { pending: Vec<u8>, masker: &'m Masker, most: usize },
     Binary { pending: BytesMut, begun: bool, most: usize },
 }
 
@@ -25,7 +25,7 @@ impl<'m> CopyOut<'m> {
     /// `most`: bytes of a row.
     pub(crate) fn new(format: Format, masker: &'m Masker, most: usize) -> Self {
         match format {
-            Format::Text => Self::Text(Box::new(Stream::new(masker))),
+            Format::Text => Self::Text { pending: Vec::new(), masker, most },
             Format::Binary => Self::Binary { pending: BytesMut::new(), begun: false, most },
         }
     }
@@ -39,10 +39,17 @@ impl<'m> CopyOut<'m> {
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
         match self {
-            Self::Text(stream) => {
-                stream.push(data, out);
-                record::count(counts, &stream.take_findings());
+            // The server ends each row by a line feed, and so each message.
+            Self::Text { pending, masker, .. } if pending.is_empty() && data.ends_with(b"\n") => {
+                masked(masker, data, counts, out);
                 Ok(())
+            }
+            Self::Text { pending, masker, most } => {
+                pending.extend_from_slice(data);
+                if pending.ends_with(b"\n") {
+                    masked(masker, &std::mem::take(pending), counts, out);
+                }
+                if pending.len() > *most { Err(Unreadable) } else { Ok(()) }
             }
             Self::Binary { pending, begun, most } => {
                 pending.extend_from_slice(data);
@@ -67,15 +74,20 @@ impl<'m> CopyOut<'m> {
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
         match self {
-            Self::Text(stream) => {
-                stream.finish(out);
-                record::count(counts, &stream.take_findings());
+            Self::Text { pending, masker, .. } => {
+                masked(masker, &std::mem::take(pending), counts, out);
                 Ok(())
             }
             Self::Binary { pending, .. } if pending.is_empty() => Ok(()),
             Self::Binary { .. } => Err(Unreadable),
         }
     }
+}
+
+fn masked(masker: &Masker, text: &[u8], counts: &mut MaskedCounts, out: &mut Vec<u8>) {
+    let (text, findings) = masker.mask(text, Cut::Whole);
+    record::count(counts, &findings);
+    out.extend_from_slice(&text);
 }
 
 /// Bytes of the header, when it is there.
@@ -120,4 +132,28 @@ fn row(
         rest = after;
     }
     Ok(Some(bytes.len() - rest.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::shape::Types;
+
+    #[test]
+    fn text_that_is_cut_within_a_number_is_masked_and_a_row_stays_a_message() {
+        let (types, masker) = (Types::new(), Masker::standard());
+        let style = pcigate_policy::document::MaskStyle::Truncate;
+        let look = Look { masker, mixed: masker, types: &types, style };
+        let mut copy = CopyOut::new(Format::Text, masker, 1_000);
+        let mut counts = MaskedCounts::new();
+        let mut push = |data: &[u8]| {
+            let mut out = Vec::new();
+            assert!(copy.push(data, look, &mut counts, &mut out).is_ok());
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(push(b"1\tplain\n"), "1\tplain\n");
+        assert_eq!(push(b"2\t41111111"), "");
+        assert_eq!(push(b"11111111\n"), "2\t411111******1111\n");
+        assert!(copy.push(&[b'x'; 2_000], look, &mut counts, &mut Vec::new()).is_err());
+    }
 }

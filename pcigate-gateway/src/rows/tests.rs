@@ -78,9 +78,13 @@ fn values_inside_of_values_are_masked_where_they_stand() {
 
 #[test]
 fn malformed_values_are_null() {
-    for (oid, value) in
-        [(20, &b"123"[..]), (1700, b"\0\x01"), (1016, b"\0\0\0\x01"), (2249, b"\0\0\0\x05xx")]
-    {
+    for (oid, value) in [
+        (20, &b"123"[..]),
+        (701, PAN.as_bytes()),
+        (1700, b"\0\x01"),
+        (1016, b"\0\0\0\x01"),
+        (2249, b"\0\0\0\x05xx"),
+    ] {
         assert_eq!(masked(oid, Format::Binary, value), None, "{oid}");
     }
 }

@@ -84,13 +84,13 @@ impl Look<'_> {
                 }
                 _ => Fate::Null,
             },
-            Shape::Float4 => match value.first_chunk::<4>() {
-                Some(bytes) => self.decimal(&f32::from_be_bytes(*bytes).to_string(), counts),
-                None => Fate::Null,
+            Shape::Float4 => match <[u8; 4]>::try_from(value) {
+                Ok(bytes) => self.decimal(&f32::from_be_bytes(bytes).to_string(), counts),
+                Err(_) => Fate::Null,
             },
-            Shape::Float8 => match value.first_chunk::<8>() {
-                Some(bytes) => self.decimal(&f64::from_be_bytes(*bytes).to_string(), counts),
-                None => Fate::Null,
+            Shape::Float8 => match <[u8; 8]>::try_from(value) {
+                Ok(bytes) => self.decimal(&f64::from_be_bytes(bytes).to_string(), counts),
+                Err(_) => Fate::Null,
             },
             Shape::Numeric => match numeric(value) {
                 Some(text) => self.decimal(&text, counts),
