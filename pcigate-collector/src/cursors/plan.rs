@@ -61,7 +61,7 @@ pub enum Item {
     /// A record of the node, as it came.
     Node(Leaf),
     /// Something the collector has to say.
-    Own(Event),
+    Own(Box<Event>),
 }
 
 /// What to append, and what to answer once it is durable.
@@ -150,7 +150,7 @@ pub fn plan(
             place: place.clone(),
         };
         let step = Step::Received { spool, place };
-        plan.items.push((Item::Own(Event::Received(received)), Some(step)));
+        plan.items.push((Item::Own(Box::new(Event::Received(received))), Some(step)));
     }
     Ok(plan)
 }
@@ -181,7 +181,7 @@ impl Plan {
                     stored_sha256: Sha256::digest(stored).to_vec(),
                     refused_sha256: Sha256::digest(record.bytes()).to_vec(),
                 };
-                self.items.push((Item::Own(Event::Conflict(conflict)), None));
+                self.items.push((Item::Own(Box::new(Event::Conflict(conflict))), None));
                 let reason = "it was stored before with other bytes; the first stays";
                 self.refuse(seq, "record", reason.to_owned());
             }
@@ -233,5 +233,5 @@ fn gap(spool: &Spool, first_seq: u64, last_seq: u64, reason: String) -> (Item, O
     let epoch = spool.epoch.to_vec();
     let gap = Gap { node: spool.node.clone(), epoch, first_seq, last_seq, reason };
     let step = Step::Missing { spool: spool.clone(), last: last_seq };
-    (Item::Own(Event::Gap(gap)), Some(step))
+    (Item::Own(Box::new(Event::Gap(gap))), Some(step))
 }

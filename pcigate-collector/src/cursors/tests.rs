@@ -55,7 +55,7 @@ impl Collector {
                     let before = self.stored.insert((spool.clone(), *seq), leaf.bytes.clone());
                     assert_eq!(before, None, "stored twice");
                 }
-                (Item::Own(event), _) => self.events.push(event.clone()),
+                (Item::Own(event), _) => self.events.push(Event::clone(event)),
                 other => panic!("a node's leaf without a place: {other:?}"),
             }
         }

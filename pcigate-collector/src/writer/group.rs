@@ -86,7 +86,7 @@ impl Group {
                 }
                 Item::Own(event) => {
                     self.count(&event);
-                    Leaf::new(records::own(origin, event).encode_to_vec())
+                    Leaf::new(records::own(origin, *event).encode_to_vec())
                 }
             };
             self.push(leaf);
