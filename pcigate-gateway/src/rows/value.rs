@@ -102,11 +102,14 @@ impl Look<'_> {
             }
             Shape::Text | Shape::Json | Shape::Bytea => self.bytes(shape, value, counts),
             Shape::Jsonb => match value.split_first() {
-                Some((version, json)) => match self.bytes(Shape::Json, json, counts) {
-                    Fate::New(json) => Fate::New([&[*version], json.as_slice()].concat()),
-                    fate => fate,
-                },
-                None => Fate::Null,
+                // There is one version.
+                Some((version, json)) if *version == 1 => {
+                    match self.bytes(Shape::Json, json, counts) {
+                        Fate::New(json) => Fate::New([&[*version], json.as_slice()].concat()),
+                        fate => fate,
+                    }
+                }
+                _ => Fate::Null,
             },
             Shape::Array { .. } => held(self.array(value, counts, depth), value),
             Shape::Composite => held(self.composite(value, counts, depth), value),
