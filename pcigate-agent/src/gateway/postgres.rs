@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use pcigate_gateway::{Client, Dial, Keys, Knowledge, Limits, Maskers, Password, Plan, serve, tls};
 use pcigate_policy::document::{PasswordRef, Target, TargetProtocol, TlsMode};
 use pcigate_postgres::login::Secret;
@@ -20,6 +21,8 @@ use crate::{causes::chain, governor::Gate, recorder::RecorderHandle};
 
 /// How long the server may take to answer a connection.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
+/// A client that is silent is asked that often whether it is there.
+const KEEPALIVE_SECONDS: u32 = 30;
 /// Entries on their way to the recorder; a session stands still while there is no room.
 const ENTRIES_MAX: usize = 64;
 /// Longest password file, bytes.
@@ -115,6 +118,9 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
             dialled.map_err(|error| io::Error::other(chain(&error)))
         })
     });
+    if let Err(error) = prepare(&stream) {
+        tracing::warn!(%error, "a gated client that vanishes is noticed late, or answers are slow");
+    }
     let (door, entries) = mpsc::channel(ENTRIES_MAX);
     let recording = Recording::new(actor, gate, shared.recorder.clone());
     let recorded = tokio::spawn(recording.run(entries));
@@ -127,6 +133,15 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
     drop(door);
     // What is left of its records; it ends when the last is handed over.
     let _ = recorded.await;
+}
+
+/// Answers go out at once, and a client that is gone is noticed while the server works.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_SECONDS)?;
+    Ok(())
 }
 
 fn plan(gate: &Gate, shared: &Shared, scope: String) -> Result<Plan, PlanError> {
