@@ -492,7 +492,7 @@ fn while_no_agent_runs_gated_connects_are_refused_and_reach_nobody() {
         let closed = records.iter().filter(|record| match &record.event {
             Some(pcigate_proto::record::Event::Attempt(attempt)) => {
                 attempt.operation == "gateway"
-                    && attempt.object.contains("of Target payments/cards: this gateway speaks no")
+                    && attempt.object.contains("payments/cards says no upstream.tls.caFile")
             }
             _ => false,
         });
