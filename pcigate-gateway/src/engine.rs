@@ -324,7 +324,7 @@ where
 /// Look for card data in values.
 fn look<'a>(plan: &'a Plan, known: &'a Known) -> Look<'a> {
     let Maskers { values: masker, mixed } = &plan.masker;
-    Look { masker, mixed, types: &known.types, style: plan.target.mask }
+    Look { masker, mixed, types: &known.types, style: plan.target.mask.style }
 }
 
 /// Appends, and takes over where there is nothing yet.
