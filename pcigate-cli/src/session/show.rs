@@ -166,7 +166,7 @@ fn head(summary: &Summary) -> Vec<(&'static str, String)> {
     rows.push(("target", escaped(&text)));
     let tls = if session.client_tls { ", over TLS" } else { "" };
     let text = format!(
-        "user {}, application {}, from {}{tls} (the client's own words)",
+        "user {}, application {} (the client's own words); {}{tls}",
         session.user, session.application, session.client
     );
     rows.push(("asked as", escaped(&text)));

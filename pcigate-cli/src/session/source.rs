@@ -20,15 +20,14 @@ pub const RECORDS_MAX: u32 = 1_000_000;
 /// Another place to read from than the collector.
 #[derive(Args, Debug)]
 #[group(id = "source")]
-#[command(next_help_heading = "Collector")]
 pub struct Options {
     /// Read a ledger's directory (with `checkpoint` and `tile/`) instead of asking the collector:
     /// every leaf of it, without an index. `pcigate verify DIR` shows that nothing was changed.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Collector")]
     ledger: Option<PathBuf>,
     /// The verifier key of that ledger: a file or the text NAME+HASH+BASE64. Without it the file
     /// ledger.vkey beside the directory is taken.
-    #[arg(long, value_name = "FILE|VKEY", requires = "ledger")]
+    #[arg(long, value_name = "FILE|VKEY", requires = "ledger", help_heading = "Collector")]
     key: Option<String>,
 }
 
