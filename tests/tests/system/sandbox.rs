@@ -116,6 +116,13 @@ fn a_signal_to_its_own_group_does_not_reach_the_agent() {
 }
 
 #[test]
+fn the_command_begins_with_no_signal_blocked() {
+    let site = Site::new();
+    let output = succeed(&mut exec(&site, &["/bin/grep", "SigBlk", "/proc/self/status"]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "SigBlk:\t0000000000000000\n");
+}
+
+#[test]
 fn descriptors_of_the_caller_are_closed() {
     let site = Site::new();
     let mount = cgroup::mount_point().unwrap();
