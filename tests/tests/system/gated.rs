@@ -80,6 +80,10 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
     assert!(answer.contains("1|411111******1111|\n"), "{answer}\n{errors}");
     assert!(answer.contains("UPDATE 1\ncoffee\n"), "{answer}\n{errors}");
     assert_eq!(errors.matches("ERROR:").count(), 2, "{errors}");
+    assert!(
+        errors.contains(" 3 gated, 2 refused, "),
+        "the connection, and the session twice: {errors}"
+    );
     assert_eq!(postgres.sql("SELECT count(*) FROM orders").trim(), "1", "nothing was deleted");
 
     let records = site.records(&["--kind", "statement"]);
