@@ -158,7 +158,7 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
     let Some((program, arguments)) = plan.command.split_first() else {
         return Ok(NOT_FOUND);
     };
-    let mut child = match Command::new(program).args(arguments).spawn() {
+    let mut child = match with_signals(|| Command::new(program).args(arguments).spawn())? {
         Ok(child) => child,
         Err(error) => return Ok(not_started(program, &error)),
     };
@@ -169,12 +169,29 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
 /// Nothing of the sandbox outlives the agent. Signals are for CMD: the terminal sends them to the
 /// whole group, and the agent to CMD's processes.
 fn die_with_parent() -> Result<(), SandboxError> {
-    let wrong =
-        |what: &str, errno: Errno| SandboxError::Privileges { what: format!("{what}: {errno}") };
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| wrong("PR_SET_PDEATHSIG", errno))?;
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(|errno| SandboxError::Privileges { what: format!("PR_SET_PDEATHSIG: {errno}") })?;
+    block_signals()
+}
+
+fn block_signals() -> Result<(), SandboxError> {
     let mut all = SigSet::all();
     all.remove(Signal::SIGCHLD);
-    all.thread_block().map_err(|errno| wrong("blocking signals", errno))
+    all.thread_block().map_err(|errno| in_signals("blocking", errno))
+}
+
+/// What is started here begins with no signal blocked: a mask is inherited, and CMD would hear
+/// neither its own alarms nor whoever wants it to end. Pid 1 is deaf meanwhile to all it has no
+/// handler for, and it has none.
+fn with_signals<T>(start: impl FnOnce() -> T) -> Result<T, SandboxError> {
+    SigSet::empty().thread_set_mask().map_err(|errno| in_signals("unblocking", errno))?;
+    let started = start();
+    block_signals()?;
+    Ok(started)
+}
+
+fn in_signals(what: &str, errno: Errno) -> SandboxError {
+    SandboxError::Privileges { what: format!("{what} signals: {errno}") }
 }
 
 /// Closes every descriptor but the standard three: a directory of the cgroup tree, or a socket of

@@ -2,6 +2,7 @@
 
 mod extended;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -186,7 +187,7 @@ where
         if self.waits_for_names(&decision) {
             return Ok(Next::Wait);
         }
-        self.note(message.name(), [Some(shown(&decision, text))]);
+        self.note(message.name(), [Some(shown(&decision, text).as_ref())]);
         let number = self.recorded(&decision, &[], Step::Query);
         let denial = self.denial(&decision);
         let changes = decision.changes;
@@ -302,9 +303,12 @@ where
     }
 }
 
-/// The text for replay; not where it may hold what nothing marks as such.
-fn shown<'t>(decision: &Decision, text: &'t [u8]) -> &'t [u8] {
-    if decision.touches_sad { b"[text withheld]" } else { text }
+/// The text for replay; as in its record where it may hold what nothing marks as such.
+fn shown<'t>(decision: &Decision, text: &'t [u8]) -> Cow<'t, [u8]> {
+    if !decision.touches_sad {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(decide::without_constants(text).into_string().into_bytes())
 }
 
 fn plain(what: &str) -> Denial {

@@ -209,7 +209,7 @@ pub(crate) fn masked(text: &str) -> Masked {
 
 /// A text that names columns of sensitive authentication data: its constants may be such, and
 /// nothing marks them.
-fn without_constants(sql: &[u8]) -> Masked {
+pub(crate) fn without_constants(sql: &[u8]) -> Masked {
     match text(sql).and_then(normalised) {
         // Not all commands are taken apart: EXECUTE keeps its constants.
         Ok(normal) if !may_hold_constants(&normal.text) => masked(&normal.text),

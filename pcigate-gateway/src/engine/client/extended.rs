@@ -43,7 +43,7 @@ where
         }
         self.note(
             message.name(),
-            [Some(parse.statement.as_ref()), Some(shown(&decision, &parse.sql))],
+            [Some(parse.statement.as_ref()), Some(shown(&decision, &parse.sql).as_ref())],
         );
         // The text is kept as long as the statement: in memory of its own.
         let text = Bytes::copy_from_slice(&parse.sql);
