@@ -1,6 +1,7 @@
 //! One open session: messages both ways, decided, recorded and masked, until it ends.
 
 pub(crate) mod ask;
+mod budget;
 mod client;
 mod decide;
 mod pipe;
@@ -29,6 +30,7 @@ use crate::rows::Columns;
 use crate::rows::copy::CopyOut;
 use crate::rows::value::Look;
 use ask::Ask;
+use budget::Budget;
 use pipe::{End, Pipe};
 use traffic::Traffic;
 
@@ -74,6 +76,7 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Grows with everything that changes what texts or names mean.
     epoch: u64,
     batch: Batch,
+    budget: Budget<'p>,
     answering: Answering<'p>,
     /// After an error of ours in place of a success: to the next ReadyForQuery.
     muted: bool,
@@ -150,6 +153,7 @@ where
             naming: 0,
             epoch: 0,
             batch: Batch::default(),
+            budget: Budget::new(&parts.plan.budgets, parts.plan.limits.idle),
             answering: Answering::default(),
             muted: false,
             upstream: parts.upstream,
@@ -176,6 +180,12 @@ where
             if self.leaving && self.batch.waiting.is_none() {
                 return self.leave().await;
             }
+            // Also where it never has to wait.
+            if let Some((_, end)) =
+                self.budget.deadline(false).filter(|(at, _)| at.elapsed() > Duration::ZERO)
+            {
+                return Err(end);
+            }
             let pipe = &self.pipe;
             if pipe.server.closed && pipe.client.outgoing.is_empty() {
                 return Err(SessionEnd::Server { source: None });
@@ -190,25 +200,21 @@ where
         if let Poll::Ready(result) = once {
             return result;
         }
-        let limits = &self.plan.limits;
         let pipe = &self.pipe;
         let stalled = !pipe.client.outgoing.is_empty()
             || !pipe.server.outgoing.is_empty()
             || self.batch.waiting.is_some();
-        let idle = self.protocol.outstanding().next().is_none();
-        let limit = match limits.idle {
-            _ if stalled => Some(("taking what was sent", limits.stalled)),
-            Some(limit) if idle => Some(("the client's silence", limit)),
-            _ => None,
-        };
+        let idle = !stalled && self.protocol.outstanding().next().is_none();
+        let stalled = stalled.then(|| {
+            let limit = self.plan.limits.stalled;
+            let what = "taking what was sent";
+            (Instant::now() + limit, SessionEnd::Slow { what, seconds: limit.as_secs() })
+        });
+        let ends = self.budget.deadline(idle).into_iter().chain(stalled);
+        let end = ends.min_by_key(|(at, _)| *at);
         let more = poll_fn(|cx| self.poll(cx));
-        match limit {
-            None => more.await,
-            Some((what, limit)) => match tokio::time::timeout(limit, more).await {
-                Ok(result) => result,
-                Err(_) => Err(SessionEnd::Slow { what, seconds: limit.as_secs() }),
-            },
-        }
+        let Some((at, end)) = end else { return more.await };
+        tokio::time::timeout_at(at.into(), more).await.unwrap_or(Err(end))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionEnd>> {
@@ -287,6 +293,19 @@ where
         end.farewell(&mut client.outgoing);
         let last = poll_fn(|cx| client.poll_send(cx));
         let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+    }
+
+    /// Stops what still runs upstream. Not where the client is gone: then its last statement is
+    /// done as the server would do it.
+    pub(crate) async fn stop(&mut self, end: &SessionEnd) {
+        let gone = matches!(end, SessionEnd::Client { .. } | SessionEnd::Server { .. });
+        if gone || self.protocol.outstanding().next().is_none() {
+            return;
+        }
+        self.cancel();
+        if let Some(cancelling) = self.cancelling.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), cancelling).await;
+        }
     }
 
     /// The records that are left when it ends.

@@ -96,6 +96,14 @@ pub enum SessionEnd {
     /// Recording ended, and the policy ends the session with it.
     #[error("the session has reached the limit of what is recorded; open a new one")]
     Truncated,
+    /// What one session may use is used.
+    #[error("the session is over, for {what}; open a new one")]
+    Spent {
+        /// What, and who says so.
+        what: String,
+        /// SQLSTATE.
+        code: &'static str,
+    },
     /// The session was ended from outside.
     #[error("the session was ended by pcigate: {why}")]
     Ended {
@@ -132,6 +140,7 @@ impl SessionEnd {
             Self::Opening { .. } => "42501",
             Self::NotRecorded { .. } => "58030",
             Self::Slow { .. } | Self::Truncated | Self::Ended { .. } => "57P01",
+            Self::Spent { code, .. } => code,
             Self::Full => "53300",
         }
     }

@@ -46,6 +46,8 @@
 //!   tagged as they are. Codes (class `sad`) are always NULL.
 //! * A budget (`maxRows`, `maxBytes`) ends the statement by a cancel request and an error (54000).
 //!   One that was done before the cancel reached it has done what it does; its answer stays cut.
+//! * [`Plan::budgets`] count over a whole session: its later statements are refused, or it ends and
+//!   what runs is cancelled.
 //! * What is known of the database is read when a session begins. Relations made later are unknown
 //!   to it: their columns are not tagged, and rules name them or not.
 //!

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcigate_policy::document::{MaskStyle, Statement, Target};
+use pcigate_policy::document::{MaskStyle, SessionBudget, Statement, Target};
 use pcigate_policy::mask::{Detector, Masker, Rendering, Settings, SettingsError};
 use pcigate_postgres::login::Secret;
 use pcigate_postgres::{backend, frontend, session};
@@ -45,8 +45,10 @@ pub struct Plan {
     pub masker: Maskers,
     /// What is known of databases, shared so that equal knowledge is kept once.
     pub knowledge: Arc<Knowledge>,
-    /// How much a session may use.
+    /// How much a session may use of the gateway.
     pub limits: Limits,
+    /// How much a session may use of the Target, by whose word: the least of each counts.
+    pub budgets: Vec<(String, SessionBudget)>,
 }
 
 /// How answers are masked.

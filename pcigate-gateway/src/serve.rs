@@ -206,6 +206,7 @@ where
     let result = engine.run().await;
     if let Err(end) = &result {
         engine.farewell(end).await;
+        engine.stop(end).await;
     }
     for entry in engine.rest() {
         let _ = tokio::time::timeout(plan.limits.stalled, door.send(entry)).await;

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pcigate_gateway::{Client, Dial, Keys, Knowledge, Limits, Maskers, Password, Plan, serve, tls};
-use pcigate_policy::document::{PasswordRef, Target, TargetProtocol, TlsMode};
+use pcigate_policy::document::{PasswordRef, SessionBudget, Target, TargetProtocol, TlsMode};
 use pcigate_postgres::login::Secret;
 use tokio::{
     net::TcpStream,
@@ -159,8 +159,16 @@ fn plan(gate: &Gate, shared: &Shared, scope: String) -> Result<Plan, PlanError> 
         masker,
         knowledge: shared.knowledge(&target),
         limits: Limits::default(),
+        budgets: budgets(gate),
         target,
     })
+}
+
+/// What a session may use, with the names of who says so.
+fn budgets(gate: &Gate) -> Vec<(String, SessionBudget)> {
+    let rule = format!("rule {}", gate.rule.id.as_str());
+    let target = format!("Target {}", gate.target.name);
+    vec![(rule, gate.session.clone()), (target, gate.target.session.clone())]
 }
 
 fn upstream_tls(target: &Target) -> Result<Option<Arc<rustls::ClientConfig>>, PlanError> {

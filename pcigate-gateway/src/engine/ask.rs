@@ -39,6 +39,7 @@ pub(crate) struct Spent {
 }
 
 /// A text, what it does, and what the rules say to it.
+#[derive(Clone)]
 pub(crate) struct Decision {
     pub text: Bytes,
     pub parameter_types: Vec<u32>,
@@ -51,6 +52,8 @@ pub(crate) struct Decision {
     pub volatile: bool,
     /// It changes what later texts mean.
     pub changes: bool,
+    /// SQLSTATE of a refusal.
+    pub code: &'static str,
     /// Its text and parameters may hold sensitive authentication data that nothing marks as such.
     pub touches_sad: bool,
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use pcigate_policy::document::StatementAction;
 use pcigate_policy::mask::Masked;
-use pcigate_postgres::denial::Denial;
+use pcigate_policy::statement::Answer;
+use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frame::Frame;
 use pcigate_postgres::frontend::{self, Message, Target};
 use pcigate_postgres::session::{About, Effect, Origin};
@@ -102,6 +103,7 @@ where
     }
 
     fn client_message(&mut self, frame: &Frame, message: &Message) -> Result<Next, SessionEnd> {
+        self.budget.is_active();
         let (statement, portal) = match self.protocol.about(message)? {
             About::Wait => return Ok(Next::Wait),
             About::Drop => return Ok(Next::Done),
@@ -186,6 +188,7 @@ where
         if self.waits_for_names(&decision) {
             return Ok(Next::Wait);
         }
+        let decision = self.within_session(decision);
         self.note(message.name(), [Some(shown(&decision, text))]);
         let number = self.recorded(&decision, &[], Step::Query);
         let denial = self.denial(&decision);
@@ -214,7 +217,14 @@ where
         message: &Message,
         oid: u32,
     ) -> Result<Next, SessionEnd> {
-        let (facts, answer) = self.ground().of_function(oid);
+        let (facts, mut answer) = self.ground().of_function(oid);
+        let mut code = REFUSED;
+        if answer.action == StatementAction::Allow
+            && let Err(sentence) = self.budget.run(1)
+        {
+            answer = Answer { action: StatementAction::Deny, sentence, ..answer };
+            code = OVER;
+        }
         self.tally.statements += 1;
         let name = match facts.functions.first() {
             Some(function) => format!("{}.{}", function.schema, function.name),
@@ -239,7 +249,7 @@ where
         let number = self.tally.statements;
         let ask = Ask { number, changes: true, ..Ask::nothing() };
         if answer.action != StatementAction::Allow {
-            let denial = decide::denial(&answer, &self.plan.target.name.to_string());
+            let denial = decide::denial(code, &answer, &self.plan.target.name.to_string());
             return self.refuse(message, ask, denial);
         }
         self.unsettled += 1;
@@ -281,7 +291,18 @@ where
 
     fn denial(&self, decision: &Decision) -> Option<Denial> {
         let answer = decision.refused()?;
-        Some(decide::denial(answer, &self.plan.target.name.to_string()))
+        Some(decide::denial(decision.code, answer, &self.plan.target.name.to_string()))
+    }
+
+    /// The decision about what is about to be run, as the session's budget has it.
+    fn within_session(&mut self, decision: Decision) -> Decision {
+        if decision.refused().is_some() || decision.ends_transaction() {
+            return decision;
+        }
+        match self.budget.run(decision.statements.len()) {
+            Ok(()) => decision,
+            Err(sentence) => decision.beyond(&sentence),
+        }
     }
 
     /// One record for each statement; the number of the first.
@@ -309,6 +330,7 @@ fn shown<'t>(decision: &Decision, text: &'t [u8]) -> &'t [u8] {
 
 fn plain(what: &str) -> Denial {
     Denial {
+        code: REFUSED,
         message: format!("pcigate: {what}; bind or prepare it anew"),
         detail: None,
         hint: None,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pcigate_policy::document::{Column, ColumnClass, Effect, StatementAction};
 use pcigate_policy::mask::{Cut, Masked};
 use pcigate_policy::statement::{Answer, Facts, FunctionUse, TableName, Usage, decide};
-use pcigate_postgres::denial::Denial;
+use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frontend::Bind;
 use pcigate_postgres::values::Format;
 use pcigate_sql::{Cache, CopyEnd, Refusal, Statement, normalised, text};
@@ -48,6 +48,7 @@ impl Ground<'_> {
             settings: self.sql.settings(),
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
+            code: REFUSED,
             touches_sad: statements
                 .iter()
                 .any(|one| names_any(&one.facts, &sad, |_| true) || writes_any(&one.facts, &sad)),
@@ -100,6 +101,22 @@ impl Ground<'_> {
 }
 
 impl Decision {
+    /// The same, refused because the session has used what it may.
+    pub(crate) fn beyond(&self, sentence: &str) -> Self {
+        let refused = |answer: &Answer| Answer {
+            action: StatementAction::Deny,
+            sentence: sentence.to_owned(),
+            ..answer.clone()
+        };
+        let answers = self.answers.iter().map(refused).collect();
+        Self { answers, code: OVER, ..self.clone() }
+    }
+
+    /// Whether it does no more than end a transaction, which nobody is kept from.
+    pub(crate) fn ends_transaction(&self) -> bool {
+        self.statements.iter().all(|one| ["COMMIT", "ROLLBACK"].contains(&one.kind))
+    }
+
     /// The first statement that is not allowed, by the strictest answer.
     pub(crate) fn refused(&self) -> Option<&Answer> {
         let of = |action| self.answers.iter().find(|answer| answer.action == action);
@@ -151,13 +168,14 @@ pub(crate) fn unreadable(sql: &[u8], number: u64, step: Step, refusal: &Refusal)
 }
 
 /// What the client is told of a refusal.
-pub(crate) fn denial(answer: &Answer, target: &str) -> Denial {
+pub(crate) fn denial(code: &'static str, answer: &Answer, target: &str) -> Denial {
     let detail = answer.rule.as_ref().map(|rule| format!("rule: {rule}"));
     let hint = match answer.action {
         StatementAction::Ask => "Approval cannot be asked for from here yet; ask the owner of",
         _ => "To have it allowed, ask the owner of",
     };
     Denial {
+        code,
         message: masked(&format!("pcigate: {}", answer.sentence)).into_string(),
         detail,
         hint: Some(format!("{hint} target {target}.")),
@@ -167,7 +185,7 @@ pub(crate) fn denial(answer: &Answer, target: &str) -> Denial {
 /// The refusal of a text that nobody can read. The parser may quote a word of it.
 pub(crate) fn not_understood(refusal: &Refusal) -> Denial {
     let message = masked(&format!("pcigate: {refusal}")).into_string();
-    Denial { message, detail: None, hint: None }
+    Denial { code: REFUSED, message, detail: None, hint: None }
 }
 
 /// Whether later texts may mean something else behind it: what it says itself, and what functions

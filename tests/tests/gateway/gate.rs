@@ -59,6 +59,9 @@ pub struct Setup<'a> {
     pub tls: Option<&'a str>,
     /// Offers TLS to the client, with the server's certificate.
     pub client_tls: bool,
+    /// More of the gate rule, and of the Target's `spec`.
+    pub rule: &'a str,
+    pub target: &'a str,
     pub limits: Limits,
 }
 
@@ -182,6 +185,7 @@ spec:
         action: gate
         target: db
         statements:{statements}
+{rule}
 ---
 apiVersion: pcigate.dev/v1alpha1
 kind: Target
@@ -194,19 +198,24 @@ spec:
   columns:
     - {{table: public.cards, column: pan, class: pan}}
     - {{table: public.cards, column: cvv, class: sad}}
+{more}
 ",
+        rule = setup.rule,
+        more = setup.target,
         port = postgres.port()
     );
     let documents = Documents::read(&[("gate.yaml", documents)])
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let rules = documents.policies()[0].egress.as_ref().unwrap().rules.iter();
-    let mut statements = Vec::new();
+    let (mut statements, mut budgets) = (Vec::new(), Vec::new());
     for rule in rules {
-        if let EgressEffect::Gate { statements: these, .. } = &rule.effect {
+        if let EgressEffect::Gate { statements: these, session, .. } = &rule.effect {
             statements.extend(these.iter().cloned());
+            budgets.push((format!("rule {}", rule.id), session.clone()));
         }
     }
     let target = Arc::clone(documents.targets().values().next().unwrap());
+    budgets.push((format!("Target {}", target.name), target.session.clone()));
     let upstream_tls = match tls_mode {
         "verify-full" => Some(tls::verify_full(postgres.keys.authority.as_bytes()).unwrap()),
         "require" => Some(tls::encrypt_only().unwrap()),
@@ -223,6 +232,7 @@ spec:
         scope: "shop/bot db".to_owned(),
         knowledge: Arc::new(Knowledge::default()),
         limits: setup.limits,
+        budgets,
     }
 }
 

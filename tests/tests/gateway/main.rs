@@ -2,6 +2,7 @@
 //! and what is recorded first.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod budgets;
 mod decisions;
 mod gate;
 mod leaks;

@@ -135,6 +135,14 @@ where
             self.own(&Message::Describe(Target::Portal(execute.portal.clone())))?;
         }
         self.note(message.name(), [Some(execute.portal.as_ref())]);
+        if !decided.ends_transaction()
+            && let Err(sentence) = self.budget.run(1)
+        {
+            let decided = decided.beyond(&sentence);
+            let denial = self.denial(&decided).unwrap_or_else(|| plain("the session's budget"));
+            let number = self.recorded(&decided, &portal.tag.parameters, Step::Execute);
+            return self.refuse(message, Ask { number, ..Ask::nothing() }, denial);
+        }
         let number = self.recorded(&decided, &portal.tag.parameters, Step::Execute);
         if let Some(statement) = &portal.statement {
             // The record of the run covers the text it was prepared from.
