@@ -20,6 +20,26 @@ pub enum SessionEnd {
         #[source]
         source: Option<io::Error>,
     },
+    /// No TLS with the client.
+    #[error(
+        "TLS with the client failed; check that it trusts the authority of the Target's \
+         clientTls certificate, by the name it connects to"
+    )]
+    ClientTls {
+        /// What rustls says.
+        #[source]
+        source: io::Error,
+    },
+    /// The client is not let in.
+    #[error("{what}; {remedy}")]
+    Unproven {
+        /// Why.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+        /// SQLSTATE.
+        code: &'static str,
+    },
     /// The server's.
     #[error("the server's connection ended; see the server's log")]
     Server {
@@ -128,7 +148,7 @@ impl SessionEnd {
     /// SQLSTATE for the client (manual, "PostgreSQL Error Codes").
     fn code(&self) -> &'static str {
         match self {
-            Self::Client { .. } | Self::Server { .. } => "08006",
+            Self::Client { .. } | Self::ClientTls { .. } | Self::Server { .. } => "08006",
             Self::Dial { .. } | Self::UpstreamTls { .. } | Self::Unknown { .. } => "08001",
             Self::Login { .. } => "08004",
             Self::Wire { .. } => "08P01",
@@ -140,14 +160,14 @@ impl SessionEnd {
             Self::Opening { .. } => "42501",
             Self::NotRecorded { .. } => "58030",
             Self::Slow { .. } | Self::Truncated | Self::Ended { .. } => "57P01",
-            Self::Spent { code, .. } => code,
+            Self::Unproven { code, .. } | Self::Spent { code, .. } => code,
             Self::Full => "53300",
         }
     }
 
     /// The last message to the client; nothing where there is nobody to tell.
     pub(crate) fn farewell(&self, out: &mut BytesMut) {
-        if matches!(self, Self::Client { .. }) {
+        if matches!(self, Self::Client { .. } | Self::ClientTls { .. }) {
             return;
         }
         let report = Report::fatal(self.code(), format!("pcigate: {self}"));

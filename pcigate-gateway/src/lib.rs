@@ -36,7 +36,8 @@
 //!   then wait together: one wait for each batch, however many statements are in it.
 //! * A refusal is an ErrorResponse (42501), and the session goes on: the server gets something
 //!   that fails in the statement's place, so transactions are where the client thinks they are.
-//!   Statements with `ask` are refused.
+//!   Statements with `ask` are refused with the key of the request ([`request_key`]), which covers
+//!   parameters: prepared ones are refused when they are bound.
 //! * A batch behind a statement that changes what texts mean (SET, DDL, functions) waits for its
 //!   answer before it is read.
 //! * A row goes on as it came or as a whole new one. A value that cannot be read is NULL; data of
@@ -58,6 +59,8 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
+mod approval;
 mod cancel;
 mod engine;
 mod error;
@@ -70,16 +73,19 @@ mod rows;
 mod serve;
 mod stream;
 pub mod tls;
+mod tokens;
 mod upstream;
 
+pub use approval::{Request, request_key};
 pub use cancel::Keys;
 pub use error::SessionEnd;
 pub use known::Knowledge;
-pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan};
+pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan, Workload};
 pub use record::{
     Direction, Door, Entry, Event, MaskedCounts, NotRecorded, StatementEnd, StatementEvent, Step,
 };
 pub use rows::mask_row;
 pub use serve::{Client, serve};
+pub use tokens::{Tokens, TokensError};
 
 pub use pcigate_policy::mask::Masked;

@@ -13,6 +13,7 @@ use pcigate_postgres::{backend, frontend, session};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::known::Knowledge;
+use crate::tokens::Tokens;
 
 /// Opens a connection to the Target's server: called once for the session, and once for each
 /// statement that has to be cancelled.
@@ -37,6 +38,13 @@ pub struct Plan {
     pub upstream_tls: Option<Arc<ClientConfig>>,
     /// TLS towards the client; nothing = not offered.
     pub client_tls: Option<Arc<ServerConfig>>,
+    /// Keys for the tokens of clients, where the Target has `token`. A missing one ends every
+    /// session.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Who is at the other end.
+    pub workload: Workload,
+    /// The key of requests for approval; without it they have none.
+    pub request_secret: Option<Arc<Secret>>,
     /// Databases that may be opened; empty = any.
     pub databases: Vec<String>,
     /// Who may cancel: a key of one scope means nothing in another. Name workload and Target.
@@ -49,6 +57,15 @@ pub struct Plan {
     pub limits: Limits,
     /// How much a session may use of the Target, by whose word: the least of each counts.
     pub budgets: Vec<(String, SessionBudget)>,
+}
+
+/// Who is at the other end, as the kernel and the API server prove it.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Names it for ever, across restarts of the gateway.
+    pub id: String,
+    /// Its ServiceAccount as `namespace/name`, where that is known.
+    pub service_account: Option<String>,
 }
 
 /// How answers are masked.

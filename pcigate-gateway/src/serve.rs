@@ -10,6 +10,7 @@ use pcigate_postgres::startup::{CancelRequest, StartupMessage, VERSION_3_2};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use crate::admission;
 use crate::cancel::{self, Held, Keys};
 use crate::engine::{Engine, Parts, Tally, masked};
 use crate::error::SessionEnd;
@@ -19,6 +20,7 @@ use crate::opening::{self, ClientStream, Opened, Wish};
 use crate::plan::{Dial, Plan};
 use crate::record::{Door, Entry, Event, NotRecorded};
 use crate::rows::report;
+use crate::tokens::Identity;
 use crate::upstream::{self, ServerStream};
 
 /// Bytes of a cancel key from protocol 3.2 on; before, 4.
@@ -62,12 +64,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limit = plan.limits.opening;
-    let slow = SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
+    let slow = || SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
     let deadline = tokio::time::Instant::now() + limit;
     let Client { stream, address, end } = client;
     let opening = opening::open(stream, plan.client_tls.as_ref());
-    let Ok(opened) = tokio::time::timeout_at(deadline, opening).await else { return Err(slow) };
-    let opened = match opened {
+    let opened = tokio::time::timeout_at(deadline, opening).await;
+    let opened = match opened.unwrap_or(Err(slow())) {
         Ok(opened) => opened,
         Err(end) => {
             finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
@@ -79,22 +81,28 @@ where
         Opened::Cancel(request) => {
             let sent = cancel_upstream(plan, dial, keys, &request);
             let sent = tokio::time::timeout_at(deadline, sent).await;
-            return sent.unwrap_or(Err(slow));
+            return sent.unwrap_or(Err(slow()));
         }
     };
-    let wish = match opening::wish(&startup, &plan.databases) {
-        Ok(wish) => wish,
+    let admitting = async {
+        let wish = opening::wish(&startup, &plan.databases)?;
+        let identity = admission::admit(&mut client, plan, tls).await?;
+        Ok((wish, identity))
+    };
+    let admitted = tokio::time::timeout_at(deadline, admitting).await;
+    let (wish, identity) = match admitted.unwrap_or(Err(slow())) {
+        Ok(admitted) => admitted,
         Err(end) => {
             let end = turn_away(&mut client, end).await;
             finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
             return Err(end);
         }
     };
-    let started = started(plan, &wish, &address, tls);
+    let started = started(plan, &wish, &address, tls, identity.as_ref());
     let reaching = reach(plan, dial, keys, door, &wish, &startup, started);
     let reached = match tokio::time::timeout_at(deadline, reaching).await {
         Ok(reached) => reached,
-        Err(_) => Err(slow),
+        Err(_) => Err(slow()),
     };
     let began = Instant::now();
     let (server, session, known, sql, held) = match reached {
@@ -156,7 +164,13 @@ async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
     Ok((server, session, known, sql, held))
 }
 
-fn started(plan: &Plan, wish: &Wish, address: &str, client_tls: bool) -> Event {
+fn started(
+    plan: &Plan,
+    wish: &Wish,
+    address: &str,
+    client_tls: bool,
+    identity: Option<&Identity>,
+) -> Event {
     Event::SessionStarted {
         database: masked(&wish.database),
         user: masked(&wish.user),
@@ -164,6 +178,7 @@ fn started(plan: &Plan, wish: &Wish, address: &str, client_tls: bool) -> Event {
         application: masked(&wish.application),
         client: masked(address),
         client_tls,
+        identity: identity.map(|of| Box::new((masked(&of.subject), masked(&of.issuer)))),
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Decision {
     pub changes: bool,
     /// SQLSTATE of a refusal.
     pub code: &'static str,
+    /// Names the request where it needs approval.
+    pub request_key: Option<[u8; 32]>,
     /// Its text and parameters may hold sensitive authentication data that nothing marks as such.
     pub touches_sad: bool,
 }

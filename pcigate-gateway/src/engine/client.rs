@@ -1,6 +1,7 @@
 //! The client's messages: each is decided and recorded before any of it goes upstream.
 
 mod extended;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use pcigate_policy::mask::Masked;
 use pcigate_policy::statement::Answer;
 use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frame::Frame;
-use pcigate_postgres::frontend::{self, Message, Target};
+use pcigate_postgres::frontend::{self, FunctionCall, Message, Target};
 use pcigate_postgres::session::{About, Effect, Origin};
 use pcigate_sql::Naming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -131,7 +132,7 @@ where
             Message::Parse(parse) => self.parse(frame, message, parse),
             Message::Bind(bind) => self.bind(frame, message, bind, statement),
             Message::Execute(execute) => self.execute(frame, message, execute, portal),
-            Message::FunctionCall(call) => self.function_call(frame, message, call.function),
+            Message::FunctionCall(call) => self.function_call(frame, message, call),
             Message::Describe(Target::Portal(_)) => {
                 if let Some(portal) = portal {
                     portal.tag.described.store(true, Ordering::Relaxed);
@@ -189,6 +190,7 @@ where
             return Ok(Next::Wait);
         }
         let decision = self.within_session(decision);
+        let decision = self.keyed(decision, &[]);
         self.note(message.name(), [Some(shown(&decision, text))]);
         let number = self.recorded(&decision, &[], Step::Query);
         let denial = self.denial(&decision);
@@ -215,8 +217,9 @@ where
         &mut self,
         frame: &Frame,
         message: &Message,
-        oid: u32,
+        call: &FunctionCall,
     ) -> Result<Next, SessionEnd> {
+        let oid = call.function;
         let (facts, mut answer) = self.ground().of_function(oid);
         let mut code = REFUSED;
         if answer.action == StatementAction::Allow
@@ -225,6 +228,10 @@ where
             answer = Answer { action: StatementAction::Deny, sentence, ..answer };
             code = OVER;
         }
+        let values = requests::parameters(&call.argument_formats, &call.arguments);
+        let request = (answer.action == StatementAction::Ask)
+            .then(|| self.request_key(&oid.to_be_bytes(), &[], &values))
+            .flatten();
         self.tally.statements += 1;
         let name = match facts.functions.first() {
             Some(function) => format!("{}.{}", function.schema, function.name),
@@ -242,6 +249,7 @@ where
             verdict: answer.action,
             rule: answer.rule.as_ref().map(|rule| decide::masked(rule)),
             reason: decide::masked(&answer.sentence),
+            request_key: request,
         };
         self.record(Event::Statement(Box::new(event)));
         self.batch.recorded = true;
@@ -249,7 +257,8 @@ where
         let number = self.tally.statements;
         let ask = Ask { number, changes: true, ..Ask::nothing() };
         if answer.action != StatementAction::Allow {
-            let denial = decide::denial(code, &answer, &self.plan.target.name.to_string());
+            let denial =
+                decide::denial(code, &answer, request.as_ref(), &self.plan.target.name.to_string());
             return self.refuse(message, ask, denial);
         }
         self.unsettled += 1;
@@ -291,7 +300,8 @@ where
 
     fn denial(&self, decision: &Decision) -> Option<Denial> {
         let answer = decision.refused()?;
-        Some(decide::denial(decision.code, answer, &self.plan.target.name.to_string()))
+        let request = decision.request_key.as_ref();
+        Some(decide::denial(decision.code, answer, request, &self.plan.target.name.to_string()))
     }
 
     /// The decision about what is about to be run, as the session's budget has it.

@@ -49,6 +49,7 @@ impl Ground<'_> {
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
             code: REFUSED,
+            request_key: None,
             touches_sad: statements
                 .iter()
                 .any(|one| names_any(&one.facts, &sad, |_| true) || writes_any(&one.facts, &sad)),
@@ -112,6 +113,11 @@ impl Decision {
         Self { answers, code: OVER, ..self.clone() }
     }
 
+    /// Whether it needs approval, and nothing in it is denied.
+    pub(crate) fn asks(&self) -> bool {
+        self.refused().is_some_and(|answer| answer.action == StatementAction::Ask)
+    }
+
     /// Whether it does no more than end a transaction, which nobody is kept from.
     pub(crate) fn ends_transaction(&self) -> bool {
         self.statements.iter().all(|one| ["COMMIT", "ROLLBACK"].contains(&one.kind))
@@ -146,6 +152,7 @@ impl Decision {
             verdict: answer.action,
             rule: answer.rule.as_ref().map(|rule| masked(rule)),
             reason: masked(&answer.sentence),
+            request_key: self.request_key.filter(|_| answer.action == StatementAction::Ask),
         })
     }
 }
@@ -164,14 +171,30 @@ pub(crate) fn unreadable(sql: &[u8], number: u64, step: Step, refusal: &Refusal)
         verdict: StatementAction::Deny,
         rule: None,
         reason: masked(&refusal.to_string()),
+        request_key: None,
     }
 }
 
 /// What the client is told of a refusal.
-pub(crate) fn denial(code: &'static str, answer: &Answer, target: &str) -> Denial {
-    let detail = answer.rule.as_ref().map(|rule| format!("rule: {rule}"));
-    let hint = match answer.action {
-        StatementAction::Ask => "Approval cannot be asked for from here yet; ask the owner of",
+pub(crate) fn denial(
+    code: &'static str,
+    answer: &Answer,
+    request: Option<&[u8; 32]>,
+    target: &str,
+) -> Denial {
+    let rule = answer.rule.as_ref().map(|rule| format!("rule: {rule}"));
+    let request = request.filter(|_| answer.action == StatementAction::Ask);
+    let detail = match (rule, request) {
+        (Some(rule), Some(request)) => Some(format!("{rule}; request: {}", shortened(request))),
+        (rule, _) => rule,
+    };
+    let hint = match (answer.action, request) {
+        (StatementAction::Ask, Some(_)) => {
+            "Approval cannot be asked for from here yet; name the request to the owner of"
+        }
+        (StatementAction::Ask, None) => {
+            "Approval is for a text by itself, not for what runs by a name; ask the owner of"
+        }
         _ => "To have it allowed, ask the owner of",
     };
     Denial {
@@ -180,6 +203,11 @@ pub(crate) fn denial(code: &'static str, answer: &Answer, target: &str) -> Denia
         detail,
         hint: Some(format!("{hint} target {target}.")),
     }
+}
+
+/// As much of a request's key as people read to each other; the record has all of it.
+fn shortened(key: &[u8; 32]) -> String {
+    key.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The refusal of a text that nobody can read. The parser may quote a word of it.

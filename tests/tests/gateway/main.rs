@@ -2,7 +2,9 @@
 //! and what is recorded first.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod approval;
 mod budgets;
+mod clients;
 mod decisions;
 mod gate;
 mod leaks;

@@ -11,7 +11,7 @@ use pcigate_postgres::frontend::{self, Execute, Message, Target};
 use pcigate_postgres::session::{Origin, Portal, Statement};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Next, effect, plain, shown};
+use super::{Next, effect, plain, requests, shown};
 use crate::engine::Engine;
 use crate::engine::ask::{Ask, Decision};
 use crate::engine::decide;
@@ -49,7 +49,8 @@ where
         let text = Bytes::copy_from_slice(&parse.sql);
         let types = parse.parameter_types.clone();
         let decision = Decision { text, parameter_types: types, ..decision };
-        let denial = self.denial(&decision);
+        // What needs approval is refused when its parameters are known.
+        let denial = self.denial(&decision).filter(|_| !decision.asks());
         let name = (!parse.statement.is_empty()).then(|| Bytes::copy_from_slice(&parse.statement));
         let ask = Ask { decision: Some(Arc::new(decision)), name, ..Ask::nothing() };
         if let (Some(denial), Some(decision)) = (denial, &ask.decision) {
@@ -99,7 +100,16 @@ where
                 parameters.iter().map(|one| one.as_ref().map(|one| one.as_str().as_bytes()));
             self.traffic.message(Direction::FromClient, message.name(), words);
         }
+        let decided = match decided.asks() {
+            true => {
+                let values = requests::parameters(&bind.parameter_formats, &bind.parameters);
+                Arc::new(self.keyed((*decided).clone(), &values))
+            }
+            false => decided,
+        };
         if let Some(denial) = self.denial(&decided) {
+            // The record of the refusal covers the text it was prepared from.
+            statement.tag.recorded.store(true, Ordering::Relaxed);
             let number = self.recorded(&decided, &parameters, Step::Execute);
             return self.refuse(message, Ask { number, ..Ask::nothing() }, denial);
         }
