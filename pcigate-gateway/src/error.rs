@@ -70,6 +70,15 @@ pub enum SessionEnd {
         /// Why.
         source: LoginError,
     },
+    /// The session's own role.
+    #[error(
+        "no role could be made for the session ({why}); the Target's credential needs CREATEROLE \
+         and the right to grant what sessionRole.grants names"
+    )]
+    Role {
+        /// SQLSTATE.
+        why: String,
+    },
     /// Bytes that are no message of the protocol.
     #[error("{source}")]
     Wire {
@@ -150,7 +159,7 @@ impl SessionEnd {
         match self {
             Self::Client { .. } | Self::ClientTls { .. } | Self::Server { .. } => "08006",
             Self::Dial { .. } | Self::UpstreamTls { .. } | Self::Unknown { .. } => "08001",
-            Self::Login { .. } => "08004",
+            Self::Login { .. } | Self::Role { .. } => "08004",
             Self::Wire { .. } => "08P01",
             Self::Session { source } => match source {
                 SessionError::TooMany { .. } => "54000",

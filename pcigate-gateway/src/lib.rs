@@ -47,6 +47,8 @@
 //!   tagged as they are. Codes (class `sad`) are always NULL.
 //! * A budget (`maxRows`, `maxBytes`) ends the statement by a cancel request and an error (54000).
 //!   One that was done before the cancel reached it has done what it does; its answer stays cut.
+//! * Where the Target has `sessionRole`, a session logs in as a role of its own: made before it,
+//!   dropped behind it, or by a later session where that fails.
 //! * [`Plan::budgets`] count over a whole session: its later statements are refused, or it ends and
 //!   what runs is cancelled.
 //! * What is known of the database is read when a session begins. Relations made later are unknown
@@ -71,6 +73,7 @@ mod plan;
 mod record;
 mod rows;
 mod serve;
+mod session_role;
 mod stream;
 pub mod tls;
 mod tokens;

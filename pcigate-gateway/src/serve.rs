@@ -20,8 +20,9 @@ use crate::opening::{self, ClientStream, Opened, Wish};
 use crate::plan::{Dial, Plan};
 use crate::record::{Door, Entry, Event, NotRecorded};
 use crate::rows::report;
+use crate::session_role::Role;
 use crate::tokens::Identity;
-use crate::upstream::{self, ServerStream};
+use crate::upstream::{self, As, ServerStream};
 
 /// Bytes of a cancel key from protocol 3.2 on; before, 4.
 const KEY: usize = 32;
@@ -35,6 +36,13 @@ pub struct Client<C> {
     pub address: String,
     /// Send a reason here to end the session: a grant that is over. Dropping it ends nothing.
     pub end: oneshot::Receiver<String>,
+}
+
+/// What a client asks for, and the role it gets.
+struct Asked {
+    wish: Wish,
+    startup: StartupMessage,
+    role: Role,
 }
 
 /// A session that is open.
@@ -98,8 +106,9 @@ where
             return Err(end);
         }
     };
-    let started = started(plan, &wish, &address, tls, identity.as_ref());
-    let reaching = reach(plan, dial, keys, door, &wish, &startup, started);
+    let asked = Asked { role: Role::of(plan, &wish), wish, startup };
+    let started = started(&asked, &address, tls, identity.as_ref());
+    let reaching = reach(plan, dial, keys, door, &asked, started);
     let reached = match tokio::time::timeout_at(deadline, reaching).await {
         Ok(reached) => reached,
         Err(_) => Err(slow()),
@@ -109,12 +118,13 @@ where
         Ok(reached) => reached,
         Err(end) => {
             let end = turn_away(&mut client, end).await;
-            finish(door, &Tally::default(), &end.to_string(), began.elapsed()).await;
+            let left = asked.role.end(plan, dial, &asked.wish).await.unwrap_or_default();
+            finish(door, &Tally::default(), &format!("{end}{left}"), began.elapsed()).await;
             return Err(end);
         }
     };
     let open = Open { client, server, session, known, sql, held };
-    run(open, plan, dial, door, wish, &startup, end).await
+    run(open, plan, dial, door, asked, end).await
 }
 
 async fn cancel_upstream<U: AsyncRead + AsyncWrite + Unpin>(
@@ -138,16 +148,18 @@ async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
     dial: &Dial<U>,
     keys: &Arc<Keys>,
     door: &Door,
-    wish: &Wish,
-    startup: &StartupMessage,
+    asked: &Asked,
     started: Event,
 ) -> Result<Reached<U>, SessionEnd> {
+    let Asked { wish, startup, role } = asked;
     let (durable, waiting) = oneshot::channel();
     let not_recorded = |source| SessionEnd::NotRecorded { source };
     let entry = Entry { event: started, durable: Some(durable) };
     door.send(entry).await.map_err(|_| not_recorded(NotRecorded))?;
     waiting.await.unwrap_or(Err(NotRecorded)).map_err(not_recorded)?;
-    let (mut server, session) = upstream::log_in(plan, dial, wish).await?;
+    role.make(plan, dial, wish).await?;
+    let client = As::client(plan, wish, role);
+    let (mut server, session) = upstream::log_in(plan, dial, client).await?;
     for (name, wanted) in [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
         let mut told = session.parameters.iter().filter(|(known, _)| known == name);
         if !told.all(|(_, value)| value == wanted) {
@@ -157,24 +169,19 @@ async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
     let (known, path) = known::read(&mut server, &plan.limits.backend, &plan.target).await?;
     let known = plan.knowledge.share(&wish.database, known);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let sql = pcigate_sql::Session::new(upstream::role(&plan.target, wish), &path);
+    let sql = pcigate_sql::Session::new(role.name(), &path);
     let upstream = CancelRequest { process: session.process, key: session.cancel_key.clone() };
     let length = if startup.version >= VERSION_3_2 { KEY } else { 4 };
     let held = keys.hold(&plan.scope, upstream, length).ok_or(SessionEnd::Full)?;
     Ok((server, session, known, sql, held))
 }
 
-fn started(
-    plan: &Plan,
-    wish: &Wish,
-    address: &str,
-    client_tls: bool,
-    identity: Option<&Identity>,
-) -> Event {
+fn started(asked: &Asked, address: &str, client_tls: bool, identity: Option<&Identity>) -> Event {
+    let Asked { wish, role, .. } = asked;
     Event::SessionStarted {
         database: masked(&wish.database),
         user: masked(&wish.user),
-        role: masked(upstream::role(&plan.target, wish)),
+        role: masked(role.name()),
         application: masked(&wish.application),
         client: masked(address),
         client_tls,
@@ -188,8 +195,7 @@ async fn run<C, U>(
     plan: &Plan,
     dial: &Dial<U>,
     door: &Door,
-    wish: Wish,
-    startup: &StartupMessage,
+    asked: Asked,
     end: oneshot::Receiver<String>,
 ) -> Result<(), SessionEnd>
 where
@@ -197,11 +203,14 @@ where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = Instant::now();
-    let welcome = welcome(&open, plan, startup)?;
+    let Asked { wish, startup, role } = asked;
+    let welcome = welcome(&open, plan, &startup)?;
     let sent = open.client.send(&welcome).await;
     if let Err(source) = sent {
         let end = SessionEnd::Client { source: Some(source) };
-        finish(door, &Tally::default(), &end.to_string(), began.elapsed()).await;
+        drop(open);
+        let left = role.end(plan, dial, &wish).await.unwrap_or_default();
+        finish(door, &Tally::default(), &format!("{end}{left}"), began.elapsed()).await;
         return Err(end);
     }
     let upstream =
@@ -210,7 +219,7 @@ where
         plan,
         door,
         known: open.known,
-        database: wish.database,
+        database: wish.database.clone(),
         sql: open.sql,
         client: (open.client.stream, open.client.buffer),
         server: (open.server.stream, open.server.buffer),
@@ -230,7 +239,11 @@ where
         Ok(()) => "the client left".to_owned(),
         Err(end) => end.to_string(),
     };
-    finish(door, &engine.tally, &why, began.elapsed()).await;
+    let tally = std::mem::take(&mut engine.tally);
+    // Closes both connections.
+    drop(engine);
+    let left = role.end(plan, dial, &wish).await.unwrap_or_default();
+    finish(door, &tally, &format!("{why}{left}"), began.elapsed()).await;
     drop(open.held);
     result
 }

@@ -5,6 +5,7 @@ use ::ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519Ke
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::get_current_timestamp;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -148,6 +149,27 @@ fn every_wrong_token_is_refused_with_its_reason() {
     assert_eq!(tokens.verify(text.as_bytes()), Err(TokenError::NoToken));
     assert_eq!(tokens.verify(b"hunter2"), Err(TokenError::NoToken));
     assert_eq!(tokens.verify(&vec![b'x'; PASSWORD_MAX + 1]), Err(TokenError::TooLong));
+}
+
+proptest! {
+    #[test]
+    fn a_token_with_any_byte_changed_or_cut_is_no_other_token(
+        place in 0_usize..2_000, byte in any::<u8>(), length in 0_usize..2_000,
+    ) {
+        let issuer = Issuer::new();
+        let tokens = tokens(&issuer, true);
+        let whole = issuer.token(&header(EC), &claims()).into_bytes();
+        let mut changed = whole.clone();
+        let place = place % changed.len();
+        changed[place] = byte;
+        changed.truncate(length.max(place));
+        if let Ok(found) = tokens.verify(&changed) {
+            prop_assert!(found.is_some_and(|found| found.subject == "bot"));
+            // The last digit of base64 may have bits to spare.
+            prop_assert!(changed.len() == whole.len());
+        }
+        let _ = tokens.verify(&whole[..place]);
+    }
 }
 
 #[test]

@@ -13,3 +13,4 @@ mod load;
 #[allow(dead_code, reason = "it has more than these tests need")]
 mod raw;
 mod records;
+mod roles;
