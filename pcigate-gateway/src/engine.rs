@@ -4,6 +4,7 @@ pub(crate) mod ask;
 mod budget;
 mod client;
 mod decide;
+mod fresh;
 mod pipe;
 mod server;
 mod traffic;
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::cancel;
 use crate::error::SessionEnd;
 use crate::known::Known;
+use crate::opening::Wish;
 use crate::plan::{Dial, Maskers, Plan};
 use crate::record::{Door, Entry, Event, MaskedCounts, NotRecorded};
 use crate::rows::Columns;
@@ -31,6 +33,7 @@ use crate::rows::copy::CopyOut;
 use crate::rows::value::Look;
 use ask::Ask;
 use budget::Budget;
+use fresh::Fresh;
 use pipe::{End, Pipe};
 use traffic::Traffic;
 
@@ -44,7 +47,7 @@ pub(crate) struct Parts<'p, C, U> {
     pub plan: &'p Plan,
     pub door: &'p Door,
     pub known: Arc<Known>,
-    pub database: String,
+    pub wish: &'p Wish,
     pub sql: pcigate_sql::Session,
     pub client: (C, BytesMut),
     pub server: (U, BytesMut),
@@ -59,7 +62,8 @@ pub(crate) struct Engine<'p, C, U, D> {
     dial: &'p Dial<D>,
     door: &'p Door,
     known: Arc<Known>,
-    database: String,
+    wish: &'p Wish,
+    fresh: Fresh<'p>,
     pipe: Pipe<C, U>,
     protocol: session::Session<Arc<Ask>>,
     sql: pcigate_sql::Session,
@@ -138,7 +142,8 @@ where
             dial,
             door: parts.door,
             known: parts.known,
-            database: parts.database,
+            wish: parts.wish,
+            fresh: Fresh::default(),
             pipe: Pipe {
                 client: End::new(parts.client.0, parts.client.1),
                 server: End::new(parts.server.0, parts.server.1),
@@ -243,8 +248,12 @@ where
             self.cancelling = None;
             moved = true;
         }
+        if let Poll::Ready(read) = self.poll_fresh(cx) {
+            read?;
+            moved = true;
+        }
         let limit = self.plan.limits.buffer;
-        let read_server = self.pipe.client.outgoing.len() < limit;
+        let read_server = !self.fresh.holds() && self.pipe.client.outgoing.len() < limit;
         let read_client = self.reads_client() && self.pipe.server.outgoing.len() < limit;
         match self.pipe.poll(cx, read_client, read_server) {
             Poll::Pending if !moved => Poll::Pending,

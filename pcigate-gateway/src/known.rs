@@ -13,7 +13,7 @@ use pcigate_sql::Catalog;
 
 pub(crate) use read::read;
 
-use crate::rows::shape::Types;
+use crate::rows::shape::{FIRST_OWN, Types};
 
 /// What is known of one database.
 #[derive(Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub(crate) struct Known {
     pub columns: Vec<Column>,
     /// Tagged columns by table and attribute number.
     pub(super) tags: HashMap<(u32, i16), ColumnClass>,
+    /// Relations by OID, with their highest attribute number.
+    pub(super) relations: HashMap<u32, i16>,
     /// Schema and name of the tables with such columns.
     pub(super) tagged_tables: Vec<(String, String)>,
     /// Functions outside of `pg_catalog` by OID: schema and name.
@@ -36,9 +38,11 @@ impl Known {
         self.tags.get(&(table, attribute)).copied()
     }
 
-    /// Whether anything is tagged: then it counts which table a column is of.
-    pub(crate) fn has_tags(&self) -> bool {
-        !self.tags.is_empty()
+    /// Whether a column of an answer is of a relation that is known, as far as that goes; the
+    /// server's own are.
+    pub(crate) fn has(&self, table: u32, attribute: i16) -> bool {
+        let known = || self.relations.get(&table).is_some_and(|most| attribute <= *most);
+        table < FIRST_OWN || known()
     }
 
     /// Whether a table, as a report of the server names it, has tagged columns.

@@ -51,8 +51,9 @@
 //!   dropped behind it, or by a later session where that fails.
 //! * [`Plan::budgets`] count over a whole session: its later statements are refused, or it ends and
 //!   what runs is cancelled.
-//! * What is known of the database is read when a session begins. Relations made later are unknown
-//!   to it: their columns are not tagged, and rules name them or not.
+//! * What is known of the database is read when a session begins, and again behind its own DDL and
+//!   before a relation is used that is not known: statements and rows wait for that. What somebody
+//!   else changes in a known relation is seen with the next reading.
 //!
 //! Memory: an idle session holds its state and no buffer, and shares what is known of the database
 //! with the others. A busy one holds [`Limits::buffer`] twice and the largest message. Half-open

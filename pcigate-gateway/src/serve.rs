@@ -219,7 +219,7 @@ where
         plan,
         door,
         known: open.known,
-        database: wish.database.clone(),
+        wish: &wish,
         sql: open.sql,
         client: (open.client.stream, open.client.buffer),
         server: (open.server.stream, open.server.buffer),

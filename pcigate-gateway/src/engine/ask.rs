@@ -48,6 +48,8 @@ pub(crate) struct Decision {
     pub answers: Vec<Answer>,
     /// What the session's settings were: the decision holds while they are the same.
     pub settings: Settings,
+    /// What was known of the database then, likewise.
+    pub version: u64,
     /// The same text may do something else the next time.
     pub volatile: bool,
     /// It changes what later texts mean.

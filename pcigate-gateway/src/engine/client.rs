@@ -54,6 +54,7 @@ where
                         break;
                     };
                     let message = Message::decode(&frame)?;
+                    self.fresh.another();
                     (frame, message, false)
                 }
             };
@@ -124,7 +125,7 @@ where
             message,
             Message::Query(_) | Message::Parse(_) | Message::Bind(_) | Message::FunctionCall(_)
         );
-        if decides && self.unsettled > 0 {
+        if decides && (self.unsettled > 0 || self.fresh.is_reading()) {
             return Ok(Next::Wait);
         }
         match message {
@@ -186,7 +187,7 @@ where
             Ok(decision) => decision,
             Err(refusal) => return self.refuse_unread(message, text, Step::Query, &refusal),
         };
-        if self.waits_for_names(&decision) {
+        if self.waits_for_names(&decision) || self.looks_up(&decision) {
             return Ok(Next::Wait);
         }
         let decision = self.within_session(decision);
@@ -200,6 +201,7 @@ where
             return self.refuse(message, ask, denial);
         }
         let ask = Arc::new(ask);
+        ask.decision.iter().for_each(|decision| self.fresh.sent(decision));
         self.unsettled += usize::from(ask.changes);
         let request = self.protocol.sent(message, Origin::Client, Arc::clone(&ask))?;
         if let Some(request) = request {
@@ -289,13 +291,25 @@ where
 
     fn decide(&mut self, sql: &Bytes) -> Result<Decision, pcigate_sql::Refusal> {
         let (plan, known) = (self.plan, &*self.known);
-        let ground = Ground { plan, known, database: &self.database, sql: &self.sql };
+        let ground = Ground {
+            plan,
+            known,
+            database: &self.wish.database,
+            sql: &self.sql,
+            version: self.fresh.version,
+        };
         ground.of_text(sql, &mut self.cache)
     }
 
     fn ground(&self) -> Ground<'_> {
         let (plan, known) = (self.plan, &*self.known);
-        Ground { plan, known, database: &self.database, sql: &self.sql }
+        Ground {
+            plan,
+            known,
+            database: &self.wish.database,
+            sql: &self.sql,
+            version: self.fresh.version,
+        }
     }
 
     fn denial(&self, decision: &Decision) -> Option<Denial> {

@@ -31,13 +31,15 @@ pub(crate) struct Ground<'a> {
     pub known: &'a Known,
     pub database: &'a str,
     pub sql: &'a pcigate_sql::Session,
+    /// Grows with what is known.
+    pub version: u64,
 }
 
 impl Ground<'_> {
     /// What a text would do, and what the rules say to it. An error is a refusal too.
     pub(crate) fn of_text(&self, sql: &Bytes, cache: &mut Cache) -> Result<Decision, Refusal> {
-        // The catalog of a session stays what it was: one version.
-        let statements = cache.classify(text(sql)?, self.sql, &self.known.catalog, 0)?;
+        let catalog = &self.known.catalog;
+        let statements = cache.classify(text(sql)?, self.sql, catalog, self.version)?;
         let answers = statements.iter().map(|statement| self.answer(statement)).collect();
         let sad = self.known.columns.iter().filter(|column| column.class == ColumnClass::Sad);
         let sad: Vec<&Column> = sad.collect();
@@ -46,6 +48,7 @@ impl Ground<'_> {
             parameter_types: Vec::new(),
             answers,
             settings: self.sql.settings(),
+            version: self.version,
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
             code: REFUSED,

@@ -46,8 +46,21 @@ where
         let limit = self.plan.limits.buffer;
         while self.pipe.client.outgoing.len() < limit {
             let limits = &self.plan.limits.backend;
-            let Some(frame) = backend::next(&mut self.pipe.server.incoming, limits)? else { break };
-            let message = Message::decode(&frame)?;
+            if self.fresh.holds() {
+                break;
+            }
+            let (frame, message, read) = match self.fresh.held() {
+                Some(held) => (held.frame, held.message, held.read),
+                None => {
+                    let incoming = &mut self.pipe.server.incoming;
+                    let Some(frame) = backend::next(incoming, limits)? else { break };
+                    let message = Message::decode(&frame)?;
+                    (frame, message, false)
+                }
+            };
+            if self.holds_back(&frame, &message, read) {
+                break;
+            }
             self.server_message(&frame, &message)?;
         }
         self.pipe.server.trim();
@@ -181,6 +194,7 @@ where
             let statement = statement.and_then(|index| about.ask.statements().get(index));
             if let Some(statement) = statement.cloned() {
                 self.ended_inside |= ["COMMIT", "ROLLBACK"].contains(&statement.kind);
+                self.fresh.done(&statement.facts.effects);
                 self.sql.after(&statement, true);
             }
         }
@@ -268,6 +282,9 @@ where
             TransactionStatus::Failed => b'E',
         };
         self.sql.ready(code);
+        if code == b'I' {
+            self.fresh.idle();
+        }
         self.at_ready = self.sql.settings();
         self.ended_inside = false;
         self.muted = false;

@@ -96,6 +96,7 @@ fn tls_may_begin_at_once_where_its_protocol_is_named() {
         let _ = wire.write_all(b"anything");
         assert!(!matches!(wire.read(&mut [0; 64]), Ok(1..)), "{names:?}");
     }
+    wait::until("its record", || gate.recorded().contains("without ALPN").then_some(()));
     // Where TLS is not offered, it is said how to do without.
     let plain = Gate::new(&postgres, EVERYTHING);
     let mut socket = TcpStream::connect(plain.address).unwrap();

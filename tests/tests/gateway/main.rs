@@ -6,6 +6,7 @@ mod approval;
 mod budgets;
 mod clients;
 mod decisions;
+mod freshness;
 mod gate;
 mod leaks;
 mod load;

@@ -38,7 +38,7 @@ where
                 return self.refuse_unread(message, &parse.sql, Step::Prepare, &refusal);
             }
         };
-        if self.waits_for_names(&decision) {
+        if self.waits_for_names(&decision) || self.looks_up(&decision) {
             return Ok(Next::Wait);
         }
         self.note(
@@ -75,7 +75,9 @@ where
             let what = "this prepared statement was made where the gateway could not see it";
             return self.refuse(message, Ask::nothing(), plain(what));
         };
-        let stale = decided.volatile || decided.settings != self.sql.settings();
+        let stale = decided.volatile
+            || decided.settings != self.sql.settings()
+            || decided.version != self.fresh.version;
         let decided = match stale {
             false => decided,
             true => match self.decide(&decided.text) {
@@ -89,7 +91,7 @@ where
                 }
             },
         };
-        if self.waits_for_names(&decided) {
+        if self.waits_for_names(&decided) || self.looks_up(&decided) {
             return Ok(Next::Wait);
         }
         let described = statement.parameter_types();
@@ -140,7 +142,7 @@ where
             }
         }
         // What Describe told of the statement may be of other tables by now.
-        let wants = self.known.has_tags() || portal.shape().is_none();
+        let wants = !self.plan.target.columns.is_empty() || portal.shape().is_none();
         if wants && !portal.tag.described.swap(true, Ordering::Relaxed) {
             self.own(&Message::Describe(Target::Portal(execute.portal.clone())))?;
         }
@@ -167,6 +169,7 @@ where
             ..Ask::nothing()
         };
         let ask = Arc::new(ask);
+        ask.decision.iter().for_each(|decision| self.fresh.sent(decision));
         self.unsettled += usize::from(ask.changes);
         let request = self.protocol.sent(message, Origin::Client, Arc::clone(&ask))?;
         // A cursor's portal has the text that declared it, and does that no second time.

@@ -47,7 +47,7 @@ where
         let request = Request {
             workload: &plan.workload.id,
             target: &target,
-            database: &self.database,
+            database: &self.wish.database,
             roles: &roles,
             search_path: self.sql.search_path(),
             text,
