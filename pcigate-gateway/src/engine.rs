@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::cancel;
 use crate::error::SessionEnd;
-use crate::known::Known;
+use crate::known::{AsOf, Known};
 use crate::opening::Wish;
 use crate::plan::{Dial, Maskers, Plan};
 use crate::record::{Door, Entry, Event, MaskedCounts, NotRecorded};
@@ -46,7 +46,7 @@ const CACHE: usize = 128 << 10;
 pub(crate) struct Parts<'p, C, U> {
     pub plan: &'p Plan,
     pub door: &'p Door,
-    pub known: Arc<Known>,
+    pub known: AsOf,
     pub wish: &'p Wish,
     pub sql: pcigate_sql::Session,
     pub client: (C, BytesMut),
@@ -141,9 +141,9 @@ where
             plan: parts.plan,
             dial,
             door: parts.door,
-            known: parts.known,
+            known: parts.known.known,
             wish: parts.wish,
-            fresh: Fresh::default(),
+            fresh: Fresh::new(parts.known.at),
             pipe: Pipe {
                 client: End::new(parts.client.0, parts.client.1),
                 server: End::new(parts.server.0, parts.server.1),

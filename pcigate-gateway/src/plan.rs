@@ -117,12 +117,15 @@ pub struct Limits {
     pub opening: Duration,
     /// How long bytes may wait for a peer that takes none.
     pub stalled: Duration,
+    /// How old what is known of the database may be when a statement is decided.
+    pub catalog: Duration,
     /// How long a client may say nothing while nothing of its is running; `None` = for ever.
     pub idle: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 256 KiB of buffer each way, 16 MiB of traffic, opening 20 s, stalled 60 s, idle for ever.
+    /// 256 KiB of buffer each way, 16 MiB of traffic, opening 20 s, stalled 60 s, catalog
+    /// 60 s, idle for ever.
     fn default() -> Self {
         Self {
             frontend: frontend::Limits::default(),
@@ -133,6 +136,7 @@ impl Default for Limits {
             end_when_truncated: false,
             opening: Duration::from_secs(20),
             stalled: Duration::from_secs(60),
+            catalog: Duration::from_secs(60),
             idle: None,
         }
     }

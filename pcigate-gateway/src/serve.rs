@@ -15,7 +15,7 @@ use crate::cancel::{self, Held, Keys};
 use crate::engine::{Engine, Parts, Tally, masked};
 use crate::error::SessionEnd;
 use crate::framed::Framed;
-use crate::known::{self, Known};
+use crate::known::{self, AsOf};
 use crate::opening::{self, ClientStream, Opened, Wish};
 use crate::plan::{Dial, Plan};
 use crate::record::{Door, Entry, Event, NotRecorded};
@@ -50,7 +50,7 @@ struct Open<C, U> {
     client: Framed<ClientStream<C>>,
     server: Framed<ServerStream<U>>,
     session: login::Session,
-    known: Arc<Known>,
+    known: AsOf,
     sql: pcigate_sql::Session,
     held: Held,
 }
@@ -140,7 +140,7 @@ async fn cancel_upstream<U: AsyncRead + AsyncWrite + Unpin>(
     sent.map_err(|source| SessionEnd::Server { source: Some(source) })
 }
 
-type Reached<U> = (Framed<ServerStream<U>>, login::Session, Arc<Known>, pcigate_sql::Session, Held);
+type Reached<U> = (Framed<ServerStream<U>>, login::Session, AsOf, pcigate_sql::Session, Held);
 
 /// Records that it begins, logs in, learns what must be known, and keeps a key for cancelling.
 async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
@@ -166,8 +166,9 @@ async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
             return Err(SessionEnd::Unknown { why: format!("{name} is not {wanted}") });
         }
     }
+    let at = Instant::now();
     let (known, path) = known::read(&mut server, &plan.limits.backend, &plan.target).await?;
-    let known = plan.knowledge.share(&wish.database, known);
+    let known = plan.knowledge.share(&wish.database, known, at);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let sql = pcigate_sql::Session::new(role.name(), &path);
     let upstream = CancelRequest { process: session.process, key: session.cancel_key.clone() };
@@ -262,7 +263,7 @@ fn welcome<C, U>(
     for (name, value) in open.session.parameters.iter().cloned() {
         let status = Message::ParameterStatus { name, value };
         let mut counts = crate::record::MaskedCounts::new();
-        let masked = report::masked(&status, &plan.masker.values, &open.known, &mut counts);
+        let masked = report::masked(&status, &plan.masker.values, &open.known.known, &mut counts);
         masked.unwrap_or(status).encode(&mut out)?;
     }
     let (process, key) = (open.held.process, open.held.secret.clone());

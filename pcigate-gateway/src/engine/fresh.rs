@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Engine;
 use super::ask::Decision;
 use crate::error::SessionEnd;
-use crate::known::{self, Known};
+use crate::known::{self, AsOf};
 use crate::upstream::{self, As};
 
 /// Readings at once, and how long the next one waits then.
@@ -27,13 +26,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Names and numbers remembered; beyond, they are looked up again.
 const REMEMBERED: usize = 4_096;
 
-type Reading<'p> = Pin<Box<dyn Future<Output = Result<Arc<Known>, SessionEnd>> + Send + 'p>>;
+type Reading<'p> = Pin<Box<dyn Future<Output = Result<AsOf, SessionEnd>> + Send + 'p>>;
 
 /// What must be looked up, and what has been.
-#[derive(Default)]
 pub(crate) struct Fresh<'p> {
     /// Grows with what is known.
     pub version: u64,
+    /// When what is known was true.
+    at: Instant,
     reading: Option<Reading<'p>>,
     /// It is for the rows that are held.
     for_rows: bool,
@@ -41,6 +41,8 @@ pub(crate) struct Fresh<'p> {
     held: Option<Held>,
     /// It has been read anew since the client's message came.
     looked: bool,
+    /// Another session's knowledge was taken over: what waits need not wait.
+    taken: bool,
     /// DDL of the session is committed, or will be.
     outdated: bool,
     changed: bool,
@@ -62,6 +64,25 @@ pub(super) struct Held {
 }
 
 impl Fresh<'_> {
+    /// Of a session that begins with what was read at that time.
+    pub(super) fn new(at: Instant) -> Self {
+        Self {
+            version: 0,
+            at,
+            reading: None,
+            for_rows: false,
+            held: None,
+            looked: false,
+            taken: false,
+            outdated: false,
+            changed: false,
+            own: HashSet::new(),
+            settled: HashSet::new(),
+            spent: 0,
+            since: None,
+        }
+    }
+
     /// Whether messages that are decided have to wait.
     pub(super) fn is_reading(&self) -> bool {
         self.reading.is_some()
@@ -127,6 +148,19 @@ where
         if self.fresh.looked || uses.peek().is_none() {
             return false;
         }
+        let age = self.plan.limits.catalog;
+        if self.fresh.at.elapsed() > age {
+            let Some(newest) = self.plan.knowledge.not_older(&self.wish.database, age) else {
+                self.read_anew();
+                return true;
+            };
+            // Decided about anew where that is something else.
+            self.take_over(newest);
+            if decision.version != self.fresh.version {
+                self.fresh.taken = true;
+                return true;
+            }
+        }
         let unknown = |name: &TableName| {
             let system = name.schema.is_empty()
                 || name.schema.starts_with("pg_")
@@ -178,6 +212,7 @@ where
         self.fresh.outdated = false;
         self.fresh.reading = Some(Box::pin(async move {
             tokio::time::sleep(pause).await;
+            let at = Instant::now();
             let reading = async {
                 let who = As::credential(plan, wish);
                 let (mut server, _) = upstream::log_in(plan, dial, who).await?;
@@ -187,20 +222,30 @@ where
             let slow = SessionEnd::Slow { what, seconds: limit.as_secs() };
             let read = tokio::time::timeout(limit, reading).await;
             let (known, _) = read.unwrap_or(Err(slow))?;
-            Ok(plan.knowledge.share(&wish.database, known))
+            Ok(plan.knowledge.share(&wish.database, known, at))
         }));
+    }
+
+    fn take_over(&mut self, newest: AsOf) {
+        if newest.at < self.fresh.at {
+            return;
+        }
+        self.fresh.at = newest.at;
+        if *newest.known != *self.known {
+            self.known = newest.known;
+            self.fresh.version += 1;
+        }
     }
 
     /// Ready once there is something new to go by.
     pub(super) fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionEnd>> {
+        if std::mem::take(&mut self.fresh.taken) {
+            return Poll::Ready(Ok(()));
+        }
         let Some(reading) = &mut self.fresh.reading else { return Poll::Pending };
         let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Poll::Pending };
         self.fresh.reading = None;
-        let known = read?;
-        if *known != *self.known {
-            self.known = known;
-            self.fresh.version += 1;
-        }
+        self.take_over(read?);
         // One for rows may have begun before the client's message came, and the other way round.
         match (std::mem::take(&mut self.fresh.for_rows), &mut self.fresh.held) {
             (true, Some(held)) => held.read = true,
@@ -224,7 +269,7 @@ mod tests {
 
     #[test]
     fn readings_beyond_a_burst_wait_for_each_other() {
-        let mut fresh = Fresh::default();
+        let mut fresh = Fresh::new(Instant::now());
         let waits = (0..BURST + 3).filter(|_| fresh.pause() > Duration::ZERO).count();
         assert_eq!(waits, 3);
         fresh.since = fresh.since.map(|since| since - PAUSE * (BURST + 3));

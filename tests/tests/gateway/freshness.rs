@@ -1,12 +1,15 @@
 //! What is made in the database while a session runs is known when it is first used.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use pcigate_gateway::Limits;
 use pcigate_postgres::frontend::{Message, Parse};
-use pcigate_tests::postgres::Postgres;
+use pcigate_tests::{postgres::Postgres, wait};
 
 use super::{
     decisions::{query, run},
-    gate::{EVERYTHING, Gate, schema},
+    gate::{EVERYTHING, Gate, Setup, schema},
     raw::{self, Client},
 };
 
@@ -141,5 +144,54 @@ fn many_sessions_see_what_is_new_and_agree_on_it() {
     for client in &mut clients {
         let told = client.read_to_ready();
         assert!(told.iter().any(|told| raw::short(told) == "read: row NULL"));
+    }
+}
+
+#[test]
+fn what_somebody_changes_in_a_view_is_known_after_a_while() {
+    let postgres = Postgres::start("log_connections = on");
+    schema(&postgres);
+    let limits = Limits { catalog: Duration::from_millis(1), ..Limits::default() };
+    let setup = Setup { statements: EVERYTHING, limits, ..Setup::default() };
+    let gate = Gate::with(&postgres, setup);
+    let mut client = gate.raw();
+    let make = |what: &str| {
+        postgres.sql(&format!(
+            "CREATE OR REPLACE VIEW same AS SELECT id, {what} AS code FROM cards ORDER BY id;
+             GRANT ALL ON same TO PUBLIC"
+        ));
+    };
+    make("holder");
+    assert_eq!(rows(&mut client, "SELECT code FROM same"), hidden("Ann"));
+    make("cvv");
+    assert_eq!(rows(&mut client, "SELECT code FROM same"), hidden("NULL"));
+    assert_eq!(query(&mut client, "SELECT reverse(code) FROM same"), ["42501", "Idle"]);
+    // Nothing is read while nobody needs it.
+    let logins = || postgres.log().matches("connection authorized: user=app_scram").count();
+    let before = logins();
+    assert_eq!(query(&mut client, "SELECT 1"), ["SELECT 1", "Idle"]);
+    assert_eq!(logins(), before);
+}
+
+#[test]
+fn what_one_session_has_read_holds_for_the_others() {
+    let postgres = Postgres::start("");
+    schema(&postgres);
+    let limits = Limits { catalog: Duration::from_secs(2), ..Limits::default() };
+    let setup = Setup { statements: EVERYTHING, limits, ..Setup::default() };
+    let gate = Gate::with(&postgres, setup);
+    postgres.sql(
+        "CREATE VIEW same AS SELECT id, holder AS code FROM cards; GRANT ALL ON same TO PUBLIC",
+    );
+    let mut clients: Vec<_> = (0..10).map(|_| gate.raw()).collect();
+    for client in &mut clients {
+        assert_eq!(client.query("SELECT code FROM same WHERE id = 1")[1], "query: row Ann");
+    }
+    postgres.sql("CREATE OR REPLACE VIEW same AS SELECT id, cvv AS code FROM cards");
+    for client in &mut clients {
+        wait::until("the new view", || {
+            let told = client.query("SELECT code FROM same WHERE id = 1");
+            told.contains(&"query: row NULL".to_owned()).then_some(())
+        });
     }
 }
