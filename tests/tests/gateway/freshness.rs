@@ -53,6 +53,19 @@ fn a_view_that_somebody_makes_later_is_tagged_when_it_is_first_used() {
     // Expressions over it need leave, which is for the table's own column only.
     assert_eq!(query(&mut client, "SELECT reverse(code) FROM late"), ["42501", "Idle"]);
     assert_eq!(run(&mut client, "", "SELECT reverse(code) FROM later", &[]), ["42501", "Idle"]);
+    // Also where its rows were never described, because nothing names the table of an expression.
+    for (number, sql) in
+        (0..).zip(["SELECT reverse(code) FROM VIEW", "SELECT 1 FROM VIEW WHERE code = ''"])
+    {
+        for told in [query, |client: &mut Client, sql: &str| run(client, "", sql, &[])] {
+            let name = format!("unseen_{number}_{}", gate.recorded().len());
+            postgres.sql(&format!(
+                "CREATE VIEW {name} AS SELECT cvv AS code FROM cards; GRANT ALL ON {name} TO PUBLIC"
+            ));
+            let sql = sql.replace("VIEW", &name);
+            assert_eq!(told(&mut client, &sql), ["42501", "Idle"], "{sql}");
+        }
+    }
     // One that is prepared before it is there again, with something else in it.
     postgres.sql(
         "CREATE VIEW other AS SELECT id, holder AS code FROM cards ORDER BY id;
