@@ -7,6 +7,7 @@
 //! client comes from the kernel. What is spoken is the business of a [`Handler`].
 
 mod actor;
+mod client_files;
 mod cookie;
 mod dial;
 mod network;

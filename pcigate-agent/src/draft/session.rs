@@ -25,6 +25,8 @@ pub struct Session {
     pub client: Masked,
     /// Whether the client speaks TLS to the gateway.
     pub client_tls: bool,
+    /// Whom the client's token was given to, and by whom; nothing where it brought none.
+    pub identity: Option<Box<(Masked, Masked)>>,
 }
 
 /// Beginning or end.
@@ -76,6 +78,8 @@ pub struct Statement {
     pub tables: Vec<Masked>,
     /// What the client was told of a refusal.
     pub reason: Masked,
+    /// What an approval would name.
+    pub request_key: Option<[u8; 32]>,
 }
 
 /// A statement that went to its target is done.

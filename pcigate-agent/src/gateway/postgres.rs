@@ -8,15 +8,23 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use pcigate_gateway::{Client, Dial, Keys, Knowledge, Limits, Maskers, Password, Plan, serve, tls};
-use pcigate_policy::document::{PasswordRef, Target, TargetProtocol, TlsMode};
+use pcigate_gateway::{
+    Client, Dial, Keys, Knowledge, Limits, Maskers, Password, Plan, Workload, serve, tls,
+};
+use pcigate_policy::document::{PasswordRef, SessionBudget, Target, TargetProtocol, TlsMode};
 use pcigate_postgres::login::Secret;
+use rand_core::{OsRng, RngCore};
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
 
-use super::{Accepted, Handler, Report, dial, no_protocol, records, session_records::Recording};
+use super::{
+    Accepted, Actor, Handler, Report,
+    client_files::{ClientFiles, ClientFilesError},
+    dial, no_protocol, records,
+    session_records::Recording,
+};
 use crate::{causes::chain, governor::Gate, recorder::RecorderHandle};
 
 /// How long the server may take to answer a connection.
@@ -49,6 +57,11 @@ enum PlanError {
         #[source]
         source: tls::TlsError,
     },
+    #[error("{source}")]
+    Clients {
+        #[from]
+        source: ClientFilesError,
+    },
     #[error("masking for Target {target} cannot be set up")]
     Mask {
         target: String,
@@ -62,9 +75,12 @@ enum PlanError {
 #[must_use]
 pub fn handler(recorder: RecorderHandle, closed: Report) -> Handler {
     let other = no_protocol(closed);
+    let mut request_secret = vec![0; 32];
+    OsRng.fill_bytes(&mut request_secret);
     let shared = Arc::new(Shared {
         recorder,
         keys: Keys::new(super::IN_ALL_MAX),
+        request_secret: Arc::new(Secret::new(request_secret)),
         knowledge: Mutex::default(),
     });
     Arc::new(move |accepted: Accepted| match accepted.gate.target.protocol {
@@ -76,6 +92,8 @@ pub fn handler(recorder: RecorderHandle, closed: Report) -> Handler {
 struct Shared {
     recorder: RecorderHandle,
     keys: Arc<Keys>,
+    /// Requests for approval have other keys after a restart: they are asked for anew.
+    request_secret: Arc<Secret>,
     /// By Target; what no session uses any more is made anew.
     knowledge: Mutex<HashMap<String, Arc<Knowledge>>>,
 }
@@ -93,7 +111,8 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
     let plan = {
         let (gate, shared) = (Arc::clone(&gate), Arc::clone(&shared));
         let scope = format!("{}/{}", actor.workload.cgroup_id, gate.target.name);
-        tokio::task::spawn_blocking(move || plan(&gate, &shared, scope)).await
+        let workload = workload(&actor);
+        tokio::task::spawn_blocking(move || plan(&gate, &shared, scope, workload)).await
     };
     let plan = match plan {
         Ok(plan) => plan.map_err(|error| chain(&error)),
@@ -144,8 +163,14 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn plan(gate: &Gate, shared: &Shared, scope: String) -> Result<Plan, PlanError> {
+fn plan(
+    gate: &Gate,
+    shared: &Shared,
+    scope: String,
+    workload: Workload,
+) -> Result<Plan, PlanError> {
     let target = Arc::clone(&gate.target);
+    let files = ClientFiles::read(&target)?;
     let name = || target.name.to_string();
     let masker =
         Maskers::of(&target).map_err(|source| PlanError::Mask { target: name(), source })?;
@@ -153,14 +178,38 @@ fn plan(gate: &Gate, shared: &Shared, scope: String) -> Result<Plan, PlanError> 
         rules: gate.statements.clone(),
         password: password(&target),
         upstream_tls: upstream_tls(&target)?,
-        client_tls: None,
+        client_tls: files.tls(&target)?,
+        tokens: files.tokens(&target)?,
+        workload,
+        request_secret: Some(Arc::clone(&shared.request_secret)),
         databases: Vec::new(),
         scope,
         masker,
         knowledge: shared.knowledge(&target),
         limits: Limits::default(),
+        budgets: budgets(gate),
         target,
     })
+}
+
+/// Who connects; a pod by its UID, anything else by where it runs.
+fn workload(actor: &Actor) -> Workload {
+    let of = &actor.workload;
+    let [namespace, pod, uid, account] =
+        [&of.namespace, &of.pod, &of.pod_uid, &of.service_account].map(|name| name.as_str());
+    let id = match uid {
+        "" => format!("{namespace}/{pod} {}", of.cgroup_path.as_str()),
+        uid => uid.to_owned(),
+    };
+    let service_account = (!account.is_empty()).then(|| format!("{namespace}/{account}"));
+    Workload { id, service_account }
+}
+
+/// What a session may use, with the names of who says so.
+fn budgets(gate: &Gate) -> Vec<(String, SessionBudget)> {
+    let rule = format!("rule {}", gate.rule.id.as_str());
+    let target = format!("Target {}", gate.target.name);
+    vec![(rule, gate.session.clone()), (target, gate.target.session.clone())]
 }
 
 fn upstream_tls(target: &Target) -> Result<Option<Arc<rustls::ClientConfig>>, PlanError> {

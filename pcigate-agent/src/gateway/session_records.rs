@@ -78,7 +78,15 @@ impl Recording {
 
     fn draft(&mut self, event: Told) -> Draft {
         let (outcome, event) = match event {
-            Told::SessionStarted { database, user, role, application, client, client_tls } => {
+            Told::SessionStarted {
+                database,
+                user,
+                role,
+                application,
+                client,
+                client_tls,
+                identity,
+            } => {
                 let began = draft::Session {
                     id: self.id,
                     phase: Phase::Started,
@@ -90,6 +98,7 @@ impl Recording {
                     application,
                     client,
                     client_tls,
+                    identity,
                 };
                 self.began = Some(began.clone());
                 (self.by_gate(Ending::Success), Event::Session(Box::new(began)))
@@ -153,6 +162,7 @@ impl Recording {
             application: nothing(),
             client: nothing(),
             client_tls: false,
+            identity: None,
         };
         draft::Session { phase, ..self.began.clone().unwrap_or_else(unknown) }
     }
@@ -182,6 +192,7 @@ impl Recording {
             effects: statement.effects.into_iter().map(|effect| effect.name()).collect(),
             tables: statement.tables,
             reason: statement.reason,
+            request_key: statement.request_key,
         };
         (outcome, Event::Statement(Box::new(event)))
     }
