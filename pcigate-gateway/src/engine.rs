@@ -89,7 +89,7 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Nothing once nobody can end it from outside any more.
     end: Option<oneshot::Receiver<String>>,
     entries: Vec<Entry>,
-    traffic: Traffic,
+    traffic: Traffic<'p>,
     nothing: Arc<Ask>,
     /// The client has said Terminate, or its connection has ended.
     leaving: bool,
@@ -165,7 +165,7 @@ where
             cancelling: None,
             end: Some(parts.end),
             entries: Vec::new(),
-            traffic: Traffic::new(parts.plan.limits.traffic),
+            traffic: Traffic::new(parts.plan.limits.traffic, &parts.plan.masker.mixed),
             nothing: Arc::new(Ask::nothing()),
             leaving: false,
             tally: Tally::default(),

@@ -277,7 +277,7 @@ where
     ) -> Result<Next, SessionEnd> {
         self.tally.statements += 1;
         let number = self.tally.statements;
-        let event = decide::unreadable(text, number, step, refusal);
+        let event = decide::unreadable(text, number, step, refusal, &self.plan.masker.mixed);
         self.record(Event::Statement(Box::new(event)));
         self.batch.recorded = true;
         self.note(message.name(), [Some(text)]);
@@ -333,9 +333,11 @@ where
     /// One record for each statement; the number of the first.
     fn recorded(&mut self, decision: &Decision, parameters: &[Option<Masked>], step: Step) -> u64 {
         let first = if decision.statements.is_empty() { 0 } else { self.tally.statements + 1 };
+        let masker = &self.plan.masker.mixed;
         for index in 0..decision.statements.len() {
             self.tally.statements += 1;
-            if let Some(event) = decision.record(index, self.tally.statements, step, parameters) {
+            let number = self.tally.statements;
+            if let Some(event) = decision.record(index, number, step, parameters, masker) {
                 self.record(Event::Statement(Box::new(event)));
                 self.batch.recorded = true;
             }

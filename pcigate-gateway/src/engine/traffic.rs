@@ -4,7 +4,7 @@
 //! PostgreSQL's COPY does it (`\\`, `\t`, `\n`, `\r`) so that nothing in it looks like another part
 //! or message. `\N` is NULL, `\x` begins bytes that are no text, `\.` ends what was cut.
 
-use pcigate_policy::mask::{Cut, Masked};
+use pcigate_policy::mask::{Cut, Masked, Masker};
 
 use crate::record::{Direction, Entry, Event};
 
@@ -15,16 +15,17 @@ const MESSAGE: usize = 4 << 10;
 /// Stands behind what was cut.
 const CUT: &[u8] = b"\\.";
 
-pub(crate) struct Traffic {
+pub(crate) struct Traffic<'p> {
+    masker: &'p Masker,
     limit: u64,
     kept: u64,
     truncated: bool,
     open: Vec<(Direction, Vec<u8>)>,
 }
 
-impl Traffic {
-    pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, kept: 0, truncated: false, open: Vec::new() }
+impl<'p> Traffic<'p> {
+    pub(crate) fn new(limit: u64, masker: &'p Masker) -> Self {
+        Self { masker, limit, kept: 0, truncated: false, open: Vec::new() }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -69,7 +70,7 @@ impl Traffic {
                     chunk.extend_from_slice(CUT);
                     break;
                 }
-                Some(part) => push_part(part, room, chunk),
+                Some(part) => push_part(self.masker, part, room, chunk),
             }
         }
         chunk.push(b'\n');
@@ -83,7 +84,7 @@ impl Traffic {
             return;
         }
         for (direction, chunk) in self.open.drain(..) {
-            let text = Masked::new(&chunk, Cut::Whole);
+            let text = Masked::with(self.masker, &chunk, Cut::Whole);
             entries.push(Entry { event: Event::Traffic { direction, text }, durable: None });
         }
         if self.truncated {
@@ -94,7 +95,7 @@ impl Traffic {
 }
 
 /// Text escaped; what is no text in hexadecimal digits.
-fn push_part(part: &[u8], room: usize, chunk: &mut Vec<u8>) {
+fn push_part(masker: &Masker, part: &[u8], room: usize, chunk: &mut Vec<u8>) {
     let is_text = std::str::from_utf8(part).is_ok()
         && !part.iter().any(|byte| *byte < b' ' && escape(*byte).is_none());
     if !is_text {
@@ -114,7 +115,7 @@ fn push_part(part: &[u8], room: usize, chunk: &mut Vec<u8>) {
     }
     // Escapes stand between what belongs together, and digits at a cut may begin a number.
     let kept = part.get(..length).unwrap_or(part);
-    let kept = Masked::new(kept, if is_cut { Cut::End } else { Cut::Whole });
+    let kept = Masked::with(masker, kept, if is_cut { Cut::End } else { Cut::Whole });
     for byte in kept.as_str().bytes() {
         match escape(byte) {
             Some(letter) => chunk.extend_from_slice(&[b'\\', letter]),
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     fn kept(parts: &[Option<&[u8]>]) -> String {
-        let mut traffic = Traffic::new(1 << 20);
+        let mut traffic = Traffic::new(1 << 20, Masker::standard());
         traffic.message(Direction::FromClient, "Query", parts.iter().copied());
         let mut entries = Vec::new();
         traffic.close(&mut entries);
