@@ -126,6 +126,14 @@ fn numbers_behind_and_before_other_digits_are_found() {
 }
 
 #[test]
+fn a_card_number_that_a_program_took_for_a_measure_is_found() {
+    assert_eq!(whole("{\"pan\":4111111111111111.0}"), "{\"pan\":411111******1111.0}");
+    for amount in ["card total 4111111111111111.05", "4111111111111111.0"] {
+        assert_eq!(whole(amount), amount);
+    }
+}
+
+#[test]
 fn overlapping_candidates_are_all_masked_and_reported_as_one() {
     // The last group of the first number begins the second.
     let text = "5555 5555 5555 4444 0000 0000 0006";
