@@ -22,6 +22,7 @@ struct Input<'a> {
     patches: [Vec<Patch<'a>>; 2],
     path: &'a [u8],
     invoked: &'a [u8],
+    args: Option<Vec<&'a [u8]>>,
     address: IpAddr,
     protocol: u8,
     port: u16,
@@ -42,8 +43,8 @@ fuzz_target!(|input: Input<'_>| {
             return;
         }
     };
-    let Input { path, invoked, address, protocol, port, .. } = input;
-    let exec = ExecRequest { path: Some(path), invoked, sha256: None };
+    let Input { path, invoked, ref args, address, protocol, port, .. } = input;
+    let exec = ExecRequest { path: Some(path), invoked, sha256: None, args: args.as_deref() };
     let egress = EgressRequest { address: Some(address), names: &[], protocol, port };
     for policy in documents.policies() {
         let workload = policy.sample_workload();
@@ -51,7 +52,7 @@ fuzz_target!(|input: Input<'_>| {
         let set = documents.select(&workload);
         let Ok(entries) = set.compile() else { continue };
         assert_eq!(entries.hash, set.hash());
-        assert_eq!(entries.exec(Some(path), invoked), set.decide_exec(&exec).decision);
+        assert_eq!(entries.exec(&exec), set.decide_exec(&exec).decision);
         let found = entries.egress(address, &[], protocol, port);
         assert_eq!(found, set.decide_egress(&egress).decision);
         for request in [Request::Exec(exec), Request::Egress(egress)] {
