@@ -111,6 +111,8 @@ pub struct Governor {
     governed: HashSet<u64>,
     /// Those of them that a gate rule speaks of.
     gated: HashSet<u64>,
+    /// The policy number of each.
+    numbers: HashMap<u64, u32>,
     digests: HashMap<u64, Arc<Vec<Glob>>>,
     wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
@@ -131,6 +133,7 @@ impl Governor {
             compiled: HashMap::new(),
             governed: HashSet::new(),
             gated: HashSet::new(),
+            numbers: HashMap::new(),
             digests: HashMap::new(),
             wanted: SharedWanted::default(),
             gone: HashMap::new(),
@@ -190,6 +193,7 @@ impl Governor {
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
             self.gated.remove(&cgroup_id);
+            self.numbers.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
             self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
@@ -297,6 +301,14 @@ impl Governor {
         &self.gated
     }
 
+    /// The rules that count for a governed workload now.
+    #[must_use]
+    pub fn rules(&self, cgroup_id: u64) -> Option<Arc<RuleTable>> {
+        let number = self.numbers.get(&cgroup_id)?;
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.rules(*number).cloned()
+    }
+
     /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
     pub fn grants(&mut self) -> &mut Grants {
         self.tables.grants()
@@ -350,6 +362,7 @@ impl Governor {
     ) {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
+        self.numbers.insert(found.cgroup_id, number);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);

@@ -24,14 +24,12 @@ use std::{
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::{
-        prctl,
-        signal::{SigSet, Signal},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::{Pid, chdir, close},
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{Pid, chdir},
 };
 use pcigate_policy::mask::{Cut, Masked};
+
+use crate::stage;
 
 /// Sub-command of the outer stage; not for people.
 pub const OUTER: &str = "sandbox-outer";
@@ -134,7 +132,7 @@ fn arguments(plan: &Plan) -> Vec<OsString> {
 /// # Errors
 /// Namespaces are refused, or pid 1 does not start.
 pub fn outer(plan: &Plan) -> Result<u8, SandboxError> {
-    close_inherited()?;
+    stage::close_inherited().map_err(SandboxError::Stage)?;
     die_with_parent()?;
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)
         .map_err(SandboxError::Namespaces)?;
@@ -169,25 +167,8 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
 /// Nothing of the sandbox outlives the agent. Signals are for CMD: the terminal sends them to the
 /// whole group, and the agent to CMD's processes.
 fn die_with_parent() -> Result<(), SandboxError> {
-    let wrong =
-        |what: &str, errno: Errno| SandboxError::Privileges { what: format!("{what}: {errno}") };
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| wrong("PR_SET_PDEATHSIG", errno))?;
-    let mut all = SigSet::all();
-    all.remove(Signal::SIGCHLD);
-    all.thread_block().map_err(|errno| wrong("blocking signals", errno))
-}
-
-/// Closes every descriptor but the standard three: a directory of the cgroup tree, or a socket of
-/// another cgroup, would lead out.
-fn close_inherited() -> Result<(), SandboxError> {
-    let entries = fs::read_dir("/proc/self/fd").map_err(SandboxError::Stage)?;
-    let open: Vec<i32> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in open.into_iter().filter(|&fd| fd > 2) {
-        // The one the directory was read through is closed already.
-        let _ = close(fd);
-    }
-    Ok(())
+    stage::die_with_parent()
+        .map_err(|(what, error)| SandboxError::Privileges { what: format!("{what}: {error}") })
 }
 
 /// Enters the working directory again, by the mount that is there now.

@@ -25,6 +25,8 @@ pub struct Session {
     pub client: Masked,
     /// Whether the client speaks TLS to the gateway.
     pub client_tls: bool,
+    /// What the gateway had masked in these texts before it told them.
+    pub masked: Vec<(Kind, u32)>,
 }
 
 /// Beginning or end.
@@ -63,7 +65,7 @@ pub struct Statement {
     /// `query`, `prepare`, `execute`, `function-call`.
     pub step: &'static str,
     /// Its command.
-    pub command: &'static str,
+    pub command: Masked,
     /// Its text.
     pub text: Masked,
     /// Bytes its text had.
@@ -76,6 +78,8 @@ pub struct Statement {
     pub tables: Vec<Masked>,
     /// What the client was told of a refusal.
     pub reason: Masked,
+    /// What the gateway had masked in these texts before it told them.
+    pub masked: Vec<(Kind, u32)>,
 }
 
 /// A statement that went to its target is done.
@@ -108,4 +112,6 @@ pub struct Traffic {
     pub text: Masked,
     /// Nothing further is kept.
     pub truncated: bool,
+    /// What the gateway had masked in the text before it told it.
+    pub masked: Vec<(Kind, u32)>,
 }

@@ -100,6 +100,6 @@ pub(super) fn closed(actor: &Actor, gate: &Gate, original: SocketAddr, why: &str
     }
 }
 
-fn masked(text: &str) -> Masked {
+pub(super) fn masked(text: &str) -> Masked {
     Masked::new(text.as_bytes(), Cut::Whole)
 }
