@@ -14,6 +14,7 @@
 mod actor;
 mod cookie;
 mod dial;
+mod files;
 mod network;
 mod places;
 mod records;

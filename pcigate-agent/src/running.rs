@@ -117,10 +117,8 @@ impl Agent {
         let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
         let mut enforcer = load(settings, claim.as_ref())?;
-        let mut handover = match claim {
-            Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
-            None => None,
-        };
+        let handover = claim.map(|claim| Handover::begin(claim, &mut enforcer, &plan.spool));
+        let mut handover = handover.transpose()?;
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
         let redirects = enforcer.take_redirects()?;
         if let Some(handover) = &handover {
@@ -133,10 +131,9 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
-        let exporter = match plan.collector {
-            Some(to) => Some(start_exporter(to, plan.witness_dir, spool, &recorder)?),
-            None => None,
-        };
+        let exporter =
+            plan.collector.map(|to| start_exporter(to, plan.witness_dir, spool, &recorder));
+        let exporter = exporter.transpose()?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;

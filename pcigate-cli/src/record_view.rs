@@ -248,6 +248,8 @@ fn session_fields(session: &Session) -> Value {
         "application": session.application,
         "client": session.client,
         "client_tls": session.client_tls,
+        "token_subject": session.token_subject,
+        "token_issuer": session.token_issuer,
         "reason": session.reason,
         "statements": session.statements,
         "refused": session.refused,
@@ -282,6 +284,7 @@ fn statement_fields(statement: &Statement) -> Value {
         "effects": statement.effects,
         "tables": statement.tables,
         "reason": statement.reason,
+        "request_key": hex::encode(&statement.request_key),
     })
 }
 

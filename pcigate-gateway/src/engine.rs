@@ -1,8 +1,10 @@
 //! One open session: messages both ways, decided, recorded and masked, until it ends.
 
 pub(crate) mod ask;
+mod budget;
 mod client;
 mod decide;
+mod fresh;
 mod pipe;
 mod server;
 mod traffic;
@@ -22,13 +24,16 @@ use tokio::sync::oneshot;
 
 use crate::cancel;
 use crate::error::SessionEnd;
-use crate::known::Known;
+use crate::known::{AsOf, Known};
+use crate::opening::Wish;
 use crate::plan::{Dial, Maskers, Plan};
 use crate::record::{Door, Entry, Event, MaskedCounts, NotRecorded};
 use crate::rows::Columns;
 use crate::rows::copy::CopyOut;
 use crate::rows::value::Look;
 use ask::Ask;
+use budget::Budget;
+use fresh::Fresh;
 use pipe::{End, Pipe};
 use traffic::Traffic;
 
@@ -41,8 +46,8 @@ const CACHE: usize = 128 << 10;
 pub(crate) struct Parts<'p, C, U> {
     pub plan: &'p Plan,
     pub door: &'p Door,
-    pub known: Arc<Known>,
-    pub database: String,
+    pub known: AsOf,
+    pub wish: &'p Wish,
     pub sql: pcigate_sql::Session,
     pub client: (C, BytesMut),
     pub server: (U, BytesMut),
@@ -57,7 +62,8 @@ pub(crate) struct Engine<'p, C, U, D> {
     dial: &'p Dial<D>,
     door: &'p Door,
     known: Arc<Known>,
-    database: String,
+    wish: &'p Wish,
+    fresh: Fresh<'p>,
     pipe: Pipe<C, U>,
     protocol: session::Session<Arc<Ask>>,
     sql: pcigate_sql::Session,
@@ -74,6 +80,7 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Grows with everything that changes what texts or names mean.
     epoch: u64,
     batch: Batch,
+    budget: Budget<'p>,
     answering: Answering<'p>,
     /// After an error of ours in place of a success: to the next ReadyForQuery.
     muted: bool,
@@ -134,8 +141,9 @@ where
             plan: parts.plan,
             dial,
             door: parts.door,
-            known: parts.known,
-            database: parts.database,
+            known: parts.known.known,
+            wish: parts.wish,
+            fresh: Fresh::new(parts.known.at),
             pipe: Pipe {
                 client: End::new(parts.client.0, parts.client.1),
                 server: End::new(parts.server.0, parts.server.1),
@@ -150,6 +158,7 @@ where
             naming: 0,
             epoch: 0,
             batch: Batch::default(),
+            budget: Budget::new(&parts.plan.budgets, parts.plan.limits.idle),
             answering: Answering::default(),
             muted: false,
             upstream: parts.upstream,
@@ -176,6 +185,12 @@ where
             if self.leaving && self.batch.waiting.is_none() {
                 return self.leave().await;
             }
+            // Also where it never has to wait.
+            if let Some((_, end)) =
+                self.budget.deadline(false).filter(|(at, _)| at.elapsed() > Duration::ZERO)
+            {
+                return Err(end);
+            }
             let pipe = &self.pipe;
             if pipe.server.closed && pipe.client.outgoing.is_empty() {
                 return Err(SessionEnd::Server { source: None });
@@ -190,25 +205,21 @@ where
         if let Poll::Ready(result) = once {
             return result;
         }
-        let limits = &self.plan.limits;
         let pipe = &self.pipe;
         let stalled = !pipe.client.outgoing.is_empty()
             || !pipe.server.outgoing.is_empty()
             || self.batch.waiting.is_some();
-        let idle = self.protocol.outstanding().next().is_none();
-        let limit = match limits.idle {
-            _ if stalled => Some(("taking what was sent", limits.stalled)),
-            Some(limit) if idle => Some(("the client's silence", limit)),
-            _ => None,
-        };
+        let idle = !stalled && self.protocol.outstanding().next().is_none();
+        let stalled = stalled.then(|| {
+            let limit = self.plan.limits.stalled;
+            let what = "taking what was sent";
+            (Instant::now() + limit, SessionEnd::Slow { what, seconds: limit.as_secs() })
+        });
+        let ends = self.budget.deadline(idle).into_iter().chain(stalled);
+        let end = ends.min_by_key(|(at, _)| *at);
         let more = poll_fn(|cx| self.poll(cx));
-        match limit {
-            None => more.await,
-            Some((what, limit)) => match tokio::time::timeout(limit, more).await {
-                Ok(result) => result,
-                Err(_) => Err(SessionEnd::Slow { what, seconds: limit.as_secs() }),
-            },
-        }
+        let Some((at, end)) = end else { return more.await };
+        tokio::time::timeout_at(at.into(), more).await.unwrap_or(Err(end))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionEnd>> {
@@ -237,8 +248,12 @@ where
             self.cancelling = None;
             moved = true;
         }
+        if let Poll::Ready(read) = self.poll_fresh(cx) {
+            read?;
+            moved = true;
+        }
         let limit = self.plan.limits.buffer;
-        let read_server = self.pipe.client.outgoing.len() < limit;
+        let read_server = !self.fresh.holds() && self.pipe.client.outgoing.len() < limit;
         let read_client = self.reads_client() && self.pipe.server.outgoing.len() < limit;
         match self.pipe.poll(cx, read_client, read_server) {
             Poll::Pending if !moved => Poll::Pending,
@@ -287,6 +302,19 @@ where
         end.farewell(&mut client.outgoing);
         let last = poll_fn(|cx| client.poll_send(cx));
         let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+    }
+
+    /// Stops what still runs upstream. Not where the client is gone: then its last statement is
+    /// done as the server would do it.
+    pub(crate) async fn stop(&mut self, end: &SessionEnd) {
+        let gone = matches!(end, SessionEnd::Client { .. } | SessionEnd::Server { .. });
+        if gone || self.protocol.outstanding().next().is_none() {
+            return;
+        }
+        self.cancel();
+        if let Some(cancelling) = self.cancelling.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), cancelling).await;
+        }
     }
 
     /// The records that are left when it ends.

@@ -20,6 +20,26 @@ pub enum SessionEnd {
         #[source]
         source: Option<io::Error>,
     },
+    /// No TLS with the client.
+    #[error(
+        "TLS with the client failed; check that it trusts the authority of the Target's \
+         clientTls certificate, by the name it connects to"
+    )]
+    ClientTls {
+        /// What rustls says.
+        #[source]
+        source: io::Error,
+    },
+    /// The client is not let in.
+    #[error("{what}; {remedy}")]
+    Unproven {
+        /// Why.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+        /// SQLSTATE.
+        code: &'static str,
+    },
     /// The server's.
     #[error("the server's connection ended; see the server's log")]
     Server {
@@ -49,6 +69,15 @@ pub enum SessionEnd {
     Login {
         /// Why.
         source: LoginError,
+    },
+    /// The session's own role.
+    #[error(
+        "no role could be made for the session ({why}); the Target's credential needs CREATEROLE \
+         and the right to grant what sessionRole.grants names"
+    )]
+    Role {
+        /// SQLSTATE.
+        why: String,
     },
     /// Bytes that are no message of the protocol.
     #[error("{source}")]
@@ -96,6 +125,14 @@ pub enum SessionEnd {
     /// Recording ended, and the policy ends the session with it.
     #[error("the session has reached the limit of what is recorded; open a new one")]
     Truncated,
+    /// What one session may use is used.
+    #[error("the session is over, for {what}; open a new one")]
+    Spent {
+        /// What, and who says so.
+        what: String,
+        /// SQLSTATE.
+        code: &'static str,
+    },
     /// The session was ended from outside.
     #[error("the session was ended by pcigate: {why}")]
     Ended {
@@ -120,9 +157,9 @@ impl SessionEnd {
     /// SQLSTATE for the client (manual, "PostgreSQL Error Codes").
     fn code(&self) -> &'static str {
         match self {
-            Self::Client { .. } | Self::Server { .. } => "08006",
+            Self::Client { .. } | Self::ClientTls { .. } | Self::Server { .. } => "08006",
             Self::Dial { .. } | Self::UpstreamTls { .. } | Self::Unknown { .. } => "08001",
-            Self::Login { .. } => "08004",
+            Self::Login { .. } | Self::Role { .. } => "08004",
             Self::Wire { .. } => "08P01",
             Self::Session { source } => match source {
                 SessionError::TooMany { .. } => "54000",
@@ -132,13 +169,14 @@ impl SessionEnd {
             Self::Opening { .. } => "42501",
             Self::NotRecorded { .. } => "58030",
             Self::Slow { .. } | Self::Truncated | Self::Ended { .. } => "57P01",
+            Self::Unproven { code, .. } | Self::Spent { code, .. } => code,
             Self::Full => "53300",
         }
     }
 
     /// The last message to the client; nothing where there is nobody to tell.
     pub(crate) fn farewell(&self, out: &mut BytesMut) {
-        if matches!(self, Self::Client { .. }) {
+        if matches!(self, Self::Client { .. } | Self::ClientTls { .. }) {
             return;
         }
         let report = Report::fatal(self.code(), format!("pcigate: {self}"));

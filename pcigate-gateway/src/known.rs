@@ -6,14 +6,15 @@ mod read;
 mod views;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use pcigate_policy::document::{Column, ColumnClass};
 use pcigate_sql::Catalog;
 
 pub(crate) use read::read;
 
-use crate::rows::shape::Types;
+use crate::rows::shape::{FIRST_OWN, Types};
 
 /// What is known of one database.
 #[derive(Debug, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Known {
     pub columns: Vec<Column>,
     /// Tagged columns by table and attribute number.
     pub(super) tags: HashMap<(u32, i16), ColumnClass>,
+    /// Relations by OID, with their highest attribute number.
+    pub(super) relations: HashMap<u32, i16>,
     /// Schema and name of the tables with such columns.
     pub(super) tagged_tables: Vec<(String, String)>,
     /// Functions outside of `pg_catalog` by OID: schema and name.
@@ -36,9 +39,11 @@ impl Known {
         self.tags.get(&(table, attribute)).copied()
     }
 
-    /// Whether anything is tagged: then it counts which table a column is of.
-    pub(crate) fn has_tags(&self) -> bool {
-        !self.tags.is_empty()
+    /// Whether a column of an answer is of a relation that is known, as far as that goes; the
+    /// server's own are.
+    pub(crate) fn has(&self, table: u32, attribute: i16) -> bool {
+        let known = || self.relations.get(&table).is_some_and(|most| attribute <= *most);
+        table < FIRST_OWN || known()
     }
 
     /// Whether a table, as a report of the server names it, has tagged columns.
@@ -76,29 +81,97 @@ impl Known {
 }
 
 /// What is known of the databases of one Target, kept once while sessions use it: a thousand
-/// sessions on one database hold one catalog.
+/// sessions on one database hold one catalog, and one of them reads it when it is old.
 #[derive(Debug, Default)]
 pub struct Knowledge {
-    databases: Mutex<HashMap<String, Weak<Known>>>,
+    databases: Mutex<HashMap<String, Newest>>,
+}
+
+#[derive(Debug)]
+struct Newest {
+    known: Weak<Known>,
+    /// When its reading began.
+    as_of: Instant,
+    /// When a session last went to read it because it was old.
+    due: Instant,
+}
+
+/// What is known, and since when.
+#[derive(Clone)]
+pub(crate) struct AsOf {
+    pub known: Arc<Known>,
+    pub at: Instant,
 }
 
 /// Databases remembered; beyond, each session keeps its own.
 const DATABASES: usize = 256;
 
 impl Knowledge {
-    /// The same knowledge, shared with other sessions where they know the same.
-    pub(crate) fn share(&self, database: &str, known: Known) -> Arc<Known> {
-        let mut databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
-        databases.retain(|_, known| known.strong_count() > 0);
-        if let Some(shared) = databases.get(database).and_then(Weak::upgrade)
+    fn databases(&self) -> MutexGuard<'_, HashMap<String, Newest>> {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same knowledge, shared with other sessions where they know the same; `as_of` is when
+    /// its reading began.
+    pub(crate) fn share(&self, database: &str, known: Known, as_of: Instant) -> AsOf {
+        let mut databases = self.databases();
+        databases.retain(|_, newest| newest.known.strong_count() > 0);
+        if let Some(newest) = databases.get_mut(database)
+            && let Some(shared) = newest.known.upgrade()
             && *shared == known
         {
-            return shared;
+            newest.as_of = newest.as_of.max(as_of);
+            return AsOf { known: shared, at: as_of };
         }
         let known = Arc::new(known);
-        if databases.len() < DATABASES {
-            databases.insert(database.to_owned(), Arc::downgrade(&known));
+        let newer = databases.get(database).is_none_or(|newest| newest.as_of <= as_of);
+        if newer && (databases.len() < DATABASES || databases.contains_key(database)) {
+            let newest = Newest { known: Arc::downgrade(&known), as_of, due: as_of };
+            databases.insert(database.to_owned(), newest);
         }
-        known
+        AsOf { known, at: as_of }
+    }
+
+    /// What another session knows that is not older than `age`; or nothing, to the one session
+    /// that is to read it, and what is there to those that ask meanwhile.
+    pub(crate) fn not_older(&self, database: &str, age: Duration) -> Option<AsOf> {
+        let mut databases = self.databases();
+        let newest = databases.get_mut(database)?;
+        let known = newest.known.upgrade()?;
+        if newest.as_of.elapsed() > age && newest.due.elapsed() > age {
+            newest.due = Instant::now();
+            return None;
+        }
+        Some(AsOf { known, at: newest.as_of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other() -> Known {
+        Known { tags: HashMap::from([((7, 1), ColumnClass::Pan)]), ..Known::default() }
+    }
+
+    #[test]
+    fn what_is_old_is_read_by_one_session_and_taken_over_by_the_others() {
+        let (knowledge, hour) = (Knowledge::default(), Duration::from_secs(3600));
+        let long_ago = Instant::now().checked_sub(2 * hour).unwrap_or_else(Instant::now);
+        let old = knowledge.share("shop", Known::default(), long_ago);
+        assert!(knowledge.not_older("shop", 3 * hour).is_some());
+        assert!(knowledge.not_older("shop", hour).is_none(), "this one reads it");
+        let meanwhile = knowledge.not_older("shop", hour).unwrap();
+        assert!(Arc::ptr_eq(&meanwhile.known, &old.known));
+        let new = knowledge.share("shop", other(), Instant::now());
+        let taken = knowledge.not_older("shop", hour).unwrap();
+        assert!(Arc::ptr_eq(&taken.known, &new.known) && taken.at == new.at);
+        // A reading that was slower than the newest does not take its place.
+        let late = knowledge.share("shop", Known::default(), long_ago);
+        assert!(!Arc::ptr_eq(&late.known, &new.known));
+        assert!(Arc::ptr_eq(&knowledge.not_older("shop", hour).unwrap().known, &new.known));
+        // Equal knowledge is kept once.
+        let same = knowledge.share("shop", other(), Instant::now());
+        assert!(Arc::ptr_eq(&same.known, &new.known));
     }
 }

@@ -36,7 +36,8 @@
 //!   then wait together: one wait for each batch, however many statements are in it.
 //! * A refusal is an ErrorResponse (42501), and the session goes on: the server gets something
 //!   that fails in the statement's place, so transactions are where the client thinks they are.
-//!   Statements with `ask` are refused.
+//!   Statements with `ask` are refused with the key of the request ([`request_key`]), which covers
+//!   parameters: prepared ones are refused when they are bound.
 //! * A batch behind a statement that changes what texts mean (SET, DDL, functions) waits for its
 //!   answer before it is read.
 //! * A row goes on as it came or as a whole new one. A value that cannot be read is NULL; data of
@@ -46,8 +47,13 @@
 //!   tagged as they are. Codes (class `sad`) are always NULL.
 //! * A budget (`maxRows`, `maxBytes`) ends the statement by a cancel request and an error (54000).
 //!   One that was done before the cancel reached it has done what it does; its answer stays cut.
-//! * What is known of the database is read when a session begins. Relations made later are unknown
-//!   to it: their columns are not tagged, and rules name them or not.
+//! * Where the Target has `sessionRole`, a session logs in as a role of its own: made before it,
+//!   dropped behind it, or by a later session where that fails.
+//! * [`Plan::budgets`] count over a whole session: its later statements are refused, or it ends and
+//!   what runs is cancelled.
+//! * What is known of the database is read when a session begins, and again behind its own DDL and
+//!   before a relation is used that is not known: statements and rows wait for that. What somebody
+//!   else changes in a known relation is seen with the next reading.
 //!
 //! Memory: an idle session holds its state and no buffer, and shares what is known of the database
 //! with the others. A busy one holds [`Limits::buffer`] twice and the largest message. Half-open
@@ -56,6 +62,8 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
+mod approval;
 mod cancel;
 mod engine;
 mod error;
@@ -66,18 +74,22 @@ mod plan;
 mod record;
 mod rows;
 mod serve;
+mod session_role;
 mod stream;
 pub mod tls;
+mod tokens;
 mod upstream;
 
+pub use approval::{Request, request_key};
 pub use cancel::Keys;
 pub use error::SessionEnd;
 pub use known::Knowledge;
-pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan};
+pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan, Workload};
 pub use record::{
     Direction, Door, Entry, Event, MaskedCounts, NotRecorded, StatementEnd, StatementEvent, Step,
 };
 pub use rows::mask_row;
 pub use serve::{Client, serve};
+pub use tokens::{Tokens, TokensError};
 
 pub use pcigate_policy::mask::Masked;

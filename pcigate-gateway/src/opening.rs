@@ -11,10 +11,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::error::SessionEnd;
 use crate::framed::Framed;
-use crate::stream::Stream;
+use crate::stream::{Begun, Stream};
+use crate::tls::ALPN;
 
 /// The client's connection once it is clear what it wants.
-pub(crate) type ClientStream<C> = Stream<C, TlsStream<C>>;
+pub(crate) type ClientStream<C> = Stream<C, TlsStream<Begun<C>>>;
 
 /// What a connection wants.
 pub(crate) enum Opened<C> {
@@ -52,6 +53,20 @@ pub(crate) async fn open<C: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Opened<C>, SessionEnd> {
     let mut client = Framed::new(Stream::Plain(client));
     let mut is_tls = false;
+    if let Some(config) = tls
+        && begins_tls(&mut client).await?
+    {
+        client = encrypted(client, config).await?;
+        is_tls = true;
+        // PostgreSQL 17 and later: what was not asked for must be named.
+        let Stream::Tls(stream) = &client.stream else {
+            return Err(SessionEnd::Client { source: None });
+        };
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+            let what = "TLS without SSLRequest and without ALPN".to_owned();
+            return Err(SessionEnd::Opening { what, remedy: "set sslnegotiation=postgres" });
+        }
+    }
     for _ in 0..QUESTIONS {
         match packet(&mut client).await? {
             Packet::Cancel(request) => return Ok(Opened::Cancel(request)),
@@ -66,13 +81,7 @@ pub(crate) async fn open<C: AsyncRead + AsyncWrite + Unpin>(
                     return Err(SessionEnd::Opening { what, remedy });
                 }
                 tell(&mut client, b"S").await?;
-                let Stream::Plain(plain) = client.stream else {
-                    return Err(SessionEnd::Client { source: None });
-                };
-                let accepted = TlsAcceptor::from(Arc::clone(config)).accept(plain).await;
-                let stream =
-                    accepted.map_err(|source| SessionEnd::Client { source: Some(source) })?;
-                client = Framed::new(Stream::Tls(Box::new(stream)));
+                client = encrypted(client, config).await?;
                 is_tls = true;
             }
             Packet::SslRequest | Packet::GssEncRequest => tell(&mut client, b"N").await?,
@@ -80,6 +89,45 @@ pub(crate) async fn open<C: AsyncRead + AsyncWrite + Unpin>(
     }
     let what = "asking for encryption again and again".to_owned();
     Err(SessionEnd::Opening { what, remedy: "take the answer, and send the startup message" })
+}
+
+/// Whether the first byte is TLS's: then nothing asks for it.
+async fn begins_tls<C>(client: &mut Framed<ClientStream<C>>) -> Result<bool, SessionEnd>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    if client.buffer.is_empty() {
+        fill(client).await?;
+    }
+    Ok(startup::begins_tls(&client.buffer))
+}
+
+/// The handshake; what has come of it goes into it. Bounded by the caller's deadline.
+async fn encrypted<C>(
+    client: Framed<ClientStream<C>>,
+    config: &Arc<ServerConfig>,
+) -> Result<Framed<ClientStream<C>>, SessionEnd>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let Framed { stream: Stream::Plain(stream), buffer: head } = client else {
+        return Err(SessionEnd::Client { source: None });
+    };
+    let begun = Begun { head, stream };
+    let accepted = TlsAcceptor::from(Arc::clone(config)).accept(begun).await;
+    let stream = accepted.map_err(|source| SessionEnd::ClientTls { source })?;
+    Ok(Framed::new(Stream::Tls(Box::new(stream))))
+}
+
+async fn fill<C>(client: &mut Framed<ClientStream<C>>) -> Result<(), SessionEnd>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    match client.fill().await {
+        Ok(0) => Err(SessionEnd::Client { source: None }),
+        Ok(_) => Ok(()),
+        Err(source) => Err(SessionEnd::Client { source: Some(source) }),
+    }
 }
 
 async fn packet<C>(client: &mut Framed<ClientStream<C>>) -> Result<Packet, SessionEnd>
@@ -94,11 +142,7 @@ where
         if let Some(packet) = startup::next(&mut client.buffer, startup::LIMIT)? {
             return Ok(packet);
         }
-        match client.fill().await {
-            Ok(0) => return Err(SessionEnd::Client { source: None }),
-            Ok(_) => {}
-            Err(source) => return Err(SessionEnd::Client { source: Some(source) }),
-        }
+        fill(client).await?;
     }
 }
 

@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcigate_policy::document::{MaskStyle, Statement, Target};
+use pcigate_policy::document::{MaskStyle, SessionBudget, Statement, Target};
 use pcigate_policy::mask::{Detector, Masker, Rendering, Settings, SettingsError};
 use pcigate_postgres::login::Secret;
 use pcigate_postgres::{backend, frontend, session};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::known::Knowledge;
+use crate::tokens::Tokens;
 
 /// Opens a connection to the Target's server: called once for the session, and once for each
 /// statement that has to be cancelled.
@@ -37,6 +38,13 @@ pub struct Plan {
     pub upstream_tls: Option<Arc<ClientConfig>>,
     /// TLS towards the client; nothing = not offered.
     pub client_tls: Option<Arc<ServerConfig>>,
+    /// Keys for the tokens of clients, where the Target has `token`. A missing one ends every
+    /// session.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Who is at the other end.
+    pub workload: Workload,
+    /// The key of requests for approval; without it they have none.
+    pub request_secret: Option<Arc<Secret>>,
     /// Databases that may be opened; empty = any.
     pub databases: Vec<String>,
     /// Who may cancel: a key of one scope means nothing in another. Name workload and Target.
@@ -45,8 +53,19 @@ pub struct Plan {
     pub masker: Maskers,
     /// What is known of databases, shared so that equal knowledge is kept once.
     pub knowledge: Arc<Knowledge>,
-    /// How much a session may use.
+    /// How much a session may use of the gateway.
     pub limits: Limits,
+    /// How much a session may use of the Target, by whose word: the least of each counts.
+    pub budgets: Vec<(String, SessionBudget)>,
+}
+
+/// Who is at the other end, as the kernel and the API server prove it.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Names it for ever, across restarts of the gateway.
+    pub id: String,
+    /// Its ServiceAccount as `namespace/name`, where that is known.
+    pub service_account: Option<String>,
 }
 
 /// How answers are masked.
@@ -98,12 +117,15 @@ pub struct Limits {
     pub opening: Duration,
     /// How long bytes may wait for a peer that takes none.
     pub stalled: Duration,
+    /// How old what is known of the database may be when a statement is decided.
+    pub catalog: Duration,
     /// How long a client may say nothing while nothing of its is running; `None` = for ever.
     pub idle: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 256 KiB of buffer each way, 16 MiB of traffic, opening 20 s, stalled 60 s, idle for ever.
+    /// 256 KiB of buffer each way, 16 MiB of traffic, opening 20 s, stalled 60 s, catalog
+    /// 60 s, idle for ever.
     fn default() -> Self {
         Self {
             frontend: frontend::Limits::default(),
@@ -114,6 +136,7 @@ impl Default for Limits {
             end_when_truncated: false,
             opening: Duration::from_secs(20),
             stalled: Duration::from_secs(60),
+            catalog: Duration::from_secs(60),
             idle: None,
         }
     }

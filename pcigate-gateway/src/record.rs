@@ -46,6 +46,8 @@ pub enum Event {
         client: Masked,
         /// Whether the client speaks TLS to us.
         client_tls: bool,
+        /// Whom the client's token was given to, and by whom, once it is verified.
+        identity: Option<Box<(Masked, Masked)>>,
     },
     /// A statement was decided. On disk before any of it goes upstream, where it was allowed.
     Statement(Box<StatementEvent>),
@@ -116,6 +118,8 @@ pub struct StatementEvent {
     pub rule: Option<Masked>,
     /// Why it is refused, as the client was told; empty where it is allowed.
     pub reason: Masked,
+    /// What an approval would name, where it needs one: [`crate::request_key`].
+    pub request_key: Option<[u8; 32]>,
 }
 
 /// How a statement came.

@@ -10,16 +10,19 @@ use pcigate_postgres::startup::{CancelRequest, StartupMessage, VERSION_3_2};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use crate::admission;
 use crate::cancel::{self, Held, Keys};
 use crate::engine::{Engine, Parts, Tally, masked};
 use crate::error::SessionEnd;
 use crate::framed::Framed;
-use crate::known::{self, Known};
+use crate::known::{self, AsOf};
 use crate::opening::{self, ClientStream, Opened, Wish};
 use crate::plan::{Dial, Plan};
 use crate::record::{Door, Entry, Event, NotRecorded};
 use crate::rows::report;
-use crate::upstream::{self, ServerStream};
+use crate::session_role::Role;
+use crate::tokens::Identity;
+use crate::upstream::{self, As, ServerStream};
 
 /// Bytes of a cancel key from protocol 3.2 on; before, 4.
 const KEY: usize = 32;
@@ -35,12 +38,19 @@ pub struct Client<C> {
     pub end: oneshot::Receiver<String>,
 }
 
+/// What a client asks for, and the role it gets.
+struct Asked {
+    wish: Wish,
+    startup: StartupMessage,
+    role: Role,
+}
+
 /// A session that is open.
 struct Open<C, U> {
     client: Framed<ClientStream<C>>,
     server: Framed<ServerStream<U>>,
     session: login::Session,
-    known: Arc<Known>,
+    known: AsOf,
     sql: pcigate_sql::Session,
     held: Held,
 }
@@ -62,12 +72,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limit = plan.limits.opening;
-    let slow = SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
+    let slow = || SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
     let deadline = tokio::time::Instant::now() + limit;
     let Client { stream, address, end } = client;
     let opening = opening::open(stream, plan.client_tls.as_ref());
-    let Ok(opened) = tokio::time::timeout_at(deadline, opening).await else { return Err(slow) };
-    let opened = match opened {
+    let opened = tokio::time::timeout_at(deadline, opening).await;
+    let opened = match opened.unwrap_or(Err(slow())) {
         Ok(opened) => opened,
         Err(end) => {
             finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
@@ -79,34 +89,42 @@ where
         Opened::Cancel(request) => {
             let sent = cancel_upstream(plan, dial, keys, &request);
             let sent = tokio::time::timeout_at(deadline, sent).await;
-            return sent.unwrap_or(Err(slow));
+            return sent.unwrap_or(Err(slow()));
         }
     };
-    let wish = match opening::wish(&startup, &plan.databases) {
-        Ok(wish) => wish,
+    let admitting = async {
+        let wish = opening::wish(&startup, &plan.databases)?;
+        let identity = admission::admit(&mut client, plan, tls).await?;
+        Ok((wish, identity))
+    };
+    let admitted = tokio::time::timeout_at(deadline, admitting).await;
+    let (wish, identity) = match admitted.unwrap_or(Err(slow())) {
+        Ok(admitted) => admitted,
         Err(end) => {
             let end = turn_away(&mut client, end).await;
             finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
             return Err(end);
         }
     };
-    let started = started(plan, &wish, &address, tls);
-    let reaching = reach(plan, dial, keys, door, &wish, &startup, started);
+    let asked = Asked { role: Role::of(plan, &wish), wish, startup };
+    let started = started(&asked, &address, tls, identity.as_ref());
+    let reaching = reach(plan, dial, keys, door, &asked, started);
     let reached = match tokio::time::timeout_at(deadline, reaching).await {
         Ok(reached) => reached,
-        Err(_) => Err(slow),
+        Err(_) => Err(slow()),
     };
     let began = Instant::now();
     let (server, session, known, sql, held) = match reached {
         Ok(reached) => reached,
         Err(end) => {
             let end = turn_away(&mut client, end).await;
-            finish(door, &Tally::default(), &end.to_string(), began.elapsed()).await;
+            let left = asked.role.end(plan, dial, &asked.wish).await.unwrap_or_default();
+            finish(door, &Tally::default(), &format!("{end}{left}"), began.elapsed()).await;
             return Err(end);
         }
     };
     let open = Open { client, server, session, known, sql, held };
-    run(open, plan, dial, door, wish, &startup, end).await
+    run(open, plan, dial, door, asked, end).await
 }
 
 async fn cancel_upstream<U: AsyncRead + AsyncWrite + Unpin>(
@@ -122,7 +140,7 @@ async fn cancel_upstream<U: AsyncRead + AsyncWrite + Unpin>(
     sent.map_err(|source| SessionEnd::Server { source: Some(source) })
 }
 
-type Reached<U> = (Framed<ServerStream<U>>, login::Session, Arc<Known>, pcigate_sql::Session, Held);
+type Reached<U> = (Framed<ServerStream<U>>, login::Session, AsOf, pcigate_sql::Session, Held);
 
 /// Records that it begins, logs in, learns what must be known, and keeps a key for cancelling.
 async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
@@ -130,40 +148,45 @@ async fn reach<U: AsyncRead + AsyncWrite + Unpin>(
     dial: &Dial<U>,
     keys: &Arc<Keys>,
     door: &Door,
-    wish: &Wish,
-    startup: &StartupMessage,
+    asked: &Asked,
     started: Event,
 ) -> Result<Reached<U>, SessionEnd> {
+    let Asked { wish, startup, role } = asked;
     let (durable, waiting) = oneshot::channel();
     let not_recorded = |source| SessionEnd::NotRecorded { source };
     let entry = Entry { event: started, durable: Some(durable) };
     door.send(entry).await.map_err(|_| not_recorded(NotRecorded))?;
     waiting.await.unwrap_or(Err(NotRecorded)).map_err(not_recorded)?;
-    let (mut server, session) = upstream::log_in(plan, dial, wish).await?;
+    role.make(plan, dial, wish).await?;
+    let client = As::client(plan, wish, role);
+    let (mut server, session) = upstream::log_in(plan, dial, client).await?;
     for (name, wanted) in [("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
         let mut told = session.parameters.iter().filter(|(known, _)| known == name);
         if !told.all(|(_, value)| value == wanted) {
             return Err(SessionEnd::Unknown { why: format!("{name} is not {wanted}") });
         }
     }
+    let at = Instant::now();
     let (known, path) = known::read(&mut server, &plan.limits.backend, &plan.target).await?;
-    let known = plan.knowledge.share(&wish.database, known);
+    let known = plan.knowledge.share(&wish.database, known, at);
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let sql = pcigate_sql::Session::new(upstream::role(&plan.target, wish), &path);
+    let sql = pcigate_sql::Session::new(role.name(), &path);
     let upstream = CancelRequest { process: session.process, key: session.cancel_key.clone() };
     let length = if startup.version >= VERSION_3_2 { KEY } else { 4 };
     let held = keys.hold(&plan.scope, upstream, length).ok_or(SessionEnd::Full)?;
     Ok((server, session, known, sql, held))
 }
 
-fn started(plan: &Plan, wish: &Wish, address: &str, client_tls: bool) -> Event {
+fn started(asked: &Asked, address: &str, client_tls: bool, identity: Option<&Identity>) -> Event {
+    let Asked { wish, role, .. } = asked;
     Event::SessionStarted {
         database: masked(&wish.database),
         user: masked(&wish.user),
-        role: masked(upstream::role(&plan.target, wish)),
+        role: masked(role.name()),
         application: masked(&wish.application),
         client: masked(address),
         client_tls,
+        identity: identity.map(|of| Box::new((masked(&of.subject), masked(&of.issuer)))),
     }
 }
 
@@ -173,8 +196,7 @@ async fn run<C, U>(
     plan: &Plan,
     dial: &Dial<U>,
     door: &Door,
-    wish: Wish,
-    startup: &StartupMessage,
+    asked: Asked,
     end: oneshot::Receiver<String>,
 ) -> Result<(), SessionEnd>
 where
@@ -182,11 +204,14 @@ where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = Instant::now();
-    let welcome = welcome(&open, plan, startup)?;
+    let Asked { wish, startup, role } = asked;
+    let welcome = welcome(&open, plan, &startup)?;
     let sent = open.client.send(&welcome).await;
     if let Err(source) = sent {
         let end = SessionEnd::Client { source: Some(source) };
-        finish(door, &Tally::default(), &end.to_string(), began.elapsed()).await;
+        drop(open);
+        let left = role.end(plan, dial, &wish).await.unwrap_or_default();
+        finish(door, &Tally::default(), &format!("{end}{left}"), began.elapsed()).await;
         return Err(end);
     }
     let upstream =
@@ -195,7 +220,7 @@ where
         plan,
         door,
         known: open.known,
-        database: wish.database,
+        wish: &wish,
         sql: open.sql,
         client: (open.client.stream, open.client.buffer),
         server: (open.server.stream, open.server.buffer),
@@ -206,6 +231,7 @@ where
     let result = engine.run().await;
     if let Err(end) = &result {
         engine.farewell(end).await;
+        engine.stop(end).await;
     }
     for entry in engine.rest() {
         let _ = tokio::time::timeout(plan.limits.stalled, door.send(entry)).await;
@@ -214,7 +240,11 @@ where
         Ok(()) => "the client left".to_owned(),
         Err(end) => end.to_string(),
     };
-    finish(door, &engine.tally, &why, began.elapsed()).await;
+    let tally = std::mem::take(&mut engine.tally);
+    // Closes both connections.
+    drop(engine);
+    let left = role.end(plan, dial, &wish).await.unwrap_or_default();
+    finish(door, &tally, &format!("{why}{left}"), began.elapsed()).await;
     drop(open.held);
     result
 }
@@ -233,7 +263,7 @@ fn welcome<C, U>(
     for (name, value) in open.session.parameters.iter().cloned() {
         let status = Message::ParameterStatus { name, value };
         let mut counts = crate::record::MaskedCounts::new();
-        let masked = report::masked(&status, &plan.masker.values, &open.known, &mut counts);
+        let masked = report::masked(&status, &plan.masker.values, &open.known.known, &mut counts);
         masked.unwrap_or(status).encode(&mut out)?;
     }
     let (process, key) = (open.held.process, open.held.secret.clone());

@@ -1,12 +1,12 @@
-//! TLS towards the server: what is verified, and what channel binding hashes.
+//! TLS: what is verified of the server, what channel binding hashes, what clients are shown.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// A configuration that cannot be used.
@@ -15,6 +15,19 @@ pub enum TlsError {
     /// The authorities' file.
     #[error("the PEM file of authorities holds no certificate that can be read; check caFile")]
     Authorities,
+    /// The certificate towards clients.
+    #[error("the PEM file of the certificate holds none that can be read; check certFile")]
+    Certificate,
+    /// Its key.
+    #[error("the PEM file of the key holds none that can be read; check keyFile")]
+    Key,
+    /// Both together.
+    #[error("certificate and key towards clients cannot be used together; check certFile, keyFile")]
+    Pair {
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
     /// Versions and ciphers.
     #[error("TLS cannot be set up; this build lacks a protocol version")]
     Setup {
@@ -57,6 +70,31 @@ pub fn encrypt_only() -> Result<Arc<ClientConfig>, TlsError> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// The protocol's name within TLS (manual, "SSL Session Encryption").
+pub(crate) const ALPN: &[u8] = b"postgresql";
+
+/// TLS towards clients, with a certificate (and those between it and its authority) and its key,
+/// both PEM.
+///
+/// # Errors
+/// One of them cannot be read, or they do not belong together.
+pub fn to_clients(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|_| TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Setup { source })?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|source| TlsError::Pair { source })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pcigate_policy::document::{Target, TlsMode};
-use pcigate_postgres::login::{self, Login, LoginError, Step, Transport};
+use pcigate_postgres::login::{self, Login, LoginError, Secret, Step, Transport};
 use pcigate_postgres::startup::{Packet, VERSION_3_0};
 use rand_core::{OsRng, RngCore};
 use rustls::pki_types::ServerName;
@@ -15,17 +15,47 @@ use crate::error::SessionEnd;
 use crate::framed::Framed;
 use crate::opening::Wish;
 use crate::plan::{Dial, Plan};
+use crate::session_role::Role;
 use crate::stream::Stream;
 use crate::tls;
 
 /// The server's connection.
 pub(crate) type ServerStream<U> = Stream<U, TlsStream<U>>;
 
+/// As whom to log in, and with what settings.
+pub(crate) struct As<'a> {
+    pub user: &'a str,
+    pub password: Option<Secret>,
+    pub parameters: Vec<(String, String)>,
+}
+
+impl<'a> As<'a> {
+    /// The client, with the Target's credential or the role of its session.
+    pub(crate) fn client(plan: &Plan, wish: &'a Wish, role: &'a Role) -> Self {
+        let (user, password) = match role {
+            Role::Shared(user) => (user.as_str(), (plan.password)()),
+            Role::Own(own) => (own.name.as_str(), Some(Secret::new(own.password.to_vec()))),
+        };
+        Self { user, password, parameters: parameters(wish) }
+    }
+
+    /// The gateway itself, with the Target's credential.
+    pub(crate) fn credential(plan: &'a Plan, wish: &'a Wish) -> Self {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let parameters = vec![
+            pair("database", &wish.database),
+            pair("application_name", "pcigate"),
+            pair("client_encoding", "UTF8"),
+        ];
+        Self { user: shared_role(&plan.target, wish), password: (plan.password)(), parameters }
+    }
+}
+
 /// Dials and logs in.
 pub(crate) async fn log_in<U: AsyncRead + AsyncWrite + Unpin>(
     plan: &Plan,
     dial: &Dial<U>,
-    wish: &Wish,
+    who: As<'_>,
 ) -> Result<(Framed<ServerStream<U>>, login::Session), SessionEnd> {
     let stream = dial().await.map_err(|source| SessionEnd::Dial { source })?;
     let (stream, certificate_hash) = encrypt(plan, stream).await?;
@@ -34,12 +64,12 @@ pub(crate) async fn log_in<U: AsyncRead + AsyncWrite + Unpin>(
         TlsMode::VerifyFull => Transport::Verified,
         TlsMode::Require | TlsMode::Disable => Transport::Unproven,
     };
-    let password = (plan.password)();
+    let As { user, password, parameters } = who;
     let mut nonce = [0; 18];
     OsRng.fill_bytes(&mut nonce);
     let options = login::Options {
-        user: role(&plan.target, wish).to_owned(),
-        parameters: parameters(wish),
+        user: user.to_owned(),
+        parameters,
         version: VERSION_3_0,
         // Without a password the server can only let us in by certificate or trust.
         allow_unasked: password.is_none(),
@@ -65,7 +95,7 @@ pub(crate) async fn log_in<U: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// The role upstream: the credential's, or who the client says it is where there is none.
-pub(crate) fn role<'a>(target: &'a Target, wish: &'a Wish) -> &'a str {
+pub(crate) fn shared_role<'a>(target: &'a Target, wish: &'a Wish) -> &'a str {
     target.credential.as_ref().map_or(&wish.user, |credential| &credential.username)
 }
 

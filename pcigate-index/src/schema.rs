@@ -128,13 +128,16 @@ pub enum C {
     DurationNs,
     Sqlstate,
     FromClient,
+    TokenSubject,
+    TokenIssuer,
+    RequestKey,
 }
 
 /// Number of columns.
 pub const COLUMNS: usize = SPECS.len();
 
 /// Every column: its place, name, type, and what it says.
-pub const SPECS: [(C, &str, Type, &str); 89] = [
+pub const SPECS: [(C, &str, Type, &str); 92] = [
     (C::Leaf, "leaf", Type::U64, "position in the ledger; what `pcigate record N` takes"),
     (C::Time, "time", Type::Time, "when it happened, by the clock of the machine in `node`"),
     (
@@ -260,6 +263,9 @@ pub const SPECS: [(C, &str, Type, &str); 89] = [
     (C::DurationNs, "duration_ns", Type::U64, "statement-end; session, where ended"),
     (C::Sqlstate, "sqlstate", Type::Text, "statement-end: of its error; NULL = it succeeded"),
     (C::FromClient, "from_client", Type::Bool, "traffic: which way"),
+    (C::TokenSubject, "token_subject", Type::Text, "session: whom the client's token was given to"),
+    (C::TokenIssuer, "token_issuer", Type::Text, "session: by whom"),
+    (C::RequestKey, "request_key", Type::Text, "statement: what an approval would name; in hex"),
 ];
 
 /// The table's schema: every column, all but `leaf`, `time` and `kind` possibly NULL.

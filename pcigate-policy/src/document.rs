@@ -1,6 +1,7 @@
 //! The policy documents: read from files with every mistake at once, checked against each other.
 //! What they answer is in `decide`; whom they select in `workload`.
 
+mod access;
 mod canonical;
 mod cidr;
 mod egress;
@@ -8,18 +9,21 @@ mod exec;
 mod ingress;
 mod names;
 mod policy;
+mod session;
 mod statement;
 mod target;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use access::{CertificateRef, ClientTls, SessionRole, Token};
 pub use cidr::Cidr;
 pub use egress::{EgressEffect, EgressRule, Peer, PortMatch};
 pub use exec::ExecRule;
 pub use ingress::IngressRule;
 pub use names::{Fqdn, ObjectName, Place};
 pub use policy::{About, Action, Mode, Policy, Section, Selector};
+pub use session::SessionBudget;
 pub use statement::{Effect, Shape, Statement, StatementAction};
 pub use target::{
     Column, ColumnClass, Credential, Endpoint, EndpointAt, MaskStyle, PasswordRef, Target,

@@ -8,9 +8,14 @@ use crate::error::WireError;
 /// `insufficient_privilege` (manual, "PostgreSQL Error Codes").
 pub const REFUSED: &str = "42501";
 
+/// `program_limit_exceeded`: a budget is used up.
+pub const OVER: &str = "54000";
+
 /// A refusal in words. Texts are cut at a zero byte, which would end the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
+    /// SQLSTATE: [`REFUSED`], or [`OVER`].
+    pub code: &'static str,
     /// What is refused, and by which rule: one line.
     pub message: String,
     /// More about it.
@@ -20,20 +25,20 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The refusal of a statement: SQLSTATE 42501, severity ERROR. It goes to the client in place
+    /// The refusal of a statement: severity ERROR. It goes to the client in place
     /// of the server's error for a request that [`crate::session::Session::refused`] has marked;
     /// ReadyForQuery then comes from the server, at once (simple protocol) or after Sync
     /// (extended).
     #[must_use]
     pub fn error(&self) -> Report {
-        self.words(Report::error(REFUSED, text(&self.message)))
+        self.words(Report::error(self.code, text(&self.message)))
     }
 
-    /// The refusal of a session: SQLSTATE 42501, severity FATAL. The connection is to be closed
+    /// The refusal of a session: severity FATAL. The connection is to be closed
     /// behind it.
     #[must_use]
     pub fn fatal(&self) -> Report {
-        self.words(Report::fatal(REFUSED, text(&self.message)))
+        self.words(Report::fatal(self.code, text(&self.message)))
     }
 
     /// Writes the whole answer to a Query or FunctionCall that no server has seen, or the rest of

@@ -18,7 +18,7 @@ use md5::{Digest as _, Md5};
 use zeroize::Zeroizing;
 
 pub use error::LoginError;
-pub use scram::ScramError;
+pub use scram::{ScramError, verifier};
 pub use secret::Secret;
 
 use crate::backend::{Authentication, Message, TransactionStatus};

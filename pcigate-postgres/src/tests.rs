@@ -397,6 +397,7 @@ fn a_newer_minor_version_and_unknown_options_are_negotiated() {
 #[test]
 fn errors_of_the_server_say_whether_the_session_is_over() {
     let denial = crate::denial::Denial {
+        code: crate::denial::REFUSED,
         message: "DELETE without WHERE is refused\0by rule x".to_owned(),
         detail: Some("rule shop/no-mass-delete".to_owned()),
         hint: None,

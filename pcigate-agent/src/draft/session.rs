@@ -25,6 +25,8 @@ pub struct Session {
     pub client: Masked,
     /// Whether the client speaks TLS to the gateway.
     pub client_tls: bool,
+    /// Whom the client's token was given to, and by whom; nothing where it brought none.
+    pub identity: Option<Box<(Masked, Masked)>>,
     /// What the gateway had masked in these texts before it told them.
     pub masked: Vec<(Kind, u32)>,
 }
@@ -78,6 +80,8 @@ pub struct Statement {
     pub tables: Vec<Masked>,
     /// What the client was told of a refusal.
     pub reason: Masked,
+    /// What an approval would name.
+    pub request_key: Option<[u8; 32]>,
     /// What the gateway had masked in these texts before it told them.
     pub masked: Vec<(Kind, u32)>,
 }

@@ -92,7 +92,8 @@ fn same(now: &Arc<Gate>, then: &Arc<Gate>) -> bool {
         || (now.rule.policy == then.rule.policy
             && now.rule.id == then.rule.id
             && now.target.canonical == then.target.canonical
-            && now.statements == then.statements)
+            && now.statements == then.statements
+            && now.session == then.session)
 }
 
 impl Drop for Entered {

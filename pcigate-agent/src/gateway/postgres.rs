@@ -1,18 +1,22 @@
 //! Gated PostgreSQL connections: what a session of the gateway's process is given on this node.
 
-use std::{fs, io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use pcigate_policy::document::{PasswordRef, Target, TargetProtocol, TlsMode};
+use pcigate_gateway::Workload;
+use pcigate_policy::document::{SessionBudget, Target, TargetProtocol};
+use rand_core::{OsRng, RngCore};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::{
-    Accepted, Actor, Handler, Keeper, Live, Report, Supervisor, no_protocol,
+    Accepted, Actor, Handler, Keeper, Live, Report, Supervisor,
+    files::{self, Files, FilesError},
+    no_protocol,
     session::Attended,
     session_records::Recording,
-    wire::{Terms, terms::TERMS_MAX},
+    wire::Terms,
 };
 use crate::{
     causes::chain,
@@ -26,25 +30,6 @@ const KEEPALIVE_SECONDS: u32 = 30;
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may take to be handed over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
-/// Longest password file, bytes.
-const PASSWORD_BYTES_MAX: u64 = 4096;
-
-/// Why no session can be made for a Target.
-#[derive(Debug, thiserror::Error)]
-enum TermsError {
-    #[error("cannot read {path} (Target {target}, upstream.tls.caFile)")]
-    Authorities {
-        target: String,
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "Target {target} says no upstream.tls.caFile, so nobody can prove to be its server: add \
-         the file with its authorities"
-    )]
-    NoAuthorities { target: String },
-}
 
 /// The sessions of this node.
 pub struct Postgres {
@@ -56,6 +41,8 @@ struct Shared {
     live: Arc<Live>,
     recorder: RecorderHandle,
     closed: Report,
+    /// Requests for approval have other keys after a restart: they are asked for anew.
+    request_secret: Zeroizing<Vec<u8>>,
 }
 
 impl Postgres {
@@ -64,7 +51,10 @@ impl Postgres {
     #[must_use]
     pub fn new(keeper: Keeper, recorder: RecorderHandle, closed: Report, report: Report) -> Self {
         let supervisor = Supervisor::new(keeper, report);
-        let shared = Shared { supervisor, live: Live::new(), recorder, closed };
+        let mut request_secret = Zeroizing::new(vec![0; 32]);
+        OsRng.fill_bytes(&mut request_secret);
+        let live = Live::new();
+        let shared = Shared { supervisor, live, recorder, closed, request_secret };
         Self { shared: Arc::new(shared) }
     }
 
@@ -99,9 +89,15 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
     if let Err(error) = prepare(&stream) {
         tracing::warn!(%error, "a gated client that vanishes is noticed late, or answers are slow");
     }
-    // The kernel has proven who the client is; the address says where it wanted to go.
-    let client = format!("redirected from {original}");
-    match hand_over(stream, client, &actor, &gate, &shared.supervisor).await {
+    let begun = Terms {
+        // The kernel has proven who the client is; the address says where it wanted to go.
+        client: format!("redirected from {original}"),
+        scope: format!("{}/{}", actor.workload.cgroup_id, gate.target.name),
+        workload: workload(&actor),
+        request_secret: shared.request_secret.clone(),
+        ..Terms::blank()
+    };
+    match hand_over(stream, begun, &gate, &shared.supervisor).await {
         Ok(session) => {
             let attended = Attended { session, recording, gate, network };
             attended.run(end).await;
@@ -118,15 +114,13 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
 /// that does not work: the connection is closed then.
 async fn hand_over(
     stream: TcpStream,
-    client: String,
-    actor: &Actor,
+    begun: Terms,
     gate: &Arc<Gate>,
     supervisor: &Supervisor,
 ) -> Result<super::supervisor::Session, String> {
-    let scope = format!("{}/{}", actor.workload.cgroup_id, gate.target.name);
     let terms = {
         let gate = Arc::clone(gate);
-        tokio::task::spawn_blocking(move || terms(&gate, scope, client)).await
+        tokio::task::spawn_blocking(move || terms(&gate, begun)).await
     };
     let mut terms = terms.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
     let running = supervisor.running().await;
@@ -146,75 +140,37 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn terms(gate: &Gate, scope: String, client: String) -> Result<Terms, TermsError> {
+fn terms(gate: &Gate, mut terms: Terms) -> Result<Terms, FilesError> {
     let target = &gate.target;
+    let files = Files::read(target)?;
+    terms.password = files::password(target);
+    terms.authorities = files.authorities;
+    terms.client_tls = files.client_tls;
+    terms.jwks = files.jwks;
     // What the database holds is remembered by Target; its text is of no use there.
     let canonical = hex::encode(Sha256::digest(target.canonical.as_bytes()));
-    Ok(Terms {
-        password: password(target),
-        authorities: authorities(target)?,
-        client,
-        scope,
-        target: Target { canonical, ..Target::clone(target) },
-        rules: gate.statements.clone(),
-        ..Terms::blank()
-    })
+    terms.target = Target { canonical, ..Target::clone(target) };
+    terms.rules = gate.statements.clone();
+    terms.budgets = budgets(gate);
+    Ok(terms)
 }
 
-/// PEM of those who may prove the server's name; empty where nobody has to.
-fn authorities(target: &Target) -> Result<Vec<u8>, TermsError> {
-    if target.upstream.tls != TlsMode::VerifyFull {
-        return Ok(Vec::new());
-    }
-    let name = || target.name.to_string();
-    let path = target.upstream.ca_file.clone();
-    let path = path.ok_or_else(|| TermsError::NoAuthorities { target: name() })?;
-    let most = u64::try_from(TERMS_MAX).unwrap_or(u64::MAX);
-    let read = read_bounded(&path, most, "longer than authorities: 1 MiB at most");
-    let read = read.map(|bytes| bytes.to_vec());
-    read.map_err(|source| TermsError::Authorities { target: name(), path, source })
+/// Who connects; a pod by its UID, anything else by where it runs.
+fn workload(actor: &Actor) -> Workload {
+    let of = &actor.workload;
+    let [namespace, pod, uid, account] =
+        [&of.namespace, &of.pod, &of.pod_uid, &of.service_account].map(|name| name.as_str());
+    let id = match uid {
+        "" => format!("{namespace}/{pod} {}", of.cgroup_path.as_str()),
+        uid => uid.to_owned(),
+    };
+    let service_account = (!account.is_empty()).then(|| format!("{namespace}/{account}"));
+    Workload { id, service_account }
 }
 
-/// Read for each session, so that a rotated password counts at once.
-fn password(target: &Target) -> Option<Zeroizing<Vec<u8>>> {
-    let name = target.name.to_string();
-    match &target.credential.as_ref()?.password {
-        PasswordRef::File(path) => {
-            let long = "longer than a password: 4096 bytes at most";
-            match read_bounded(path, PASSWORD_BYTES_MAX, long) {
-                Ok(secret) => Some(without_line_end(secret)),
-                Err(error) => {
-                    tracing::error!(%error, path, target = name, "the passwordFile cannot be read");
-                    None
-                }
-            }
-        }
-        PasswordRef::Secret { .. } => {
-            tracing::error!(target = name, "secretRef is not read yet: use passwordFile");
-            None
-        }
-    }
-}
-
-/// All of a file, into memory that is overwritten when it goes.
-fn read_bounded(path: &str, most: u64, too_long: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-    use io::Read;
-    let mut file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    if length > most {
-        return Err(io::Error::other(too_long));
-    }
-    // One more than there is, so that it does not grow.
-    let room = usize::try_from(length).unwrap_or(0) + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room.max(64)));
-    file.by_ref().take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The content without the line end that editors leave.
-fn without_line_end(mut secret: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    while secret.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
-        secret.pop();
-    }
-    secret
+/// What a session may use, with the names of who says so.
+fn budgets(gate: &Gate) -> Vec<(String, SessionBudget)> {
+    let rule = format!("rule {}", gate.rule.id.as_str());
+    let target = format!("Target {}", gate.target.name);
+    vec![(rule, gate.session.clone()), (target, gate.target.session.clone())]
 }

@@ -19,13 +19,15 @@ use crate::{causes::chain, governor::Gate};
 /// How long the server may take to answer a connection.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Connections to the Target that a session may be waiting for, and those it may ask for in a
-/// minute: one to begin with, and one for each statement that is cancelled.
-const DIALS_AT_A_TIME: usize = 4;
-const DIALS_A_MINUTE: u32 = 120;
+/// minute: one to begin with, two for a role of its own, one for each statement that is cancelled,
+/// and one for each reading of the database (two in a second, at most).
+const DIALS_AT_A_TIME: usize = 8;
+const DIALS_A_MINUTE: u32 = 600;
 /// Answers to such questions that wait for the gateway's process to take them.
 const ANSWERS_MAX: usize = 64;
-/// How long a session may take to end when it is told to.
-const END_WITHIN: Duration = Duration::from_secs(15);
+/// How long a session may take to end when it is told to: the engine takes no longer than 20 s to
+/// open and 40 s to end, with a role to be dropped at a server that says nothing.
+const END_WITHIN: Duration = Duration::from_secs(90);
 
 pub(super) struct Attended {
     pub session: Session,
@@ -55,7 +57,7 @@ impl Attended {
                         dials.begin(&self, dial);
                         continue;
                     }
-                    Some(Said::Over(why)) => return self.over(&why).await,
+                    Some(Said::Over(why)) => return self.over(&why, dials.any).await,
                     None => {
                         let why = "the gateway's process is gone; connect again";
                         return self.recording.broke_off(why).await;
@@ -77,12 +79,14 @@ impl Attended {
         }
     }
 
-    async fn over(mut self, why: &str) {
-        if !why.is_empty() {
-            let why = super::records::masked(why);
-            tracing::info!("a gated session ended: {}", why.as_str());
+    async fn over(mut self, why: &str, dialled: bool) {
+        if why.is_empty() {
+            return self.recording.left(dialled).await;
         }
-        self.recording.broke_off("the gateway ended it without a record").await;
+        let shown = super::records::masked(why);
+        tracing::info!("a gated session ended: {}", shown.as_str());
+        // Of what it has recorded the end of itself there is no second record.
+        self.recording.broke_off(why).await;
     }
 }
 
@@ -91,11 +95,13 @@ struct Dials {
     under_way: JoinSet<()>,
     count: u32,
     since: Instant,
+    /// There was one at all.
+    any: bool,
 }
 
 impl Dials {
     fn new() -> Self {
-        Self { under_way: JoinSet::new(), count: 0, since: Instant::now() }
+        Self { under_way: JoinSet::new(), count: 0, since: Instant::now(), any: false }
     }
 
     fn begin(&mut self, of: &Attended, number: u32) {
@@ -104,6 +110,7 @@ impl Dials {
             (self.count, self.since) = (0, now);
         }
         self.count += 1;
+        self.any = true;
         let too_many = self.count > DIALS_A_MINUTE || self.under_way.len() >= DIALS_AT_A_TIME;
         if self.under_way.len() >= ANSWERS_MAX {
             // Nobody who asks so often and takes no answer means well.

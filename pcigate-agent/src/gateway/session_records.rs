@@ -77,6 +77,19 @@ impl Recording {
         self.durable(vec![draft]).await;
     }
 
+    /// The session is over in good order. One that never began asked the server to cancel a
+    /// statement of another, or nothing.
+    pub(super) async fn left(&mut self, dialled: bool) {
+        if self.ended || self.began.is_some() {
+            return self.broke_off("the gateway ended it without a record").await;
+        }
+        self.ended = true;
+        if dialled {
+            let draft = records::cancelled(&self.actor, &self.gate, self.original);
+            self.durable(vec![draft]).await;
+        }
+    }
+
     async fn durable(&self, drafts: Vec<Draft>) -> bool {
         let recorder = self.recorder.clone();
         match tokio::task::spawn_blocking(move || recorder.record_durable(drafts)).await {
@@ -146,6 +159,7 @@ impl Recording {
             application: masked(&started.application),
             client: masked(&started.client),
             client_tls: started.client_tls,
+            identity: started.identity.map(|(of, by)| Box::new((masked(&of), masked(&by)))),
             masked: started.masked,
         }
     }
@@ -173,6 +187,7 @@ impl Recording {
             application: nothing(),
             client: nothing(),
             client_tls: false,
+            identity: None,
             masked: Vec::new(),
         };
         let began = self.began.clone().unwrap_or_else(unknown);
@@ -205,6 +220,7 @@ impl Recording {
             effects: statement.effects.into_iter().map(|effect| effect.name()).collect(),
             tables: statement.tables.iter().map(|table| masked(table)).collect(),
             reason: masked(&statement.reason),
+            request_key: statement.request_key,
             masked: statement.masked,
         };
         (outcome, Event::Statement(Box::new(event)))

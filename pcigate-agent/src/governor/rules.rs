@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pcigate_common::maps::verdict;
 use pcigate_policy::{
-    document::{EgressEffect, Statement, Target},
+    document::{EgressEffect, SessionBudget, Statement, Target},
     entries::KernelEntries,
     mask::{Cut, Masked},
     workload::PolicySet,
@@ -32,6 +32,8 @@ pub struct Gate {
     pub target: Arc<Target>,
     /// What may be done there.
     pub statements: Vec<Statement>,
+    /// What one whole session there may use.
+    pub session: SessionBudget,
 }
 
 /// Whether anything is answered by an enforced gate.
@@ -50,10 +52,11 @@ pub(super) fn table(entries: &KernelEntries, set: Option<&PolicySet>) -> RuleTab
     let rules: Vec<Arc<Rule>> = rules.collect();
     let gates = set.into_iter().flat_map(PolicySet::gate_rules);
     let gates = gates.filter_map(|(number, _, rule, target)| {
-        let EgressEffect::Gate { statements, .. } = &rule.effect else { return None };
+        let EgressEffect::Gate { statements, session, .. } = &rule.effect else { return None };
         let named = Arc::clone(rules.get(number as usize)?);
         let (target, statements) = (Arc::clone(target), statements.clone());
-        Some((number, Arc::new(Gate { rule: named, target, statements })))
+        let session = session.clone();
+        Some((number, Arc::new(Gate { rule: named, target, statements, session })))
     });
     let gates = gates.collect();
     let mut hash = [0; 8];

@@ -39,6 +39,7 @@ pub(crate) struct Spent {
 }
 
 /// A text, what it does, and what the rules say to it.
+#[derive(Clone)]
 pub(crate) struct Decision {
     pub text: Bytes,
     pub parameter_types: Vec<u32>,
@@ -47,10 +48,16 @@ pub(crate) struct Decision {
     pub answers: Vec<Answer>,
     /// What the session's settings were: the decision holds while they are the same.
     pub settings: Settings,
+    /// What was known of the database then, likewise.
+    pub version: u64,
     /// The same text may do something else the next time.
     pub volatile: bool,
     /// It changes what later texts mean.
     pub changes: bool,
+    /// SQLSTATE of a refusal.
+    pub code: &'static str,
+    /// Names the request where it needs approval.
+    pub request_key: Option<[u8; 32]>,
     /// Its text and parameters may hold sensitive authentication data that nothing marks as such.
     pub touches_sad: bool,
 }

@@ -1,6 +1,7 @@
 //! The client's messages: each is decided and recorded before any of it goes upstream.
 
 mod extended;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,9 +9,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use pcigate_policy::document::StatementAction;
 use pcigate_policy::mask::Masked;
-use pcigate_postgres::denial::Denial;
+use pcigate_policy::statement::Answer;
+use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frame::Frame;
-use pcigate_postgres::frontend::{self, Message, Target};
+use pcigate_postgres::frontend::{self, FunctionCall, Message, Target};
 use pcigate_postgres::session::{About, Effect, Origin};
 use pcigate_sql::Naming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,6 +54,7 @@ where
                         break;
                     };
                     let message = Message::decode(&frame)?;
+                    self.fresh.another();
                     (frame, message, false)
                 }
             };
@@ -102,6 +105,7 @@ where
     }
 
     fn client_message(&mut self, frame: &Frame, message: &Message) -> Result<Next, SessionEnd> {
+        self.budget.is_active();
         let (statement, portal) = match self.protocol.about(message)? {
             About::Wait => return Ok(Next::Wait),
             About::Drop => return Ok(Next::Done),
@@ -121,7 +125,7 @@ where
             message,
             Message::Query(_) | Message::Parse(_) | Message::Bind(_) | Message::FunctionCall(_)
         );
-        if decides && self.unsettled > 0 {
+        if decides && (self.unsettled > 0 || self.fresh.is_reading()) {
             return Ok(Next::Wait);
         }
         match message {
@@ -129,7 +133,7 @@ where
             Message::Parse(parse) => self.parse(frame, message, parse),
             Message::Bind(bind) => self.bind(frame, message, bind, statement),
             Message::Execute(execute) => self.execute(frame, message, execute, portal),
-            Message::FunctionCall(call) => self.function_call(frame, message, call.function),
+            Message::FunctionCall(call) => self.function_call(frame, message, call),
             Message::Describe(Target::Portal(_)) => {
                 if let Some(portal) = portal {
                     portal.tag.described.store(true, Ordering::Relaxed);
@@ -183,9 +187,11 @@ where
             Ok(decision) => decision,
             Err(refusal) => return self.refuse_unread(message, text, Step::Query, &refusal),
         };
-        if self.waits_for_names(&decision) {
+        if self.waits_for_names(&decision) || self.looks_up(&decision) {
             return Ok(Next::Wait);
         }
+        let decision = self.within_session(decision);
+        let decision = self.keyed(decision, &[]);
         self.note(message.name(), [Some(shown(&decision, text))]);
         let number = self.recorded(&decision, &[], Step::Query);
         let denial = self.denial(&decision);
@@ -195,6 +201,7 @@ where
             return self.refuse(message, ask, denial);
         }
         let ask = Arc::new(ask);
+        ask.decision.iter().for_each(|decision| self.fresh.sent(decision));
         self.unsettled += usize::from(ask.changes);
         let request = self.protocol.sent(message, Origin::Client, Arc::clone(&ask))?;
         if let Some(request) = request {
@@ -212,9 +219,21 @@ where
         &mut self,
         frame: &Frame,
         message: &Message,
-        oid: u32,
+        call: &FunctionCall,
     ) -> Result<Next, SessionEnd> {
-        let (facts, answer) = self.ground().of_function(oid);
+        let oid = call.function;
+        let (facts, mut answer) = self.ground().of_function(oid);
+        let mut code = REFUSED;
+        if answer.action == StatementAction::Allow
+            && let Err(sentence) = self.budget.run(1)
+        {
+            answer = Answer { action: StatementAction::Deny, sentence, ..answer };
+            code = OVER;
+        }
+        let values = requests::parameters(&call.argument_formats, &call.arguments);
+        let request = (answer.action == StatementAction::Ask)
+            .then(|| self.request_key(&oid.to_be_bytes(), &[], &values))
+            .flatten();
         self.tally.statements += 1;
         let name = match facts.functions.first() {
             Some(function) => format!("{}.{}", function.schema, function.name),
@@ -232,6 +251,7 @@ where
             verdict: answer.action,
             rule: answer.rule.as_ref().map(|rule| decide::masked(rule)),
             reason: decide::masked(&answer.sentence),
+            request_key: request,
         };
         self.record(Event::Statement(Box::new(event)));
         self.batch.recorded = true;
@@ -239,7 +259,8 @@ where
         let number = self.tally.statements;
         let ask = Ask { number, changes: true, ..Ask::nothing() };
         if answer.action != StatementAction::Allow {
-            let denial = decide::denial(&answer, &self.plan.target.name.to_string());
+            let denial =
+                decide::denial(code, &answer, request.as_ref(), &self.plan.target.name.to_string());
             return self.refuse(message, ask, denial);
         }
         self.unsettled += 1;
@@ -270,18 +291,42 @@ where
 
     fn decide(&mut self, sql: &Bytes) -> Result<Decision, pcigate_sql::Refusal> {
         let (plan, known) = (self.plan, &*self.known);
-        let ground = Ground { plan, known, database: &self.database, sql: &self.sql };
+        let ground = Ground {
+            plan,
+            known,
+            database: &self.wish.database,
+            sql: &self.sql,
+            version: self.fresh.version,
+        };
         ground.of_text(sql, &mut self.cache)
     }
 
     fn ground(&self) -> Ground<'_> {
         let (plan, known) = (self.plan, &*self.known);
-        Ground { plan, known, database: &self.database, sql: &self.sql }
+        Ground {
+            plan,
+            known,
+            database: &self.wish.database,
+            sql: &self.sql,
+            version: self.fresh.version,
+        }
     }
 
     fn denial(&self, decision: &Decision) -> Option<Denial> {
         let answer = decision.refused()?;
-        Some(decide::denial(answer, &self.plan.target.name.to_string()))
+        let request = decision.request_key.as_ref();
+        Some(decide::denial(decision.code, answer, request, &self.plan.target.name.to_string()))
+    }
+
+    /// The decision about what is about to be run, as the session's budget has it.
+    fn within_session(&mut self, decision: Decision) -> Decision {
+        if decision.refused().is_some() || decision.ends_transaction() {
+            return decision;
+        }
+        match self.budget.run(decision.statements.len()) {
+            Ok(()) => decision,
+            Err(sentence) => decision.beyond(&sentence),
+        }
     }
 
     /// One record for each statement; the number of the first.
@@ -309,6 +354,7 @@ fn shown<'t>(decision: &Decision, text: &'t [u8]) -> &'t [u8] {
 
 fn plain(what: &str) -> Denial {
     Denial {
+        code: REFUSED,
         message: format!("pcigate: {what}; bind or prepare it anew"),
         detail: None,
         hint: None,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pcigate_policy::document::{Column, ColumnClass, Effect, StatementAction};
 use pcigate_policy::mask::{Cut, Masked};
 use pcigate_policy::statement::{Answer, Facts, FunctionUse, TableName, Usage, decide};
-use pcigate_postgres::denial::Denial;
+use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frontend::Bind;
 use pcigate_postgres::values::Format;
 use pcigate_sql::{Cache, CopyEnd, Refusal, Statement, normalised, text};
@@ -31,13 +31,15 @@ pub(crate) struct Ground<'a> {
     pub known: &'a Known,
     pub database: &'a str,
     pub sql: &'a pcigate_sql::Session,
+    /// Grows with what is known.
+    pub version: u64,
 }
 
 impl Ground<'_> {
     /// What a text would do, and what the rules say to it. An error is a refusal too.
     pub(crate) fn of_text(&self, sql: &Bytes, cache: &mut Cache) -> Result<Decision, Refusal> {
-        // The catalog of a session stays what it was: one version.
-        let statements = cache.classify(text(sql)?, self.sql, &self.known.catalog, 0)?;
+        let catalog = &self.known.catalog;
+        let statements = cache.classify(text(sql)?, self.sql, catalog, self.version)?;
         let answers = statements.iter().map(|statement| self.answer(statement)).collect();
         let sad = self.known.columns.iter().filter(|column| column.class == ColumnClass::Sad);
         let sad: Vec<&Column> = sad.collect();
@@ -46,8 +48,11 @@ impl Ground<'_> {
             parameter_types: Vec::new(),
             answers,
             settings: self.sql.settings(),
+            version: self.version,
             volatile: statements.iter().any(Statement::depends_on_names),
             changes: statements.iter().any(may_change),
+            code: REFUSED,
+            request_key: None,
             touches_sad: statements
                 .iter()
                 .any(|one| names_any(&one.facts, &sad, |_| true) || writes_any(&one.facts, &sad)),
@@ -100,6 +105,27 @@ impl Ground<'_> {
 }
 
 impl Decision {
+    /// The same, refused because the session has used what it may.
+    pub(crate) fn beyond(&self, sentence: &str) -> Self {
+        let refused = |answer: &Answer| Answer {
+            action: StatementAction::Deny,
+            sentence: sentence.to_owned(),
+            ..answer.clone()
+        };
+        let answers = self.answers.iter().map(refused).collect();
+        Self { answers, code: OVER, ..self.clone() }
+    }
+
+    /// Whether it needs approval, and nothing in it is denied.
+    pub(crate) fn asks(&self) -> bool {
+        self.refused().is_some_and(|answer| answer.action == StatementAction::Ask)
+    }
+
+    /// Whether it does no more than end a transaction, which nobody is kept from.
+    pub(crate) fn ends_transaction(&self) -> bool {
+        self.statements.iter().all(|one| ["COMMIT", "ROLLBACK"].contains(&one.kind))
+    }
+
     /// The first statement that is not allowed, by the strictest answer.
     pub(crate) fn refused(&self) -> Option<&Answer> {
         let of = |action| self.answers.iter().find(|answer| answer.action == action);
@@ -129,6 +155,7 @@ impl Decision {
             verdict: answer.action,
             rule: answer.rule.as_ref().map(|rule| masked(rule)),
             reason: masked(&answer.sentence),
+            request_key: self.request_key.filter(|_| answer.action == StatementAction::Ask),
         })
     }
 }
@@ -147,27 +174,49 @@ pub(crate) fn unreadable(sql: &[u8], number: u64, step: Step, refusal: &Refusal)
         verdict: StatementAction::Deny,
         rule: None,
         reason: masked(&refusal.to_string()),
+        request_key: None,
     }
 }
 
 /// What the client is told of a refusal.
-pub(crate) fn denial(answer: &Answer, target: &str) -> Denial {
-    let detail = answer.rule.as_ref().map(|rule| format!("rule: {rule}"));
-    let hint = match answer.action {
-        StatementAction::Ask => "Approval cannot be asked for from here yet; ask the owner of",
+pub(crate) fn denial(
+    code: &'static str,
+    answer: &Answer,
+    request: Option<&[u8; 32]>,
+    target: &str,
+) -> Denial {
+    let rule = answer.rule.as_ref().map(|rule| format!("rule: {rule}"));
+    let request = request.filter(|_| answer.action == StatementAction::Ask);
+    let detail = match (rule, request) {
+        (Some(rule), Some(request)) => Some(format!("{rule}; request: {}", shortened(request))),
+        (rule, _) => rule,
+    };
+    let hint = match (answer.action, request) {
+        (StatementAction::Ask, Some(_)) => {
+            "Approval cannot be asked for from here yet; name the request to the owner of"
+        }
+        (StatementAction::Ask, None) => {
+            "Approval is for a text by itself, not for what runs by a name; ask the owner of"
+        }
         _ => "To have it allowed, ask the owner of",
     };
     Denial {
+        code,
         message: masked(&format!("pcigate: {}", answer.sentence)).into_string(),
         detail,
         hint: Some(format!("{hint} target {target}.")),
     }
 }
 
+/// As much of a request's key as people read to each other; the record has all of it.
+fn shortened(key: &[u8; 32]) -> String {
+    key.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The refusal of a text that nobody can read. The parser may quote a word of it.
 pub(crate) fn not_understood(refusal: &Refusal) -> Denial {
     let message = masked(&format!("pcigate: {refusal}")).into_string();
-    Denial { message, detail: None, hint: None }
+    Denial { code: REFUSED, message, detail: None, hint: None }
 }
 
 /// Whether later texts may mean something else behind it: what it says itself, and what functions

@@ -1,13 +1,14 @@
 //! The server's messages: each is matched with what it answers, masked, counted, and sent on or
 //! replaced.
 
+mod budgets;
 mod forward;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pcigate_postgres::backend::{self, Message, Report, TransactionStatus};
+use pcigate_postgres::denial::OVER;
 use pcigate_postgres::frame::Frame;
 use pcigate_postgres::session::{Kind, Origin, RequestId};
 use pcigate_postgres::values::Values;
@@ -20,9 +21,6 @@ use crate::record::{self, Direction, Event, StatementEnd};
 use crate::rows::copy::CopyOut;
 use crate::rows::{self, Columns};
 use forward::Fields;
-
-/// `program_limit_exceeded`: a budget is used up.
-const OVER: &str = "54000";
 
 /// What a message answers.
 struct About {
@@ -48,8 +46,21 @@ where
         let limit = self.plan.limits.buffer;
         while self.pipe.client.outgoing.len() < limit {
             let limits = &self.plan.limits.backend;
-            let Some(frame) = backend::next(&mut self.pipe.server.incoming, limits)? else { break };
-            let message = Message::decode(&frame)?;
+            if self.fresh.holds() {
+                break;
+            }
+            let (frame, message, read) = match self.fresh.held() {
+                Some(held) => (held.frame, held.message, held.read),
+                None => {
+                    let incoming = &mut self.pipe.server.incoming;
+                    let Some(frame) = backend::next(incoming, limits)? else { break };
+                    let message = Message::decode(&frame)?;
+                    (frame, message, false)
+                }
+            };
+            if self.holds_back(&frame, &message, read) {
+                break;
+            }
             self.server_message(&frame, &message)?;
         }
         self.pipe.server.trim();
@@ -96,6 +107,7 @@ where
         skipped: &[(Arc<Ask>, Kind)],
     ) -> Result<(), SessionEnd> {
         if about.ends {
+            self.budget.is_active();
             self.settled(about, message);
             skipped.iter().for_each(|(ask, kind)| self.unsent(ask, *kind));
         }
@@ -126,6 +138,9 @@ where
                 Err(SessionEnd::Ended { why: "the server began to replicate".to_owned() })
             }
             Message::FunctionCallResponse(value) => {
+                if !self.function_within(value.as_deref())? {
+                    return Ok(());
+                }
                 let known = Arc::clone(&self.known);
                 let look = look(self.plan, &known);
                 let value = value.clone();
@@ -163,31 +178,6 @@ where
         Ok(())
     }
 
-    /// Counts what is about to go on; `false` where a budget is used up: then it stays here, and
-    /// the server is told to stop.
-    fn within(&mut self, about: &About, bytes: usize, rows: u64) -> bool {
-        if self.answering.over.is_some() {
-            return false;
-        }
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let spent = &about.ask.spent;
-        let rows = spent.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        let bytes = spent.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let index = if about.kind == Kind::Query { about.index } else { 0 };
-        let Some(answer) = about.ask.answer(index) else { return true };
-        let rule = answer.rule.as_deref().unwrap_or("(none)");
-        let over = match (answer.max_rows, answer.max_bytes) {
-            (Some(most), _) if rows > most => format!("{most} rows (maxRows of rule {rule})"),
-            (_, Some(most)) if bytes > most => format!("{most} bytes (maxBytes of rule {rule})"),
-            _ => return true,
-        };
-        let over =
-            format!("pcigate: the answer has more than {over}; ask for less, or for more leave");
-        self.answering.over = Some(over);
-        self.cancel();
-        false
-    }
-
     /// A statement is done, or a portal has given as many rows as it was asked for.
     fn completed(
         &mut self,
@@ -204,6 +194,7 @@ where
             let statement = statement.and_then(|index| about.ask.statements().get(index));
             if let Some(statement) = statement.cloned() {
                 self.ended_inside |= ["COMMIT", "ROLLBACK"].contains(&statement.kind);
+                self.fresh.done(&statement.facts.effects);
                 self.sql.after(&statement, true);
             }
         }
@@ -291,11 +282,15 @@ where
             TransactionStatus::Failed => b'E',
         };
         self.sql.ready(code);
+        if code == b'I' {
+            self.fresh.idle();
+        }
         self.at_ready = self.sql.settings();
         self.ended_inside = false;
         self.muted = false;
         if about.kind == Kind::FunctionCall && !about.refused {
-            self.statement_ended(&about.ask, 0, None, None);
+            let code = self.answering.over.take().map(|_| OVER.as_bytes());
+            self.statement_ended(&about.ask, 0, None, code);
         }
         begin(&mut self.answering, &mut self.tally, about);
         self.forward(frame, &Message::ReadyForQuery(status), about)

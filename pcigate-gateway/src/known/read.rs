@@ -23,7 +23,7 @@ SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp_)';
 SELECT n.nspname, c.relname, c.oid, a.attnum, a.attname
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname !~ '^pg_(toast|temp_|catalog$)'
+  WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND n.nspname !~ '^pg_(toast|temp_|catalog$)'
     AND n.nspname <> 'information_schema' ORDER BY 1, 2, 4;
 SELECT n.nspname, c.relname, pg_get_viewdef(c.oid)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -151,6 +151,8 @@ impl Tables {
     pub(super) fn finish(self, columns: &[Column], known: &mut Known) {
         known.columns = columns.to_vec();
         for ((schema, name), table) in self.known {
+            let most = table.numbers.iter().max().copied().unwrap_or(0);
+            known.relations.insert(table.oid, most);
             for (index, class) in &table.tags {
                 let (Some(column), Some(number)) =
                     (table.columns.get(*index), table.numbers.get(*index))

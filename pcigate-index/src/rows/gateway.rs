@@ -15,6 +15,8 @@ impl Rows {
         self.text(C::User, &session.user);
         self.text(C::Application, &session.application);
         self.text(C::Address, &session.client);
+        self.text(C::TokenSubject, &session.token_subject);
+        self.text(C::TokenIssuer, &session.token_issuer);
         if session.phase() == Phase::Ended {
             self.text(C::Reason, &session.reason);
             self.u64(C::Rows, session.rows);
@@ -33,6 +35,7 @@ impl Rows {
         self.text(C::Effects, &statement.effects.join(","));
         self.text(C::Tables, &statement.tables.join(","));
         self.text(C::Reason, &statement.reason);
+        self.hex(C::RequestKey, &statement.request_key);
     }
 
     pub(super) fn push_statement_end(&mut self, end: &StatementEnd) {

@@ -7,6 +7,7 @@ use pcigate_common::maps::verdict;
 use super::cidr::Cidr;
 use super::names::{Fqdn, ObjectName, Place, dns_label};
 use super::policy::{About, Action, Mode, RuleScope, refuse_empty_lists};
+use super::session::SessionBudget;
 use super::statement::Statement;
 use crate::yaml::{Fields, Item, Mistakes, shown};
 
@@ -41,6 +42,8 @@ pub enum EgressEffect {
         target: ObjectName,
         /// What may be done there; the strictest matching statement wins, none = deny.
         statements: Vec<Statement>,
+        /// What one whole session may use.
+        session: SessionBudget,
         /// Where the rule names its target.
         place: Place,
     },
@@ -125,9 +128,10 @@ impl EgressRule {
         let namespace = scope.namespace.clone();
         let target = fields.parsed("target", |text| target_name(text, &namespace));
         let statements = Statement::decode_all(&mut fields);
+        let session = SessionBudget::decode(&mut fields);
         match action {
             Some(Some(action)) => {
-                for name in ["target", "statements"] {
+                for name in ["target", "statements", "session"] {
                     if fields.has(name) {
                         fields.mistake(name, "belongs to `action: gate`; remove it or gate");
                     }
@@ -155,6 +159,7 @@ impl EgressRule {
                 target: target
                     .unwrap_or(ObjectName { namespace: String::new(), name: String::new() }),
                 statements,
+                session,
                 place: Place::of(item.node),
             },
             Some(Some(action)) => EgressEffect::Direct { action, to: or_all(to), ports },

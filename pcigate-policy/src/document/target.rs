@@ -3,11 +3,13 @@
 
 use std::fmt;
 
+use super::access::{ClientTls, SessionRole, Token};
 use super::canonical;
 use super::cidr::Cidr;
 use super::egress::{decode_list, port};
 use super::names::{Fqdn, ObjectName, Place, dns_label, dns_subdomain};
 use super::policy::refuse_empty_lists;
+use super::session::SessionBudget;
 use super::statement::table;
 use crate::yaml::{Fields, Item, Mistakes, Node, shown};
 
@@ -30,8 +32,14 @@ pub struct Target {
     pub mask: MaskStyle,
     /// Columns known to hold card data.
     pub columns: Vec<Column>,
-    /// Secret holding the certificate shown to clients that verify the server.
-    pub client_tls: Option<String>,
+    /// TLS towards clients; absent = not offered.
+    pub client_tls: Option<ClientTls>,
+    /// Tokens that clients bring; absent = none is asked for.
+    pub token: Option<Token>,
+    /// A role for each session; absent = all have the credential's.
+    pub session_role: Option<SessionRole>,
+    /// What any one session may use.
+    pub session: SessionBudget,
     /// Its content in one spelling; part of the policy hash.
     pub canonical: String,
 }
@@ -199,7 +207,10 @@ impl Target {
         });
         let columns = decode_list(&mut spec, "columns", Column::decode);
         refuse_empty_lists(&mut spec, &["endpoints", "columns"]);
-        let client_tls = spec.fields("clientTls").and_then(client_tls);
+        let client_tls = spec.fields("clientTls").and_then(ClientTls::decode);
+        let token = Token::decode(&mut spec);
+        let session_role = SessionRole::decode(&mut spec, protocol, credential.as_ref());
+        let session = SessionBudget::decode(&mut spec);
         spec.finish();
         Some(Self {
             name,
@@ -211,6 +222,9 @@ impl Target {
             mask: mask.unwrap_or_default(),
             columns,
             client_tls,
+            token,
+            session_role,
+            session,
             canonical,
         })
     }
@@ -284,17 +298,6 @@ impl Column {
     }
 }
 
-/// `{secretRef: {name}}`: a Secret of type kubernetes.io/tls in the target's namespace.
-fn client_tls(mut fields: Fields<'_, '_>) -> Option<String> {
-    let secret = fields.required_fields("secretRef").and_then(|mut secret| {
-        let name = secret.required_parsed("name", dns_subdomain);
-        secret.finish();
-        name
-    });
-    fields.finish();
-    secret
-}
-
 fn host_port(text: &str) -> Result<String, String> {
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
         let host_fits = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
@@ -309,7 +312,7 @@ fn host_port(text: &str) -> Result<String, String> {
     Err(format!("{} is not host:port; write `db.example.com:5432`", shown(text)))
 }
 
-fn absolute_path(text: &str) -> Result<String, String> {
+pub(super) fn absolute_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') {
         return Ok(text.to_owned());
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Cidr, Documents, EgressEffect, Mode, PasswordRef};
+use super::{CertificateRef, Cidr, Documents, EgressEffect, Mode, PasswordRef};
 use crate::workload::Identity;
 
 const EXAMPLES: [&str; 2] = [
@@ -186,6 +186,26 @@ fn every_wrong_target_is_refused_with_its_reason() {
         ("mask: {default: none}", "known: truncate, last4, full"),
         ("columns: [{table: a, column: b, class: cvv}]", "known: pan, sad"),
         ("clientTls: {secretRef: {}}", "clientTls.secretRef.name: is required"),
+        ("clientTls: {certFile: /a}", "either `certFile` and `keyFile`, or `secretRef`"),
+        ("clientTls: {required: true}", "either `certFile` and `keyFile`, or `secretRef`"),
+        ("clientTls: {certFile: /a, keyFile: b}", "is not an absolute path"),
+        ("token: {required: true, audience: a, issuer: b, jwksFile: /c}", "add `clientTls`"),
+        ("token: {audience: a, issuer: b, jwksFile: /c}", "token.required: is required"),
+        ("token: {required: false, issuer: b, jwksFile: /c}", "token.audience: is required"),
+        ("sessionRole: {grants: [r]}", "sessionRole: needs a `credential`"),
+        ("sessionRole: {}", "sessionRole.grants: is required"),
+        ("sessionRole: {grants: [''], prefix: pg_x}", "is not the name of a role"),
+        ("sessionRole: {grants: [r], prefix: pg_x}", "cannot begin the name of a role"),
+        (
+            "credential: {username: r, passwordFile: /a}, sessionRole: {grants: [r]}",
+            "names the credential's own role",
+        ),
+        ("session: {}", "session: limits nothing"),
+        ("session: {maxRows: 0}", "session.maxRows: must be a whole number from 1"),
+        ("session: {maxDuration: 10}", "session.maxDuration: expected text, found"),
+        ("session: {maxDuration: 10d}", "is not a time from 1s to 168h"),
+        ("session: {idle: 169h}", "is not a time from 1s to 168h"),
+        ("session: {idle: -1s}", "is not a time from 1s to 168h"),
     ] {
         let found = mistakes(&format!(
             "{{apiVersion: pcigate.dev/v1alpha1, kind: Target, metadata: {{name: t, \
@@ -321,4 +341,53 @@ proptest! {
             let _ = documents.select(&identity("payments", "billing-bot", &[])).compile();
         }
     }
+}
+
+#[test]
+fn how_clients_get_in_and_what_a_session_may_use_are_read_completely() {
+    let text = "
+apiVersion: pcigate.dev/v1alpha1
+kind: Target
+metadata: {name: t, namespace: n}
+spec:
+  protocol: postgres
+  endpoints: [{cidr: 10.0.0.5/32, port: 5432}]
+  upstream: {address: \"10.0.0.5:5432\", tls: {mode: disable}}
+  credential: {username: admin, passwordFile: /p}
+  clientTls: {certFile: /c, keyFile: /k, required: true}
+  token: {required: true, audience: db, issuer: https://issuer.example, jwksFile: /j}
+  sessionRole: {grants: [reader, \"Odd Name\"]}
+  session: {maxRows: 10, maxBytes: 20, maxStatements: 30, maxDuration: 8h, idle: 15m}
+---
+apiVersion: pcigate.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: a, namespace: n}
+spec:
+  selector: {}
+  mode: enforce
+  egress:
+    defaultAction: deny
+    rules:
+      - id: g
+        action: gate
+        target: t
+        statements: [{id: s, action: allow, effects: [read]}]
+        session: {idle: 90s}
+";
+    let documents =
+        Documents::read(&[("a.yaml", text)]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let target = documents.targets().values().next().unwrap();
+    let tls = target.client_tls.as_ref().unwrap();
+    let files = CertificateRef::Files { cert: "/c".to_owned(), key: "/k".to_owned() };
+    assert_eq!((&tls.certificate, tls.required), (&files, true));
+    assert_eq!(target.token.as_ref().unwrap().jwks_file, "/j");
+    let role = target.session_role.as_ref().unwrap();
+    assert_eq!((role.prefix.as_str(), role.grants.len()), ("pcigate_", 2));
+    let session = &target.session;
+    assert_eq!((session.max_rows, session.max_bytes), (Some(10), Some(20)));
+    assert_eq!(session.max_duration.unwrap().as_secs(), 8 * 3600);
+    let rule = &documents.policies()[0].egress.as_ref().unwrap().rules[0];
+    let EgressEffect::Gate { session, .. } = &rule.effect else { panic!("no gate") };
+    assert_eq!(session.idle.unwrap().as_secs(), 90);
+    assert_eq!((session.max_rows, session.max_statements), (None, None));
 }

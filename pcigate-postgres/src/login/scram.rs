@@ -178,6 +178,18 @@ impl Proven {
     }
 }
 
+/// What a server keeps of a password: `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` (manual,
+/// "pg_authid"). Given to `CREATE ROLE` in its place, the password itself is in no log.
+#[must_use]
+pub fn verifier(password: &Secret, salt: &[u8; 16], iterations: u32) -> Zeroizing<String> {
+    let salted = salted(password, salt, iterations);
+    let client_key = Zeroizing::new(mac(&*salted, &[b"Client Key"]));
+    let stored_key = STANDARD.encode(Sha256::digest(*client_key));
+    let server_key = Zeroizing::new(mac(&*salted, &[b"Server Key"]));
+    let (salt, server_key) = (STANDARD.encode(salt), STANDARD.encode(*server_key));
+    Zeroizing::new(format!("SCRAM-SHA-256${iterations}:{salt}${stored_key}:{server_key}"))
+}
+
 fn malformed(field: &'static str) -> ScramError {
     ScramError::Malformed { field }
 }

@@ -18,7 +18,7 @@ const READERS: &str = "
 public.shown], maxRows: 500}
           - {id: no-notes, action: deny, effects: [write], tables: [public.orders]}";
 
-fn codes(told: &[Told]) -> Vec<String> {
+pub fn codes(told: &[Told]) -> Vec<String> {
     let code = |told: &Told| match &told.message {
         backend::Message::ErrorResponse(report) => {
             Some(String::from_utf8_lossy(report.code()).into_owned())
@@ -30,7 +30,7 @@ fn codes(told: &[Told]) -> Vec<String> {
     told.iter().filter_map(code).collect()
 }
 
-fn query(client: &mut Client, sql: &str) -> Vec<String> {
+pub fn query(client: &mut Client, sql: &str) -> Vec<String> {
     client.send(&Message::Query(Bytes::copy_from_slice(sql.as_bytes())), "query");
     codes(&client.read_to_ready())
 }
@@ -70,7 +70,7 @@ fn a_refusal_names_the_rule_and_leaves_session_and_transaction_right() {
     assert!(recorded.contains("DELETE FROM cards") && recorded.contains("Deny"), "{recorded}");
 }
 
-fn run(client: &mut Client, name: &str, sql: &str, parameters: &[&str]) -> Vec<String> {
+pub fn run(client: &mut Client, name: &str, sql: &str, parameters: &[&str]) -> Vec<String> {
     let name = Bytes::copy_from_slice(name.as_bytes());
     let parse = Parse {
         statement: name.clone(),

@@ -11,15 +11,12 @@ use std::{
 };
 
 use pcigate_gateway::{
-    Client, Dial, Entry, Event, Keys, Knowledge, Limits, Maskers, NotRecorded, Plan, tls,
+    Client, Dial, Entry, Event, Keys, Knowledge, Limits, Maskers, NotRecorded, Plan, Tokens,
+    Workload, tls,
 };
 use pcigate_policy::document::{Documents, EgressEffect};
 use pcigate_postgres::login::{Options, Secret};
 use pcigate_tests::postgres::{DATABASE, PASSWORD, Postgres, SCRAM};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -59,6 +56,12 @@ pub struct Setup<'a> {
     pub tls: Option<&'a str>,
     /// Offers TLS to the client, with the server's certificate.
     pub client_tls: bool,
+    /// More of the gate rule, and of the Target's `spec`.
+    pub rule: &'a str,
+    pub target: &'a str,
+    /// The key set of the Target's `token`.
+    pub jwks: &'a str,
+    pub service_account: Option<&'a str>,
     pub limits: Limits,
 }
 
@@ -165,10 +168,10 @@ async fn recorder(
     }
 }
 
-fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
+fn documents(postgres: &Postgres, setup: &Setup<'_>) -> String {
     let tls_mode = setup.tls.unwrap_or("disable");
     let statements = setup.statements;
-    let documents = format!(
+    format!(
         "apiVersion: pcigate.dev/v1alpha1
 kind: AgentPolicy
 metadata: {{name: bot, namespace: shop}}
@@ -182,6 +185,7 @@ spec:
         action: gate
         target: db
         statements:{statements}
+{rule}
 ---
 apiVersion: pcigate.dev/v1alpha1
 kind: Target
@@ -194,19 +198,34 @@ spec:
   columns:
     - {{table: public.cards, column: pan, class: pan}}
     - {{table: public.cards, column: cvv, class: sad}}
+{more}
 ",
+        rule = setup.rule,
+        more = setup.target,
         port = postgres.port()
-    );
+    )
+}
+
+fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
+    let tls_mode = setup.tls.unwrap_or("disable");
+    let documents = documents(postgres, &setup);
     let documents = Documents::read(&[("gate.yaml", documents)])
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let rules = documents.policies()[0].egress.as_ref().unwrap().rules.iter();
-    let mut statements = Vec::new();
+    let (mut statements, mut budgets) = (Vec::new(), Vec::new());
     for rule in rules {
-        if let EgressEffect::Gate { statements: these, .. } = &rule.effect {
+        if let EgressEffect::Gate { statements: these, session, .. } = &rule.effect {
             statements.extend(these.iter().cloned());
+            budgets.push((format!("rule {}", rule.id), session.clone()));
         }
     }
     let target = Arc::clone(documents.targets().values().next().unwrap());
+    budgets.push((format!("Target {}", target.name), target.session.clone()));
+    let tokens = target.token.as_ref().map(|token| {
+        Arc::new(
+            Tokens::new(token, setup.jwks.as_bytes()).unwrap_or_else(|error| panic!("{error}")),
+        )
+    });
     let upstream_tls = match tls_mode {
         "verify-full" => Some(tls::verify_full(postgres.keys.authority.as_bytes()).unwrap()),
         "require" => Some(tls::encrypt_only().unwrap()),
@@ -218,26 +237,22 @@ spec:
         rules: statements,
         password: Box::new(|| Some(Secret::new(PASSWORD.into()))),
         upstream_tls,
-        client_tls: setup.client_tls.then(|| server_config(postgres)),
+        client_tls: setup.client_tls.then(|| {
+            let keys = &postgres.keys;
+            tls::to_clients(keys.server.as_bytes(), keys.server_key.as_bytes()).unwrap()
+        }),
+        tokens,
+        workload: Workload {
+            id: "shop/bot".to_owned(),
+            service_account: setup.service_account.map(str::to_owned),
+        },
+        request_secret: Some(Arc::new(Secret::new(vec![7; 32]))),
         databases: vec![DATABASE.to_owned()],
         scope: "shop/bot db".to_owned(),
         knowledge: Arc::new(Knowledge::default()),
         limits: setup.limits,
+        budgets,
     }
-}
-
-fn server_config(postgres: &Postgres) -> Arc<ServerConfig> {
-    let keys = &postgres.keys;
-    let certificate = CertificateDer::from_pem_slice(keys.server.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(keys.server_key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    Arc::new(config)
 }
 
 /// A published test number.

@@ -2,7 +2,11 @@
 //! and what is recorded first.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod approval;
+mod budgets;
+mod clients;
 mod decisions;
+mod freshness;
 mod gate;
 mod leaks;
 mod load;
@@ -10,3 +14,4 @@ mod load;
 #[allow(dead_code, reason = "it has more than these tests need")]
 mod raw;
 mod records;
+mod roles;

@@ -24,7 +24,7 @@ const _: () = assert!(
 );
 const _: () = assert!(COMMON_BYTES_MAX + TRAFFIC_BYTES_MAX <= RECORD_BYTES_MAX);
 const _: () =
-    assert!(COMMON_BYTES_MAX + MESSAGE_BYTES_MAX + 8 * NAME_BYTES_MAX <= RECORD_BYTES_MAX);
+    assert!(COMMON_BYTES_MAX + MESSAGE_BYTES_MAX + 10 * NAME_BYTES_MAX <= RECORD_BYTES_MAX);
 
 pub(super) fn session(session: &Session, text: &mut Text) -> proto::Session {
     text.add(&session.masked);
@@ -41,6 +41,10 @@ pub(super) fn session(session: &Session, text: &mut Text) -> proto::Session {
         client_tls: session.client_tls,
         ..proto::Session::default()
     };
+    if let Some((subject, issuer)) = session.identity.as_deref() {
+        record.token_subject = text.take(subject, NAME_BYTES_MAX);
+        record.token_issuer = text.take(issuer, NAME_BYTES_MAX);
+    }
     if let Phase::Ended { reason, masked, .. } = &session.phase {
         record.phase = session::Phase::Ended.into();
         record.reason = text.take(reason, MESSAGE_BYTES_MAX);
@@ -72,6 +76,7 @@ pub(super) fn statement(statement: &Statement, text: &mut Text) -> proto::Statem
         effects: effects.collect(),
         tables: fitting(tables),
         reason: text.take(&statement.reason, WHY_BYTES_MAX),
+        request_key: statement.request_key.map_or_else(Vec::new, |key| key.to_vec()),
     }
 }
 

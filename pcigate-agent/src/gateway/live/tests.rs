@@ -38,10 +38,11 @@ fn table(text: &str) -> Arc<RuleTable> {
     let set = documents.select(&identity);
     let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
     let gates = set.gate_rules().map(|(number, policy, rule, target)| {
-        let EgressEffect::Gate { statements, .. } = &rule.effect else { panic!("a gate") };
+        let EgressEffect::Gate { statements, session, .. } = &rule.effect else { panic!("a gate") };
         let named = Rule { policy: masked(&policy.to_string()), id: masked(&rule.id) };
         let (target, statements) = (Arc::clone(target), statements.clone());
-        (number, Arc::new(Gate { rule: Arc::new(named), target, statements }))
+        let session = session.clone();
+        (number, Arc::new(Gate { rule: Arc::new(named), target, statements, session }))
     });
     Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates: gates.collect() })
 }
@@ -54,6 +55,7 @@ fn gate(text: &str) -> Arc<Gate> {
 fn a_session_ends_when_its_gate_changes_or_goes_and_not_otherwise() {
     let changed = [
         POLICY.replace("GATE", &GATE.replace("effects: [read]", "effects: [write]")),
+        POLICY.replace("GATE", &format!("{GATE}, session: {{maxRows: 5}}")),
         POLICY.replace("10.0.0.5:5432", "10.0.0.6:5432"),
         POLICY.replace("id: cards,", "id: other,"),
         POLICY.replace("GATE", "action: deny, to: [{cidr: 10.0.0.9/32}]"),

@@ -75,7 +75,7 @@ impl Fields<'_> {
     /// See [`Malformed`]; so it is with all below.
     pub fn number(&mut self, value: &mut u64) -> Result<(), Malformed> {
         let mut bytes = value.to_le_bytes();
-        self.raw(&mut bytes)?;
+        self.exactly(&mut bytes)?;
         *value = u64::from_le_bytes(bytes);
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Fields<'_> {
     /// A number of four bytes.
     pub fn small(&mut self, value: &mut u32) -> Result<(), Malformed> {
         let mut bytes = value.to_le_bytes();
-        self.raw(&mut bytes)?;
+        self.exactly(&mut bytes)?;
         *value = u32::from_le_bytes(bytes);
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Fields<'_> {
     /// A number of one byte.
     pub fn byte(&mut self, value: &mut u8) -> Result<(), Malformed> {
         let mut bytes = [*value];
-        self.raw(&mut bytes)?;
+        self.exactly(&mut bytes)?;
         [*value] = bytes;
         Ok(())
     }
@@ -200,7 +200,8 @@ impl Fields<'_> {
         if length > most { Err(Malformed::Long { length, most }) } else { Ok(length) }
     }
 
-    fn raw(&mut self, value: &mut [u8]) -> Result<(), Malformed> {
+    /// Bytes whose number is known.
+    pub fn exactly(&mut self, value: &mut [u8]) -> Result<(), Malformed> {
         match self {
             Self::Measure(sum) => *sum += value.len(),
             Self::Write(out) => out.extend_from_slice(value),

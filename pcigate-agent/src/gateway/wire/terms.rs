@@ -4,13 +4,14 @@
 //! The one place for it: a further field of a Target, a rule or the limits is a line in [`fields`]
 //! or in one of the functions below it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use pcigate_gateway::{Knowledge, Limits, Maskers, Plan, tls};
+use pcigate_gateway::{Knowledge, Limits, Maskers, Plan, Tokens, TokensError, Workload, tls};
 use pcigate_policy::{
     document::{
-        Column, ColumnClass, Credential, Effect, MaskStyle, ObjectName, PasswordRef, Place, Shape,
-        Statement, StatementAction, Target, TargetProtocol, TlsMode, Upstream,
+        CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, ObjectName,
+        PasswordRef, Place, SessionBudget, SessionRole, Shape, Statement, StatementAction, Target,
+        TargetProtocol, TlsMode, Token, Upstream,
     },
     mask::SettingsError,
 };
@@ -19,8 +20,9 @@ use zeroize::Zeroizing;
 
 use super::fields::{Fields, Malformed};
 
-/// Bytes of all terms of a session; the authorities have most of them.
-pub const TERMS_MAX: usize = 1 << 20;
+/// Bytes of all terms of a session; the files of its Target have most of them.
+pub const TERMS_MAX: usize = 4 << 20;
+const FILE_MAX: usize = 1 << 20;
 const WORD_MAX: usize = 64 << 10;
 const MANY: usize = 16 << 10;
 const EFFECTS: [Effect; 8] = [
@@ -46,6 +48,14 @@ pub struct Terms {
     pub password: Option<Zeroizing<Vec<u8>>>,
     /// PEM of the authorities, for `verify-full`.
     pub authorities: Vec<u8>,
+    /// PEM of certificate and key towards clients, where TLS is offered.
+    pub client_tls: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// The key set for tokens, where the Target has them.
+    pub jwks: Option<Vec<u8>>,
+    /// See [`Plan::request_secret`]; empty = none.
+    pub request_secret: Zeroizing<Vec<u8>>,
+    /// See [`Plan::workload`].
+    pub workload: Workload,
     /// The client's address in records.
     pub client: String,
     /// See [`Plan::scope`].
@@ -58,19 +68,32 @@ pub struct Terms {
     pub databases: Vec<String>,
     /// See [`Plan::limits`].
     pub limits: Limits,
+    /// See [`Plan::budgets`].
+    pub budgets: Vec<(String, SessionBudget)>,
 }
 
 /// Why terms make no session.
 #[derive(Debug, thiserror::Error)]
 pub enum TermsError {
-    /// TLS towards the Target.
-    #[error("TLS towards Target {target} cannot be set up")]
+    /// TLS towards the Target or its clients.
+    #[error("TLS towards {whom}Target {target} cannot be set up")]
     Tls {
+        /// Clients of it, or nobody else.
+        whom: &'static str,
         /// The Target.
         target: String,
         /// Why.
         #[source]
         source: tls::TlsError,
+    },
+    /// The key set.
+    #[error("tokens for Target {target} cannot be verified")]
+    Tokens {
+        /// The Target.
+        target: String,
+        /// Why.
+        #[source]
+        source: TokensError,
     },
     /// Masking.
     #[error("masking for Target {target} cannot be set up")]
@@ -90,12 +113,17 @@ impl Terms {
         Self {
             password: None,
             authorities: Vec::new(),
+            client_tls: None,
+            jwks: None,
+            request_secret: Zeroizing::default(),
+            workload: Workload::default(),
             client: String::new(),
             scope: String::new(),
             target: blank_target(),
             rules: Vec::new(),
             databases: Vec::new(),
             limits: Limits::default(),
+            budgets: Vec::new(),
         }
     }
 
@@ -134,40 +162,74 @@ impl Terms {
     pub fn into_plan(self, knowledge: Arc<Knowledge>) -> Result<Plan, TermsError> {
         let target = Arc::new(self.target);
         let name = || target.name.to_string();
-        let failed = |source| TermsError::Tls { target: name(), source };
+        let failed = |whom| move |source| TermsError::Tls { whom, target: name(), source };
         let upstream_tls = match target.upstream.tls {
             TlsMode::Disable => None,
-            TlsMode::Require => Some(tls::encrypt_only().map_err(failed)?),
-            TlsMode::VerifyFull => Some(tls::verify_full(&self.authorities).map_err(failed)?),
+            TlsMode::Require => Some(tls::encrypt_only().map_err(failed(""))?),
+            TlsMode::VerifyFull => Some(tls::verify_full(&self.authorities).map_err(failed(""))?),
         };
+        let client_tls = self.client_tls.as_ref();
+        let client_tls = client_tls.map(|(certificate, key)| tls::to_clients(certificate, key));
+        let client_tls = client_tls.transpose().map_err(failed("clients of "))?;
+        let tokens = target.token.as_ref().zip(self.jwks.as_ref());
+        let tokens = tokens.map(|(token, jwks)| Tokens::new(token, jwks)).transpose();
+        let tokens = tokens.map_err(|source| TermsError::Tokens { target: name(), source })?;
         let masker =
             Maskers::of(&target).map_err(|source| TermsError::Mask { target: name(), source })?;
         let password = self.password;
+        let secret = self.request_secret;
         Ok(Plan {
             rules: self.rules,
             password: Box::new(move || password.as_ref().map(|kept| Secret::new(kept.to_vec()))),
             upstream_tls,
-            client_tls: None,
+            client_tls,
+            tokens: tokens.map(Arc::new),
+            workload: self.workload,
+            request_secret: (!secret.is_empty()).then(|| Arc::new(Secret::new(secret.to_vec()))),
             databases: self.databases,
             scope: self.scope,
             masker,
             knowledge,
             limits: self.limits,
+            budgets: self.budgets,
             target,
         })
     }
 }
 
 fn fields(io: &mut Fields<'_>, terms: &mut Terms) -> Result<(), Malformed> {
-    let blank = || Zeroizing::new(Vec::new());
-    io.option(&mut terms.password, blank, |io, bytes| io.bytes(bytes, WORD_MAX))?;
-    io.bytes(&mut terms.authorities, TERMS_MAX)?;
+    io.option(&mut terms.password, Zeroizing::default, |io, bytes| io.bytes(bytes, WORD_MAX))?;
+    io.bytes(&mut terms.authorities, FILE_MAX)?;
+    io.option(&mut terms.client_tls, Default::default, |io, (certificate, key)| {
+        io.bytes(certificate, FILE_MAX)?;
+        io.bytes(key, FILE_MAX)
+    })?;
+    io.option(&mut terms.jwks, Vec::new, |io, jwks| io.bytes(jwks, FILE_MAX))?;
+    io.bytes(&mut terms.request_secret, WORD_MAX)?;
+    io.text(&mut terms.workload.id, WORD_MAX)?;
+    io.option(&mut terms.workload.service_account, String::new, text)?;
     io.text(&mut terms.client, WORD_MAX)?;
     io.text(&mut terms.scope, WORD_MAX)?;
     target(io, &mut terms.target)?;
     io.list(&mut terms.rules, MANY, blank_rule, rule)?;
-    io.list(&mut terms.databases, MANY, String::new, |io, one| io.text(one, WORD_MAX))?;
-    limits(io, &mut terms.limits)
+    io.list(&mut terms.databases, MANY, String::new, text)?;
+    limits(io, &mut terms.limits)?;
+    io.list(&mut terms.budgets, MANY, Default::default, |io, (whose, of)| {
+        io.text(whose, WORD_MAX)?;
+        budget(io, of)
+    })
+}
+
+fn text(io: &mut Fields<'_>, text: &mut String) -> Result<(), Malformed> {
+    io.text(text, WORD_MAX)
+}
+
+fn number(io: &mut Fields<'_>, number: &mut u64) -> Result<(), Malformed> {
+    io.number(number)
+}
+
+fn time(io: &mut Fields<'_>, time: &mut Duration) -> Result<(), Malformed> {
+    io.duration(time)
 }
 
 fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
@@ -176,7 +238,6 @@ fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
     io.text(&mut target.canonical, WORD_MAX)?;
     io.text(&mut target.upstream.address, WORD_MAX)?;
     io.choice(&mut target.upstream.tls, &TLS_MODES)?;
-    let text = |io: &mut Fields<'_>, text: &mut String| io.text(text, WORD_MAX);
     io.option(&mut target.upstream.server_name, String::new, text)?;
     io.option(&mut target.credential, blank_credential, |io, one| text(io, &mut one.username))?;
     io.choice(&mut target.mask, &STYLES)?;
@@ -184,12 +245,20 @@ fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
         io.text(&mut column.table, WORD_MAX)?;
         io.text(&mut column.column, WORD_MAX)?;
         io.choice(&mut column.class, &CLASSES)
+    })?;
+    io.option(&mut target.client_tls, blank_client_tls, |io, tls| io.flag(&mut tls.required))?;
+    io.option(&mut target.token, blank_token, |io, token| {
+        io.flag(&mut token.required)?;
+        io.text(&mut token.audience, WORD_MAX)?;
+        io.text(&mut token.issuer, WORD_MAX)
+    })?;
+    io.option(&mut target.session_role, blank_session_role, |io, role| {
+        io.list(&mut role.grants, MANY, String::new, text)?;
+        io.text(&mut role.prefix, WORD_MAX)
     })
 }
 
 fn rule(io: &mut Fields<'_>, rule: &mut Statement) -> Result<(), Malformed> {
-    let text = |io: &mut Fields<'_>, text: &mut String| io.text(text, WORD_MAX);
-    let number = |io: &mut Fields<'_>, number: &mut u64| io.number(number);
     io.text(&mut rule.id, WORD_MAX)?;
     io.choice(&mut rule.action, &ACTIONS)?;
     io.list(&mut rule.effects, MANY, || Effect::Unknown, |io, one| io.choice(one, &EFFECTS))?;
@@ -199,6 +268,14 @@ fn rule(io: &mut Fields<'_>, rule: &mut Statement) -> Result<(), Malformed> {
     io.list(&mut rule.shapes, MANY, || Shape::NoWhere, |io, one| io.choice(one, &SHAPES))?;
     io.option(&mut rule.max_rows, u64::default, number)?;
     io.option(&mut rule.max_bytes, u64::default, number)
+}
+
+fn budget(io: &mut Fields<'_>, budget: &mut SessionBudget) -> Result<(), Malformed> {
+    io.option(&mut budget.max_rows, u64::default, number)?;
+    io.option(&mut budget.max_bytes, u64::default, number)?;
+    io.option(&mut budget.max_statements, u64::default, number)?;
+    io.option(&mut budget.max_duration, Duration::default, time)?;
+    io.option(&mut budget.idle, Duration::default, time)
 }
 
 fn limits(io: &mut Fields<'_>, limits: &mut Limits) -> Result<(), Malformed> {
@@ -220,7 +297,8 @@ fn limits(io: &mut Fields<'_>, limits: &mut Limits) -> Result<(), Malformed> {
     io.flag(&mut limits.end_when_truncated)?;
     io.duration(&mut limits.opening)?;
     io.duration(&mut limits.stalled)?;
-    io.option(&mut limits.idle, Default::default, |io, idle| io.duration(idle))
+    io.duration(&mut limits.catalog)?;
+    io.option(&mut limits.idle, Duration::default, time)
 }
 
 /// Endpoints and places of files stay with the agent.
@@ -235,8 +313,25 @@ fn blank_target() -> Target {
         mask: MaskStyle::default(),
         columns: Vec::new(),
         client_tls: None,
+        token: None,
+        session_role: None,
+        // What it says is in the budgets.
+        session: SessionBudget::default(),
         canonical: String::new(),
     }
+}
+
+fn blank_client_tls() -> ClientTls {
+    ClientTls { certificate: CertificateRef::Secret(String::new()), required: true }
+}
+
+fn blank_token() -> Token {
+    let empty = String::new;
+    Token { required: true, audience: empty(), issuer: empty(), jwks_file: empty() }
+}
+
+fn blank_session_role() -> SessionRole {
+    SessionRole { grants: Vec::new(), prefix: String::new() }
 }
 
 fn blank_credential() -> Credential {

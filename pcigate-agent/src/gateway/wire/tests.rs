@@ -1,10 +1,13 @@
-//! Tests of the frames: what is written is read the same, and foreign bytes are a frame or an error.
+//! Tests of the frames: what is written is read the same; foreign bytes are a frame or an error.
 
 use std::time::Duration;
 
 use pcigate_gateway::{Event, Masked, StatementEvent, Step};
 use pcigate_policy::{
-    document::{Column, ColumnClass, Effect, MaskStyle, Shape, StatementAction, TlsMode},
+    document::{
+        CertificateRef, ClientTls, Column, ColumnClass, Effect, MaskStyle, SessionBudget,
+        SessionRole, Shape, StatementAction, TlsMode, Token,
+    },
     mask::{Cut, Kind},
 };
 use proptest::prelude::*;
@@ -29,7 +32,9 @@ fn told() -> impl Strategy<Value = Told> {
     let statement = (word(), word(), any::<u64>(), found());
     prop_oneof![
         (word(), word(), any::<bool>(), found()).prop_map(|(user, role, client_tls, masked)| {
-            let started = Started { user, role, client_tls, masked, ..Started::default() };
+            let identity = client_tls.then(|| (user.clone(), role.clone()));
+            let started =
+                Started { user, role, client_tls, identity, masked, ..Started::default() };
             Told::Started(Box::new(started))
         }),
         statement.prop_map(|(command, text, number, masked)| {
@@ -45,6 +50,7 @@ fn told() -> impl Strategy<Value = Told> {
                 verdict: StatementAction::Ask,
                 rule: Some(text.clone()),
                 reason: text,
+                request_key: (number % 2 == 0).then_some([7; 32]),
                 masked,
             }))
         }),
@@ -83,7 +89,10 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_that_is_cut_or_longer_is_none(mut sent in frame(), at in any::<prop::sample::Index>()) {
+    fn a_frame_that_is_cut_or_longer_is_none(
+        mut sent in frame(),
+        at in any::<prop::sample::Index>(),
+    ) {
         let mut bytes = sent.encode().unwrap();
         let cut = &bytes[..at.index(bytes.len())];
         prop_assert!(FromGateway::decode(cut).is_err());
@@ -129,6 +138,11 @@ fn terms_arrive_as_they_were_with_every_field() {
     let mut terms = Terms::blank();
     terms.password = Some(Zeroizing::new(b"made up".to_vec()));
     terms.authorities = vec![7; 300_000];
+    terms.client_tls = Some((vec![8; 400], Zeroizing::new(b"made up, too".to_vec())));
+    terms.jwks = Some(b"{}".to_vec());
+    terms.request_secret = Zeroizing::new(vec![9; 32]);
+    terms.workload.id = "a uid".to_owned();
+    terms.workload.service_account = Some("payments/bot".to_owned());
     terms.client = "redirected from 10.0.0.5:5432".to_owned();
     terms.scope = "7/payments/cards".to_owned();
     terms.target.name.name = "cards".to_owned();
@@ -137,6 +151,16 @@ fn terms_arrive_as_they_were_with_every_field() {
     terms.target.mask = MaskStyle::Last4;
     terms.target.columns =
         vec![Column { table: "cards".into(), column: "pan".into(), class: ColumnClass::Pan }];
+    let certificate = CertificateRef::Secret(String::new());
+    terms.target.client_tls = Some(ClientTls { certificate, required: true });
+    terms.target.token = Some(Token {
+        required: false,
+        audience: "cards".to_owned(),
+        issuer: "https://issuer.example".to_owned(),
+        jwks_file: String::new(),
+    });
+    let grants = vec!["reader".to_owned()];
+    terms.target.session_role = Some(SessionRole { grants, prefix: "bot_".to_owned() });
     terms.rules = vec![pcigate_policy::document::Statement {
         id: "read".to_owned(),
         action: StatementAction::Allow,
@@ -151,9 +175,26 @@ fn terms_arrive_as_they_were_with_every_field() {
     terms.databases = vec!["shop".to_owned()];
     terms.limits.traffic = 17;
     terms.limits.idle = Some(Duration::from_millis(1500));
+    terms.limits.catalog = Duration::from_secs(7);
+    let idle = Some(Duration::from_secs(90));
+    terms.budgets = vec![(
+        "rule cards".to_owned(),
+        SessionBudget {
+            max_rows: Some(1),
+            max_bytes: Some(2),
+            max_statements: None,
+            idle,
+            max_duration: None,
+        },
+    )];
     let bytes = terms.encode().unwrap();
     let read = Terms::decode(&bytes).unwrap();
     assert!(read.password == terms.password && read.authorities == terms.authorities);
+    assert!(read.client_tls == terms.client_tls && read.jwks == terms.jwks);
+    assert!(read.request_secret == terms.request_secret);
+    let workload = |of: &Terms| (of.workload.id.clone(), of.workload.service_account.clone());
+    assert_eq!(workload(&read), workload(&terms));
+    assert_eq!(read.budgets, terms.budgets);
     assert_eq!((&read.client, &read.scope), (&terms.client, &terms.scope));
     assert_eq!((&read.target, &read.rules), (&terms.target, &terms.rules));
     assert_eq!(read.databases, terms.databases);
@@ -175,6 +216,7 @@ fn the_largest_statement_fits_into_a_frame_and_tells_what_was_masked_in_it() {
         verdict: StatementAction::Allow,
         rule: Some(long("r")),
         reason: long("w"),
+        request_key: Some([7; 32]),
     }));
     let told = Told::of(event);
     let Told::Statement(statement) = &told else { panic!("a statement") };

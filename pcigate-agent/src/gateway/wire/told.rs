@@ -70,6 +70,7 @@ pub struct Started {
     pub application: String,
     pub client: String,
     pub client_tls: bool,
+    pub identity: Option<(String, String)>,
     pub masked: Found,
 }
 
@@ -88,6 +89,7 @@ pub struct Statement {
     pub verdict: StatementAction,
     pub rule: Option<String>,
     pub reason: String,
+    pub request_key: Option<[u8; 32]>,
     pub masked: Found,
 }
 
@@ -168,6 +170,10 @@ fn started(io: &mut Fields<'_>, value: &mut Started) -> Result<(), Malformed> {
     io.text(&mut value.application, WORD_MAX)?;
     io.text(&mut value.client, WORD_MAX)?;
     io.flag(&mut value.client_tls)?;
+    io.option(&mut value.identity, Default::default, |io, (subject, issuer)| {
+        io.text(subject, WORD_MAX)?;
+        io.text(issuer, WORD_MAX)
+    })?;
     found(io, &mut value.masked)
 }
 
@@ -188,6 +194,7 @@ fn statement(io: &mut Fields<'_>, value: &mut Statement) -> Result<(), Malformed
     io.choice(&mut value.verdict, &ACTIONS)?;
     io.option(&mut value.rule, String::new, |io, text| io.text(text, WORD_MAX))?;
     io.text(&mut value.reason, WORD_MAX)?;
+    io.option(&mut value.request_key, Default::default, |io, key| io.exactly(key))?;
     found(io, &mut value.masked)
 }
 
@@ -245,6 +252,7 @@ fn blank_statement() -> Statement {
         verdict: StatementAction::Deny,
         rule: None,
         reason: String::new(),
+        request_key: None,
         masked: Found::new(),
     }
 }
@@ -255,17 +263,27 @@ impl Told {
     pub fn of(event: Event) -> Self {
         let mut texts = Texts::default();
         match event {
-            Event::SessionStarted { database, user, role, application, client, client_tls } => {
-                Self::Started(Box::new(Started {
-                    database: texts.word(database),
-                    user: texts.word(user),
-                    role: texts.word(role),
-                    application: texts.word(application),
-                    client: texts.word(client),
-                    client_tls,
-                    masked: texts.found(),
-                }))
-            }
+            Event::SessionStarted {
+                database,
+                user,
+                role,
+                application,
+                client,
+                client_tls,
+                identity,
+            } => Self::Started(Box::new(Started {
+                database: texts.word(database),
+                user: texts.word(user),
+                role: texts.word(role),
+                application: texts.word(application),
+                client: texts.word(client),
+                client_tls,
+                identity: identity.map(|of| {
+                    let (subject, issuer) = *of;
+                    (texts.word(subject), texts.word(issuer))
+                }),
+                masked: texts.found(),
+            })),
             Event::Statement(event) => Self::Statement(Box::new(of_statement(*event, texts))),
             Event::StatementEnded(end) => Self::StatementEnd(of_end(end, texts)),
             Event::Traffic { direction, text } => Self::Traffic(Traffic {
@@ -298,6 +316,7 @@ fn of_statement(event: StatementEvent, mut texts: Texts) -> Statement {
         verdict: event.verdict,
         rule: event.rule.map(|rule| texts.word(rule)),
         reason: texts.word(event.reason),
+        request_key: event.request_key,
         masked: texts.found(),
     }
 }

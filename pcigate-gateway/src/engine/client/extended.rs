@@ -11,7 +11,7 @@ use pcigate_postgres::frontend::{self, Execute, Message, Target};
 use pcigate_postgres::session::{Origin, Portal, Statement};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Next, effect, plain, shown};
+use super::{Next, effect, plain, requests, shown};
 use crate::engine::Engine;
 use crate::engine::ask::{Ask, Decision};
 use crate::engine::decide;
@@ -38,7 +38,7 @@ where
                 return self.refuse_unread(message, &parse.sql, Step::Prepare, &refusal);
             }
         };
-        if self.waits_for_names(&decision) {
+        if self.waits_for_names(&decision) || self.looks_up(&decision) {
             return Ok(Next::Wait);
         }
         self.note(
@@ -49,7 +49,8 @@ where
         let text = Bytes::copy_from_slice(&parse.sql);
         let types = parse.parameter_types.clone();
         let decision = Decision { text, parameter_types: types, ..decision };
-        let denial = self.denial(&decision);
+        // What needs approval is refused when its parameters are known.
+        let denial = self.denial(&decision).filter(|_| !decision.asks());
         let name = (!parse.statement.is_empty()).then(|| Bytes::copy_from_slice(&parse.statement));
         let ask = Ask { decision: Some(Arc::new(decision)), name, ..Ask::nothing() };
         if let (Some(denial), Some(decision)) = (denial, &ask.decision) {
@@ -74,7 +75,9 @@ where
             let what = "this prepared statement was made where the gateway could not see it";
             return self.refuse(message, Ask::nothing(), plain(what));
         };
-        let stale = decided.volatile || decided.settings != self.sql.settings();
+        let stale = decided.volatile
+            || decided.settings != self.sql.settings()
+            || decided.version != self.fresh.version;
         let decided = match stale {
             false => decided,
             true => match self.decide(&decided.text) {
@@ -88,7 +91,7 @@ where
                 }
             },
         };
-        if self.waits_for_names(&decided) {
+        if self.waits_for_names(&decided) || self.looks_up(&decided) {
             return Ok(Next::Wait);
         }
         let described = statement.parameter_types();
@@ -99,7 +102,16 @@ where
                 parameters.iter().map(|one| one.as_ref().map(|one| one.as_str().as_bytes()));
             self.traffic.message(Direction::FromClient, message.name(), words);
         }
+        let decided = match decided.asks() {
+            true => {
+                let values = requests::parameters(&bind.parameter_formats, &bind.parameters);
+                Arc::new(self.keyed((*decided).clone(), &values))
+            }
+            false => decided,
+        };
         if let Some(denial) = self.denial(&decided) {
+            // The record of the refusal covers the text it was prepared from.
+            statement.tag.recorded.store(true, Ordering::Relaxed);
             let number = self.recorded(&decided, &parameters, Step::Execute);
             return self.refuse(message, Ask { number, ..Ask::nothing() }, denial);
         }
@@ -130,11 +142,19 @@ where
             }
         }
         // What Describe told of the statement may be of other tables by now.
-        let wants = self.known.has_tags() || portal.shape().is_none();
+        let wants = !self.plan.target.columns.is_empty() || portal.shape().is_none();
         if wants && !portal.tag.described.swap(true, Ordering::Relaxed) {
             self.own(&Message::Describe(Target::Portal(execute.portal.clone())))?;
         }
         self.note(message.name(), [Some(execute.portal.as_ref())]);
+        if !decided.ends_transaction()
+            && let Err(sentence) = self.budget.run(1)
+        {
+            let decided = decided.beyond(&sentence);
+            let denial = self.denial(&decided).unwrap_or_else(|| plain("the session's budget"));
+            let number = self.recorded(&decided, &portal.tag.parameters, Step::Execute);
+            return self.refuse(message, Ask { number, ..Ask::nothing() }, denial);
+        }
         let number = self.recorded(&decided, &portal.tag.parameters, Step::Execute);
         if let Some(statement) = &portal.statement {
             // The record of the run covers the text it was prepared from.
@@ -149,6 +169,7 @@ where
             ..Ask::nothing()
         };
         let ask = Arc::new(ask);
+        ask.decision.iter().for_each(|decision| self.fresh.sent(decision));
         self.unsettled += usize::from(ask.changes);
         let request = self.protocol.sent(message, Origin::Client, Arc::clone(&ask))?;
         // A cursor's portal has the text that declared it, and does that no second time.
