@@ -8,6 +8,7 @@ pub mod crash;
 pub mod dns;
 pub mod faults;
 pub mod figures;
+pub mod issuer;
 pub mod kernel;
 pub mod line;
 pub mod needs;

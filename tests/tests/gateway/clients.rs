@@ -4,22 +4,15 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pcigate_gateway::{Event, Limits};
 use pcigate_postgres::login::Options;
-use pcigate_tests::{postgres::Postgres, wait};
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
-};
+use pcigate_tests::{issuer::Issuer, postgres::Postgres, wait};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use serde_json::{Value, json};
 
 use super::{
     gate::{EVERYTHING, Gate, Setup, schema, text},
@@ -130,35 +123,6 @@ fn a_handshake_that_is_garbage_or_never_ends_is_ended_and_recorded() {
     assert!(gate.recorded().contains("opening the connection"), "{}", gate.recorded());
     // Others are served as before.
     assert_eq!(gate.psql(&postgres, "SELECT 1"), "1\n");
-}
-
-/// One that signs tokens.
-struct Issuer(EcdsaKeyPair);
-
-impl Issuer {
-    fn new() -> Self {
-        let random = SystemRandom::new();
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-        Self(EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).unwrap())
-    }
-
-    fn set(&self) -> String {
-        let point = self.0.public_key().as_ref();
-        let [x, y] = [&point[1..33], &point[33..]].map(|part| URL_SAFE_NO_PAD.encode(part));
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "one", "x": x, "y": y}]}).to_string()
-    }
-
-    fn token(&self, subject: &str, audience: &str, seconds: i64) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let expires = i64::try_from(now).unwrap() + seconds;
-        let claims = json!({"iss": "https://issuer.example", "aud": audience, "sub": subject,
-                            "exp": expires});
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", part(&json!({"alg": "ES256", "kid": "one"})), part(&claims));
-        let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
-    }
 }
 
 fn token_gate(postgres: &Postgres, issuer: &Issuer, required: bool) -> Gate {

@@ -14,6 +14,7 @@ use nix::{
 };
 use pcigate_agent::gateway::process::confined;
 use pcigate_tests::{
+    issuer::Issuer,
     postgres::{DATABASE, PASSWORD, Postgres, SCRAM},
     site::{POLICY, Site, output, succeed},
     wait,
@@ -40,14 +41,19 @@ fn database() -> Postgres {
 
 /// A site whose only way to the database is a gate.
 fn site(port: u16) -> Site {
+    site_with(port, "", |_| String::new())
+}
+
+/// The same with more of the gate rule, and of the Target as its files make it.
+fn site_with(port: u16, rule: &str, target: impl Fn(&Site) -> String) -> Site {
     let mut site = Site::new();
     site.write("password", &format!("{PASSWORD}\n"));
-    site.write("policy.yaml", &policy(&site, port));
+    site.write("policy.yaml", &policy(&site, port, rule, &target(&site)));
     site.start_collector();
     site
 }
 
-fn policy(site: &Site, port: u16) -> String {
+fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
     let rules = format!(
         "    rules:
       - id: cards-db
@@ -56,6 +62,7 @@ fn policy(site: &Site, port: u16) -> String {
         statements:
           - {{id: read, action: allow, effects: [read], tables: [public.cards, public.orders]}}
           - {{id: change, action: allow, effects: [write], tables: [public.orders]}}
+{rule}
 ---
 apiVersion: pcigate.dev/v1alpha1
 kind: Target
@@ -69,6 +76,7 @@ spec:
   columns:
     - {{table: public.cards, column: pan, class: pan}}
     - {{table: public.cards, column: cvv, class: sad}}
+{target}
 ",
         site.path("password").display()
     );
@@ -253,7 +261,7 @@ fn a_session_ends_when_its_policy_changes_and_one_whose_policy_stays_goes_on() {
     let postgres = database();
     let mut node = Node::new("gated");
     node.site.write("password", &format!("{PASSWORD}\n"));
-    let before = policy(&node.site, postgres.port());
+    let before = policy(&node.site, postgres.port(), "", "");
     node.site.write("policies/billing-bot.yaml", &before);
     node.site.start_collector();
     fs::create_dir_all(node.container()).unwrap();
@@ -297,4 +305,70 @@ fn inside(cgroup: &Path, port: u16) -> Command {
         done";
     command.args(["-c", script]).arg(cgroup).arg(place(port));
     command
+}
+
+#[test]
+fn a_client_proves_itself_by_a_token_and_has_a_role_and_a_budget_of_its_own() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let postgres = database();
+    postgres.sql(&format!(
+        "ALTER ROLE {SCRAM} CREATEROLE; CREATE ROLE reader; GRANT SELECT ON cards, orders TO reader"
+    ));
+    let issuer = Issuer::new();
+    let rule = "          - {id: big, action: ask, effects: [ddl]}\n        session: {maxRows: 2}";
+    let site = site_with(postgres.port(), rule, |site| {
+        let file = |name: &str, text: &str| {
+            site.write(name, text);
+            site.path(name).display().to_string()
+        };
+        let (certificate, key) = (&postgres.keys.server, &postgres.keys.server_key);
+        let (certificate, key) = (file("server.pem", certificate), file("server.key", key));
+        let keys = file("jwks.json", &issuer.set());
+        format!(
+            "  clientTls: {{certFile: {certificate}, keyFile: {key}, required: true}}
+  token: {{required: true, audience: cards-db, issuer: \"https://issuer.example\", jwksFile: {keys}}}
+  sessionRole: {{grants: [reader]}}"
+        )
+    });
+    site.write("authority.pem", &postgres.keys.authority);
+    let run = |token: &str, statements: &[&str]| {
+        let mut psql = psql(&site, postgres.port(), statements);
+        psql.env("PGSSLMODE", "verify-full").env("PGPASSWORD", token);
+        let run = output(psql.env("PGSSLROOTCERT", site.path("authority.pem")));
+        String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr)
+    };
+    let own = issuer.token("system:serviceaccount:payments:billing-bot", "cards-db", 300);
+    let statements = [
+        "SELECT session_user LIKE 'pcigate_%', pan, cvv FROM cards",
+        "DROP TABLE orders",
+        "SELECT item FROM orders",
+        "SELECT item FROM orders",
+        "SELECT 1",
+    ];
+    let told = run(&own, &statements);
+    assert!(told.contains("t|411111******1111|\ntea\n"), "{told}");
+    assert!(told.contains("needs approval") && told.contains("request: "), "{told}");
+    assert_eq!(
+        told.matches("2 rows in all (session.maxRows of rule cards-db)").count(),
+        2,
+        "{told}"
+    );
+    let other = issuer.token("system:serviceaccount:payments:other", "cards-db", 300);
+    let told = run(&other, &["SELECT 1"]);
+    assert!(told.contains("another ServiceAccount"), "{told}");
+    let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pcigate%'";
+    wait::until("the roles' end", || (postgres.sql(left).trim() == "0").then_some(()));
+    let sessions = site.records(&["--kind", "session"]);
+    let began = sessions.iter().find(|one| one["session"]["phase"] == "started").unwrap();
+    let session = &began["session"];
+    assert_eq!(session["token_subject"], "system:serviceaccount:payments:billing-bot");
+    assert_eq!(session["token_issuer"], "https://issuer.example");
+    assert!(session["role"].as_str().unwrap().starts_with("pcigate_"), "{session}");
+    let question = "SELECT count(*) AS n FROM records WHERE length(request_key) = 64";
+    let answer = output(&mut site.pcigate(&["sql", question, "--output", "json"]));
+    let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(answer.contains("\"n\":1"), "{answer}");
+    for secret in [own.rsplit('.').next().unwrap(), "SCRAM-SHA-256$"] {
+        assert!(site.files_holding(secret).is_empty(), "{:?}", site.files_holding(secret));
+    }
 }
