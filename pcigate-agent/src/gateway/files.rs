@@ -1,15 +1,16 @@
 //! The files a Target names: what proves its server and the gateway, keys of tokens, the password.
-//! Read for each connection, so that what was exchanged counts at once.
+//! Read for each session, and the password for each login, so that what was exchanged counts at
+//! once.
 
 use std::{fs, io};
 
 use pcigate_policy::document::{CertificateRef, PasswordRef, Target, TlsMode};
 use zeroize::Zeroizing;
 
+use super::wire::PASSWORD_MAX;
+
 /// Bytes of one of these files.
-pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
-/// Longest password file, bytes.
-pub(super) const PASSWORD_BYTES_MAX: usize = 4096;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// What is in them; nothing where the Target names none.
 #[derive(Default)]
@@ -82,7 +83,7 @@ impl Files {
 pub(super) fn password(target: &Target) -> Option<Zeroizing<Vec<u8>>> {
     let name = target.name.to_string();
     match &target.credential.as_ref()?.password {
-        PasswordRef::File(path) => match bounded(path, PASSWORD_BYTES_MAX) {
+        PasswordRef::File(path) => match bounded(path, PASSWORD_MAX) {
             Ok(secret) => Some(without_line_end(secret)),
             Err(error) => {
                 tracing::error!(%error, path, target = name, "the passwordFile cannot be read");

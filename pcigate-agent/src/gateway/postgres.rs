@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Accepted, Actor, Handler, Keeper, Live, Report, Supervisor,
-    files::{self, Files, FilesError},
+    files::{Files, FilesError},
     no_protocol,
     session::Attended,
     session_records::Recording,
@@ -143,7 +143,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 fn terms(gate: &Gate, mut terms: Terms) -> Result<Terms, FilesError> {
     let target = &gate.target;
     let files = Files::read(target)?;
-    terms.password = files::password(target);
     terms.authorities = files.authorities;
     terms.client_tls = files.client_tls;
     terms.jwks = files.jwks;

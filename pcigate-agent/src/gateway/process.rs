@@ -115,9 +115,12 @@ enum Open {
 #[derive(Default)]
 struct Waiting {
     kept: Option<oneshot::Sender<bool>>,
-    dials: HashMap<u32, oneshot::Sender<io::Result<OwnedFd>>>,
+    dials: HashMap<u32, oneshot::Sender<io::Result<Dialled>>>,
     end: Option<oneshot::Sender<String>>,
 }
+
+/// A connection to the Target, and the credential's password.
+type Dialled = (OwnedFd, Option<Zeroizing<Vec<u8>>>);
 
 impl Shared {
     async fn tell(&self, mut frame: FromGateway) -> io::Result<()> {
@@ -138,9 +141,9 @@ impl Shared {
                     self.open(session, terms, passed);
                 }
             }
-            ToGateway::Dialled { session, dial, failure } => {
+            ToGateway::Dialled { session, dial, failure, password } => {
                 let answer = match (failure, passed) {
-                    (None, Some(connection)) => Ok(connection),
+                    (None, Some(connection)) => Ok((connection, password)),
                     (None, None) => Err(io::Error::other("no descriptor is left for it")),
                     (Some(why), _) => Err(io::Error::other(why)),
                 };
@@ -227,12 +230,11 @@ impl Shared {
     }
 
     /// A connection to a session's Target, made by the agent.
-    async fn dial(&self, session: u64) -> io::Result<tokio::net::TcpStream> {
+    async fn dial(&self, session: u64) -> io::Result<Dialled> {
         let dial = self.dials.fetch_add(1, Ordering::Relaxed);
         let (asker, answer) = oneshot::channel();
         self.waiting(session, |waiting| waiting.dials.insert(dial, asker));
         self.tell(FromGateway::Dial { session, dial }).await?;
-        let connection = answer.await.map_err(|_| io::Error::other("the session is over"))??;
-        tokio::net::TcpStream::from_std(connection.into())
+        answer.await.map_err(|_| io::Error::other("the session is over"))?
     }
 }

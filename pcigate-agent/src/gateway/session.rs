@@ -5,12 +5,12 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    Network, dial,
+    Network, dial, files,
     session_records::Recording,
     supervisor::{Said, Session},
 };
@@ -125,9 +125,13 @@ impl Dials {
                 let dialled = dial::dial(&target, &network, DIAL_WITHIN).await;
                 dialled.map_err(|error| chain(&error))
             };
+            let password = match answer {
+                Ok(_) => spawn_blocking(move || files::password(&target)).await.ok().flatten(),
+                Err(_) => None,
+            };
             let connection = answer.as_ref().map(AsFd::as_fd).map_err(Clone::clone);
             // The process is gone otherwise, and the session with it.
-            let _ = running.dialled(session, number, connection).await;
+            let _ = running.dialled(session, number, connection, password).await;
         });
     }
 }

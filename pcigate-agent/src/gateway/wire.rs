@@ -26,6 +26,8 @@ pub const TOLD_MAX: usize = 128;
 const VERSION: u8 = 1;
 /// Bytes of a sentence.
 const WHY_MAX: usize = 2 << 10;
+/// Bytes of a password.
+pub const PASSWORD_MAX: usize = 4 << 10;
 
 /// From the agent to the gateway. Sessions have numbers of the agent's.
 pub enum ToGateway {
@@ -38,7 +40,8 @@ pub enum ToGateway {
         /// At most [`PIECE_MAX`].
         piece: Zeroizing<Vec<u8>>,
     },
-    /// The answer to [`FromGateway::Dial`]; carries the connection.
+    /// The answer to [`FromGateway::Dial`]; carries the connection. The password comes with it,
+    /// so that what was exchanged counts at the next login.
     Dialled {
         /// The session.
         session: u64,
@@ -46,6 +49,8 @@ pub enum ToGateway {
         dial: u32,
         /// Why there is no connection.
         failure: Option<String>,
+        /// The credential's, where there is one.
+        password: Option<Zeroizing<Vec<u8>>>,
     },
     /// The answer to [`FromGateway::Told`].
     Kept {
@@ -112,6 +117,7 @@ impl ToGateway {
     fn capacity(&self) -> usize {
         match self {
             Self::Terms { piece, .. } => piece.len() + 64,
+            Self::Dialled { password: Some(password), .. } => password.len() + WHY_MAX + 64,
             _ => 64,
         }
     }
@@ -193,7 +199,7 @@ fn to_gateway(io: &mut Fields<'_>, value: &mut ToGateway) -> Result<(), Malforme
                 let piece = Zeroizing::new(Vec::new());
                 ToGateway::Terms { session: 0, last: false, piece }
             }
-            1 => ToGateway::Dialled { session: 0, dial: 0, failure: None },
+            1 => ToGateway::Dialled { session: 0, dial: 0, failure: None, password: None },
             2 => ToGateway::Kept { session: 0, kept: false },
             3 => ToGateway::End { session: 0, why: String::new() },
             4 => ToGateway::Ask(0),
@@ -206,10 +212,11 @@ fn to_gateway(io: &mut Fields<'_>, value: &mut ToGateway) -> Result<(), Malforme
             io.flag(last)?;
             io.bytes(piece, PIECE_MAX)
         }
-        ToGateway::Dialled { session, dial, failure } => {
+        ToGateway::Dialled { session, dial, failure, password } => {
             io.number(session)?;
             io.small(dial)?;
-            io.option(failure, String::new, |io, why| io.text(why, WHY_MAX))
+            io.option(failure, String::new, |io, why| io.text(why, WHY_MAX))?;
+            io.option(password, Zeroizing::default, |io, one| io.bytes(one, PASSWORD_MAX))
         }
         ToGateway::Kept { session, kept } => {
             io.number(session)?;

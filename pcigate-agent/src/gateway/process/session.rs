@@ -1,17 +1,23 @@
 //! One session in the gateway's process: between the engine and the agent.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
+};
 
-use pcigate_gateway::{Client, Dial, Entry, NotRecorded, serve};
+use pcigate_gateway::{Client, Dial, Entry, NotRecorded, Password, serve};
+use pcigate_postgres::login::Secret;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
+use zeroize::Zeroizing;
 
 use super::Shared;
 use crate::{
     causes::chain,
     gateway::wire::{self, FRAME_MAX, FromGateway, TOLD_MAX, Terms, Told},
+    recorder::lock,
 };
 
 /// Entries on their way to the agent; the session stands still while there is no room.
@@ -35,13 +41,18 @@ pub(super) async fn run(
     let stream = TcpStream::from_std(client.into()).map_err(|error| error.to_string())?;
     let address = terms.client.clone();
     let knowledge = shared.knowledge(&terms.target.canonical);
-    let plan = tokio::task::spawn_blocking(move || terms.into_plan(knowledge)).await;
+    let (credential, password) = credential();
+    let plan = tokio::task::spawn_blocking(move || terms.into_plan(knowledge, password)).await;
     let plan = plan.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
     let dial: Dial<TcpStream> = {
         let shared = Arc::clone(&shared);
         Box::new(move || {
-            let shared = Arc::clone(&shared);
-            Box::pin(async move { shared.dial(session).await })
+            let (shared, credential) = (Arc::clone(&shared), Arc::clone(&credential));
+            Box::pin(async move {
+                let (connection, password) = shared.dial(session).await?;
+                *lock(&credential) = password;
+                TcpStream::from_std(connection.into())
+            })
         })
     };
     let (door, entries) = mpsc::channel(ENTRIES_MAX);
@@ -52,6 +63,16 @@ pub(super) async fn run(
     // It ends when the last of its records has been handed over.
     let _ = telling.await;
     result.map_err(|error| chain(&error))
+}
+
+/// The password as it came with the newest connection.
+type Credential = Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>;
+
+fn credential() -> (Credential, Password) {
+    let credential = Credential::default();
+    let newest = Arc::clone(&credential);
+    let password = move || lock(&newest).as_ref().map(|kept| Secret::new(kept.to_vec()));
+    (credential, Box::new(password))
 }
 
 /// Hands entries over, one frame at a time: what comes meanwhile goes together.

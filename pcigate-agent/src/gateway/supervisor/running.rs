@@ -255,12 +255,13 @@ impl Running {
         session: u64,
         dial: u32,
         connection: Result<BorrowedFd<'_>, String>,
+        password: Option<Zeroizing<Vec<u8>>>,
     ) -> io::Result<()> {
         let (passed, failure) = match connection {
             Ok(connection) => (Some(connection), None),
             Err(why) => (None, Some(crate::gateway::wire::sentence(why))),
         };
-        self.send(ToGateway::Dialled { session, dial, failure }, passed).await
+        self.send(ToGateway::Dialled { session, dial, failure, password }, passed).await
     }
 }
 

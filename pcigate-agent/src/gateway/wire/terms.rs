@@ -6,7 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pcigate_gateway::{Knowledge, Limits, Maskers, Plan, Tokens, TokensError, Workload, tls};
+use pcigate_gateway::{
+    Knowledge, Limits, Maskers, Password, Plan, Tokens, TokensError, Workload, tls,
+};
 use pcigate_policy::{
     document::{
         CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, ObjectName,
@@ -42,10 +44,8 @@ const TLS_MODES: [TlsMode; 3] = [TlsMode::VerifyFull, TlsMode::Require, TlsMode:
 const STYLES: [MaskStyle; 3] = [MaskStyle::Truncate, MaskStyle::Last4, MaskStyle::Full];
 const CLASSES: [ColumnClass; 2] = [ColumnClass::Pan, ColumnClass::Sad];
 
-/// What a session is given. Not printable: it holds the password.
+/// What a session is given. Not printable: it holds a key.
 pub struct Terms {
-    /// The credential's password, where there is one.
-    pub password: Option<Zeroizing<Vec<u8>>>,
     /// PEM of the authorities, for `verify-full`.
     pub authorities: Vec<u8>,
     /// PEM of certificate and key towards clients, where TLS is offered.
@@ -111,7 +111,6 @@ impl Terms {
     #[must_use]
     pub fn blank() -> Self {
         Self {
-            password: None,
             authorities: Vec::new(),
             client_tls: None,
             jwks: None,
@@ -127,7 +126,7 @@ impl Terms {
         }
     }
 
-    /// The bytes that cross. Made at their final size, so that no copy of the password is left.
+    /// The bytes that cross. Made at their final size, so that no copy of a key is left.
     ///
     /// # Errors
     /// Something is larger than what crosses.
@@ -155,11 +154,15 @@ impl Terms {
         Ok(terms)
     }
 
-    /// What the session's engine works with.
+    /// What the session's engine works with; the password comes with each connection.
     ///
     /// # Errors
     /// See [`TermsError`].
-    pub fn into_plan(self, knowledge: Arc<Knowledge>) -> Result<Plan, TermsError> {
+    pub fn into_plan(
+        self,
+        knowledge: Arc<Knowledge>,
+        password: Password,
+    ) -> Result<Plan, TermsError> {
         let target = Arc::new(self.target);
         let name = || target.name.to_string();
         let failed = |whom| move |source| TermsError::Tls { whom, target: name(), source };
@@ -176,11 +179,10 @@ impl Terms {
         let tokens = tokens.map_err(|source| TermsError::Tokens { target: name(), source })?;
         let masker =
             Maskers::of(&target).map_err(|source| TermsError::Mask { target: name(), source })?;
-        let password = self.password;
         let secret = self.request_secret;
         Ok(Plan {
             rules: self.rules,
-            password: Box::new(move || password.as_ref().map(|kept| Secret::new(kept.to_vec()))),
+            password,
             upstream_tls,
             client_tls,
             tokens: tokens.map(Arc::new),
@@ -198,7 +200,6 @@ impl Terms {
 }
 
 fn fields(io: &mut Fields<'_>, terms: &mut Terms) -> Result<(), Malformed> {
-    io.option(&mut terms.password, Zeroizing::default, |io, bytes| io.bytes(bytes, WORD_MAX))?;
     io.bytes(&mut terms.authorities, FILE_MAX)?;
     io.option(&mut terms.client_tls, Default::default, |io, (certificate, key)| {
         io.bytes(certificate, FILE_MAX)?;

@@ -136,7 +136,6 @@ fn a_list_that_says_it_is_long_takes_no_memory_for_it() {
 #[test]
 fn terms_arrive_as_they_were_with_every_field() {
     let mut terms = Terms::blank();
-    terms.password = Some(Zeroizing::new(b"made up".to_vec()));
     terms.authorities = vec![7; 300_000];
     terms.client_tls = Some((vec![8; 400], Zeroizing::new(b"made up, too".to_vec())));
     terms.jwks = Some(b"{}".to_vec());
@@ -189,7 +188,7 @@ fn terms_arrive_as_they_were_with_every_field() {
     )];
     let bytes = terms.encode().unwrap();
     let read = Terms::decode(&bytes).unwrap();
-    assert!(read.password == terms.password && read.authorities == terms.authorities);
+    assert!(read.authorities == terms.authorities);
     assert!(read.client_tls == terms.client_tls && read.jwks == terms.jwks);
     assert!(read.request_secret == terms.request_secret);
     let workload = |of: &Terms| (of.workload.id.clone(), of.workload.service_account.clone());

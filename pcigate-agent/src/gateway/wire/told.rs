@@ -36,6 +36,9 @@ const ACTIONS: [StatementAction; 3] =
 const STEPS: [Step; 4] = [Step::Query, Step::Prepare, Step::Execute, Step::FunctionCall];
 const KINDS: [Kind; 7] =
     [Kind::Pan, Kind::Track1, Kind::Track2, Kind::Cvv, Kind::Expiry, Kind::PinBlock, Kind::Secret];
+/// Detectors of one's own are behind the kinds there are, by number.
+const OWN: u32 = 16;
+const _: () = assert!(KINDS.len() <= 16);
 
 /// What masking took out, by kind.
 pub type Found = Vec<(Kind, u32)>;
@@ -223,15 +226,15 @@ fn found(io: &mut Fields<'_>, value: &mut Found) -> Result<(), Malformed> {
         MANY,
         || (Kind::Pan, 0),
         |io, (kind, count)| {
-            // Detectors of one's own are behind the kinds there are, by number.
-            let own = KINDS.len() as u32;
+            let place = KINDS.iter().position(|one| one == kind);
+            let place = place.and_then(|at| u32::try_from(at).ok());
             let mut number = match *kind {
-                Kind::Custom(which) => own + u32::from(which),
-                _ => KINDS.iter().position(|one| one == kind).map_or(u32::MAX, |at| at as u32),
+                Kind::Custom(which) => OWN + u32::from(which),
+                _ => place.unwrap_or(u32::MAX),
             };
             io.small(&mut number)?;
             let known = usize::try_from(number).ok().and_then(|at| KINDS.get(at)).copied();
-            let custom = number.checked_sub(own).and_then(|which| u16::try_from(which).ok());
+            let custom = number.checked_sub(OWN).and_then(|which| u16::try_from(which).ok());
             let wrong = Malformed::Choice { number: number.into() };
             *kind = known.or(custom.map(Kind::Custom)).ok_or(wrong)?;
             io.small(count)
