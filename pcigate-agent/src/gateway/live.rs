@@ -104,4 +104,4 @@ impl Drop for Entered {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -97,23 +97,25 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
         request_secret: shared.request_secret.clone(),
         ..Terms::blank()
     };
-    match hand_over(stream, begun, &gate, &shared.supervisor).await {
+    match hand_over(&stream, begun, &gate, &shared.supervisor).await {
         Ok(session) => {
+            drop(stream);
             let attended = Attended { session, recording, gate, network };
             attended.run(end).await;
         }
         Err(why) => {
             tracing::error!("a gated connection is closed: {why}");
             recording.broke_off(&why).await;
+            // Not before that is on disk.
+            drop(stream);
         }
     }
     drop(entered);
 }
 
-/// Hands a client's connection to the gateway's process; the agent keeps none of it. Why not, where
-/// that does not work: the connection is closed then.
+/// Hands a client's connection to the gateway's process. Why not, where that does not work.
 async fn hand_over(
-    stream: TcpStream,
+    stream: &TcpStream,
     begun: Terms,
     gate: &Arc<Gate>,
     supervisor: &Supervisor,

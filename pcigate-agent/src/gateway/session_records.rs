@@ -200,7 +200,8 @@ impl Recording {
             StatementAction::Ask => (Verdict::Ask, Ending::Refused),
             StatementAction::Deny => (Verdict::Deny, Ending::Refused),
         };
-        let id = masked(statement.rule.as_deref().unwrap_or("default"));
+        let rule = statement.rule.as_deref().filter(|rule| !rule.is_empty());
+        let id = masked(rule.unwrap_or("default"));
         let rule = Arc::new(Rule { policy: self.gate.rule.policy.clone(), id });
         let outcome = Outcome {
             decision: Some(Decided { verdict, rule }),
@@ -266,3 +267,6 @@ fn nanos(duration: std::time::Duration) -> u64 {
 fn masked(text: &str) -> Masked {
     Masked::new(text.as_bytes(), Cut::Whole)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use pcigate_policy::{
 use super::*;
 use crate::draft::Rule;
 
-const POLICY: &str = "apiVersion: pcigate.dev/v1alpha1
+/// A policy with a gate, whose rule is `GATE`.
+pub(in crate::gateway) const POLICY: &str = "apiVersion: pcigate.dev/v1alpha1
 kind: AgentPolicy
 metadata: {name: bot, namespace: payments}
 spec:
@@ -47,7 +48,8 @@ fn table(text: &str) -> Arc<RuleTable> {
     Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates: gates.collect() })
 }
 
-fn gate(text: &str) -> Arc<Gate> {
+/// The gate of such a policy.
+pub(in crate::gateway) fn gate(text: &str) -> Arc<Gate> {
     Arc::clone(table(text).gates.values().next().unwrap())
 }
 

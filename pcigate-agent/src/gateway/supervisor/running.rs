@@ -270,3 +270,6 @@ impl Drop for Session {
         lock(&self.running.sessions).remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests;
