@@ -19,7 +19,7 @@ use pcigate_common::{
     maps::verdict,
 };
 use pcigate_policy::{
-    mask::{Cut, Masked},
+    mask::{Cut, Masked, Masker},
     rule::RuleRef,
 };
 use pcigate_proto::{Enforcement, Verdict};
@@ -137,11 +137,13 @@ impl Attribution {
             let key = (header.task.pid, header.task.start_ns);
             self.processes.set(key, Arc::new(path.clone()));
         }
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let masker = directory.rules(header.policy).map_or(Masker::standard(), |of| of.masker());
         let exec = draft::Exec {
             invoked: (event.invoked != event.path && !event.invoked.is_empty())
-                .then(|| Masked::new(event.invoked, cut)),
+                .then(|| Masked::with(masker, event.invoked, cut)),
             path,
-            args: Masked::new(argv, argv_cut),
+            args: Masked::with(masker, argv, argv_cut),
             args_truncated: has(flags::ARGV_TRUNCATED),
             args_unavailable: has(flags::ARGV_UNAVAILABLE),
             path_unresolved: unresolved,

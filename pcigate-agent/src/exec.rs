@@ -337,11 +337,11 @@ fn summarise(end: &End, directory: &Path) {
         let of = counters.by_verdict.iter().filter(|((_, verdict), _)| *verdict == wanted);
         of.map(|(_, count)| count).sum()
     };
-    let refused = by(Verdict::Deny) + by(Verdict::Gate) + by(Verdict::Ask);
+    let (gated, refused) = (by(Verdict::Gate), by(Verdict::Deny) + by(Verdict::Ask));
     let masked: u64 = counters.masked.values().sum();
     let lost: u64 = counters.lost.values().sum();
     eprintln!(
-        "pcigate: {} records: {} allowed, {refused} refused, {} without a verdict; \
+        "pcigate: {} records: {} allowed, {gated} gated, {refused} refused, {} without a verdict; \
          {masked} masked, {lost} lost",
         counters.recorded,
         by(Verdict::Allow),

@@ -19,6 +19,7 @@ use pcigate_policy::{
     document::Documents,
     entries::{CompileError, KernelEntries, Unenforceable},
     glob::Glob,
+    mask::SettingsError,
     workload::PolicySet,
 };
 
@@ -49,6 +50,15 @@ pub enum GovernError {
         /// Why.
         #[source]
         source: CompileError,
+    },
+    /// Together they mask more than can be.
+    #[error("the `mask` of all policies of {pod} together cannot be used")]
+    Mask {
+        /// `namespace/pod`.
+        pod: String,
+        /// Why.
+        #[source]
+        source: SettingsError,
     },
     /// The kernel has no room or refuses.
     #[error("the policies of {pod} cannot be put into the kernel")]
@@ -261,7 +271,8 @@ impl Governor {
             .tables
             .install(&entries)
             .map_err(|source| GovernError::Tables { pod: pod(found), source })?;
-        self.name(found, number, &entries, set.as_ref());
+        self.name(found, number, &entries, set.as_ref())
+            .map_err(|source| GovernError::Mask { pod: pod(found), source })?;
         Ok(entries)
     }
 
@@ -359,17 +370,20 @@ impl Governor {
         number: u32,
         entries: &KernelEntries,
         set: Option<&PolicySet>,
-    ) {
+    ) -> Result<(), SettingsError> {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
         self.numbers.insert(found.cgroup_id, number);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);
-        directory.rules.entry(number).or_insert_with(|| Arc::new(rules::table(entries, set)));
+        if !directory.rules.contains_key(&number) {
+            directory.rules.insert(number, Arc::new(rules::table(entries, set)?));
+        }
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
         }
+        Ok(())
     }
 
     fn forget(&mut self, now: Instant) {

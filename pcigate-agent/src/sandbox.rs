@@ -24,7 +24,10 @@ use std::{
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::wait::{WaitStatus, waitpid},
+    sys::{
+        signal::SigSet,
+        wait::{WaitStatus, waitpid},
+    },
     unistd::{Pid, chdir},
 };
 use pcigate_policy::mask::{Cut, Masked};
@@ -156,7 +159,7 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
     let Some((program, arguments)) = plan.command.split_first() else {
         return Ok(NOT_FOUND);
     };
-    let mut child = match Command::new(program).args(arguments).spawn() {
+    let mut child = match with_signals(|| Command::new(program).args(arguments).spawn())? {
         Ok(child) => child,
         Err(error) => return Ok(not_started(program, &error)),
     };
@@ -169,6 +172,18 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
 fn die_with_parent() -> Result<(), SandboxError> {
     stage::die_with_parent()
         .map_err(|(what, error)| SandboxError::Privileges { what: format!("{what}: {error}") })
+}
+
+/// What is started here begins with no signal blocked: a mask is inherited, and CMD would hear
+/// neither its own alarms nor whoever wants it to end. Pid 1 is deaf meanwhile to all it has no
+/// handler for, and it has none.
+fn with_signals<T>(start: impl FnOnce() -> T) -> Result<T, SandboxError> {
+    let wrong = |what, error| SandboxError::Privileges { what: format!("{what}: {error}") };
+    let unblocked = SigSet::empty().thread_set_mask();
+    unblocked.map_err(|errno| wrong("unblocking signals", errno.into()))?;
+    let started = start();
+    stage::block_signals().map_err(|(what, error)| wrong(what, error))?;
+    Ok(started)
 }
 
 /// Enters the working directory again, by the mount that is there now.

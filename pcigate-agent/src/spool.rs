@@ -337,7 +337,8 @@ impl Spool {
             self.next_seq = next_seq;
             self.durable_seq = next_seq - 1;
         }
-        self.name_newest()
+        self.name_newest()?;
+        self.remove_empty()
     }
 
     /// The next write fails after so many bytes.

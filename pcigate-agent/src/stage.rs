@@ -34,6 +34,14 @@ pub fn close_inherited() -> io::Result<()> {
 /// What was tried, and what the kernel says.
 pub fn die_with_parent() -> Result<(), (&'static str, io::Error)> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| ("PR_SET_PDEATHSIG", errno.into()))?;
+    block_signals()
+}
+
+/// Leaves all signals that can be left to others; what is started inherits that.
+///
+/// # Errors
+/// As [`die_with_parent`].
+pub fn block_signals() -> Result<(), (&'static str, io::Error)> {
     let mut all = SigSet::all();
     all.remove(Signal::SIGCHLD);
     all.thread_block().map_err(|errno| ("blocking signals", errno.into()))

@@ -58,6 +58,25 @@ pub fn from_file(path: &Path) -> Result<VerifierKey, Failure> {
     })
 }
 
+/// `ledger.vkey` beside the directory, with a remark.
+pub fn beside(ledger: &Path) -> Result<VerifierKey, Failure> {
+    let path = ledger.join("..").join("ledger.vkey");
+    if !path.exists() {
+        return Err(Failure::input(format!(
+            "no key to check the ledger with: give the collector's ledger.vkey with --key \
+             ({} does not exist)",
+            path.display()
+        )));
+    }
+    let key = from_file(&path)?;
+    remark(&format!(
+        "checked with {}: whoever can replace the ledger can replace this key too, give a copy \
+         you kept with --key",
+        path.display()
+    ));
+    Ok(key)
+}
+
 /// The key the collector names, with a remark.
 pub fn from_collector(text: &str) -> Result<VerifierKey, Failure> {
     let key = VerifierKey::parse(text).map_err(|error| {

@@ -12,6 +12,8 @@ mod record;
 mod record_view;
 mod records;
 mod row;
+mod session;
+mod sessions;
 mod sql;
 mod table;
 mod time;
@@ -48,6 +50,11 @@ enum Verb {
     Sql(sql::Options),
     /// Show one record in full, with --proof that it is in the ledger.
     Record(record::Options),
+    /// List gated sessions: who, with what, how much was allowed, refused and masked.
+    Sessions(Box<sessions::Options>),
+    /// Show or replay one gated session.
+    #[command(subcommand)]
+    Session(session::Verb),
     /// Check a whole ledger: every leaf, the tree and the signed checkpoint.
     Verify(verify::Options),
     /// Check policies, or ask them what would happen.
@@ -83,6 +90,8 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Records(options) => collector::wait_for(records::run(collector, options)),
         Verb::Sql(options) => collector::wait_for(sql::run(collector, options)),
         Verb::Record(options) => collector::wait_for(record::run(collector, options)),
+        Verb::Sessions(options) => collector::wait_for(sessions::run(collector, options)),
+        Verb::Session(verb) => collector::wait_for(session::run(collector, verb)),
         Verb::Verify(options) => verify::run(collector, options),
         Verb::Policy(verb) => policy::run(verb),
         Verb::Mask(options) => mask::run(options),

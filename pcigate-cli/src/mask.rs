@@ -8,6 +8,7 @@ mod progress;
 mod read;
 mod report;
 mod scan;
+mod settings;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +22,7 @@ use progress::Progress;
 use read::{Piece, Pieces};
 use report::{Sink, Totals};
 use scan::Scan;
+use settings::Set;
 
 const EXAMPLES: &str = "\
 A card number keeps its first six and last four digits; tracks, codes and PIN blocks become a word
@@ -32,6 +34,10 @@ Examples:
   pcigate mask --output findings dump.sql           OFFSET, KIND, BRAND, MASKED of each find
   pcigate mask --fail-on-find --stats logs/*.log > /dev/null   a check for CI: exit 1 where found
   pcigate mask --output json core.4711 | jq .kind   the same for programs; any bytes will do
+  pcigate mask --settings mask.yaml app.log         take out secrets and your own patterns too
+
+A file of settings has the fields of a policy's `mask` (docs/masking.md), and
+`fingerprint: {id, keyFile}`: an HMAC by which finds of one number can be told together.
 
 Input that pauses: what came is written 0.2 s after its last line end, and digits at that end are
 then masked, because they may begin a number. Exit codes: 0 ok, 1 found something (--fail-on-find),
@@ -47,6 +53,9 @@ pub struct Options {
     /// The masked text, or what was found: a line each, for people or for programs.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
+    /// Mask as this file says: fields, detectors, secrets too, and what stays of a card number.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// Say at the end, on stderr, how much was read and what was found in it.
     #[arg(long)]
     stats: bool,
@@ -59,7 +68,7 @@ pub struct Options {
 enum Output {
     /// The input without card data.
     Text,
-    /// One JSON object per find: file, offset, length, kind, brand, masked.
+    /// One JSON object per find: file, offset, length, kind, brand, masked, fingerprint.
     Json,
     /// One line per find: offset (behind the file's name), kind, brand and masked form, between
     /// tabs.
@@ -71,10 +80,11 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
     let began = Instant::now();
     let mut sink = Sink::new(io::stdout().lock(), options.output, options.fail_on_find);
     let mut totals = Totals::default();
+    let set = options.settings.as_deref().map_or_else(|| Ok(Set::standard()), Set::read)?;
     let stdin = [PathBuf::from("-")];
     let files = if options.files.is_empty() { &stdin[..] } else { &options.files };
     for path in files {
-        mask(path, &mut sink, &mut totals)?;
+        mask(path, &set, &mut sink, &mut totals)?;
     }
     if options.stats {
         remark(&totals.sentence(began.elapsed()));
@@ -84,13 +94,18 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
 }
 
 /// Masks one file, or stdin for `-`.
-fn mask(path: &Path, sink: &mut Sink<impl Write>, totals: &mut Totals) -> Result<(), Failure> {
+fn mask(
+    path: &Path,
+    set: &Set,
+    sink: &mut Sink<impl Write>,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
     if path == Path::new("-") {
         if io::stdin().is_terminal() {
             remark("reading what you type; Ctrl-D ends it (`pcigate mask --help` for files)");
         }
         let pieces = Pieces::start(io::stdin(), true);
-        return drain("stdin", None, pieces, sink, totals, &mut Progress::none());
+        return drain("stdin", None, Scan::new(set), pieces, sink, totals, &mut Progress::none());
     }
     let name = path.display().to_string();
     let cannot = |error| {
@@ -100,18 +115,18 @@ fn mask(path: &Path, sink: &mut Sink<impl Write>, totals: &mut Totals) -> Result
     let size = file.metadata().map_err(cannot)?.len();
     let mut progress = Progress::of(&name, size, io::stderr().is_terminal());
     let pieces = Pieces::start(file, false);
-    drain(&name, Some(&name), pieces, sink, totals, &mut progress)
+    drain(&name, Some(&name), Scan::new(set), pieces, sink, totals, &mut progress)
 }
 
 fn drain(
     name: &str,
     shown: Option<&str>,
+    mut scan: Scan<'_>,
     mut pieces: Pieces,
     sink: &mut Sink<impl Write>,
     totals: &mut Totals,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    let mut scan = Scan::new();
     loop {
         let piece = match pieces.ready() {
             Some(piece) => piece,

@@ -46,6 +46,9 @@ pub struct Options {
     /// Only records of this node.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     node: String,
+    /// Only records of this gated session: its id, or the beginning of it.
+    #[arg(long, value_name = "ID", value_parser = session_id)]
+    session: Option<String>,
     /// At most this many rows, the newest; 0 = the collector's limit.
     #[arg(long, value_name = "N", default_value_t = 0)]
     limit: u32,
@@ -61,6 +64,15 @@ pub struct Options {
     /// Nothing shortened, and more columns.
     #[arg(long)]
     wide: bool,
+}
+
+/// The beginning of a session's id, as it stands in records.
+pub fn session_id(text: &str) -> Result<String, String> {
+    let digits = text.bytes().all(|letter| letter.is_ascii_hexdigit());
+    if digits && (1..=32).contains(&text.len()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("`{text}` is not the id of a session or its beginning: give up to 32 hex digits"))
 }
 
 fn verdicts() -> impl TypedValueParser<Value = Verdict> {
@@ -122,6 +134,7 @@ fn request(options: &Options, now: u64) -> Result<QueryRequest, Failure> {
         executable: options.executable.clone(),
         destination: options.destination.clone(),
         node: options.node.clone(),
+        session: options.session.clone().unwrap_or_default(),
         limit: options.limit,
         follow: options.follow,
         explain: options.explain,
@@ -234,7 +247,7 @@ mod tests {
         let options = parsed(
             "--since 1h --until 1m --namespace n --pod p --service-account s --kind exec \
              --kind egress --verdict deny --executable /bin/* --destination 10.0.0.0/8 --node k \
-             --limit 7",
+             --session 5E0 --limit 7",
         );
         let now = 10_000_000_000_000;
         let expected = QueryRequest {
@@ -248,6 +261,7 @@ mod tests {
             executable: "/bin/*".into(),
             destination: "10.0.0.0/8".into(),
             node: "k".into(),
+            session: "5e0".into(),
             limit: 7,
             follow: false,
             explain: false,

@@ -13,7 +13,7 @@ use serde_json::json;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::failure::{Answer, Failure, remark};
+use crate::failure::{Answer, Failure};
 use crate::key::{self, Trust};
 use crate::table::{lines, plain};
 use crate::{Output, collector, record_view};
@@ -66,29 +66,10 @@ pub fn run(collector: &collector::Options, options: &Options) -> Result<Answer, 
     }
     let (key, trust) = match given {
         Some(key) => (key, Trust::Given),
-        None => (beside(path)?, Trust::Beside),
+        None => (key::beside(path)?, Trust::Beside),
     };
     let checked = check(&Directory::new(path), &key, options)?;
     print(options, &key, trust, checked)
-}
-
-/// `ledger.vkey` beside the directory, with a remark.
-fn beside(ledger: &Path) -> Result<VerifierKey, Failure> {
-    let path = ledger.join("..").join("ledger.vkey");
-    if !path.exists() {
-        return Err(Failure::input(format!(
-            "no key to check the ledger with: give the collector's ledger.vkey with --key \
-             ({} does not exist)",
-            path.display()
-        )));
-    }
-    let key = key::from_file(&path)?;
-    remark(&format!(
-        "checked with {}: whoever can replace the ledger can replace this key too, give a copy \
-         you kept with --key",
-        path.display()
-    ));
-    Ok(key)
 }
 
 type Checked = Result<Report, VerifyError>;

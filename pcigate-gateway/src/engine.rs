@@ -89,7 +89,7 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Nothing once nobody can end it from outside any more.
     end: Option<oneshot::Receiver<String>>,
     entries: Vec<Entry>,
-    traffic: Traffic,
+    traffic: Traffic<'p>,
     nothing: Arc<Ask>,
     /// The client has said Terminate, or its connection has ended.
     leaving: bool,
@@ -165,7 +165,7 @@ where
             cancelling: None,
             end: Some(parts.end),
             entries: Vec::new(),
-            traffic: Traffic::new(parts.plan.limits.traffic),
+            traffic: Traffic::new(parts.plan.limits.traffic, &parts.plan.masker.mixed),
             nothing: Arc::new(Ask::nothing()),
             leaving: false,
             tally: Tally::default(),
@@ -352,7 +352,7 @@ where
 /// Look for card data in values.
 fn look<'a>(plan: &'a Plan, known: &'a Known) -> Look<'a> {
     let Maskers { values: masker, mixed } = &plan.masker;
-    Look { masker, mixed, types: &known.types, style: plan.target.mask }
+    Look { masker, mixed, types: &known.types, style: plan.target.mask.style }
 }
 
 /// Appends, and takes over where there is nothing yet.

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcigate_policy::document::{MaskStyle, SessionBudget, Statement, Target};
-use pcigate_policy::mask::{Detector, Masker, Rendering, Settings, SettingsError};
+use pcigate_policy::document::{SessionBudget, Statement, Target};
+use pcigate_policy::mask::{Detector, Masker, SettingsError};
 use pcigate_postgres::login::Secret;
 use pcigate_postgres::{backend, frontend, session};
 use rustls::{ClientConfig, ServerConfig};
@@ -79,22 +79,17 @@ pub struct Maskers {
 const EXPONENT: &str = "[1-9]\\.[0-9]{11,17}e\\+1[1-8]";
 
 impl Maskers {
-    /// Those for answers of a Target, in its style.
+    /// Those for answers of a Target, as its `mask` says.
     ///
     /// # Errors
-    /// Never for these settings.
+    /// It has as many detectors as a masker can have, so that there is no room for one more.
     pub fn of(target: &Target) -> Result<Self, SettingsError> {
-        let rendering = match target.mask {
-            MaskStyle::Truncate => Rendering::Truncate,
-            MaskStyle::Last4 => Rendering::Last4,
-            MaskStyle::Full => Rendering::Full,
-        };
-        let values = Masker::new(Settings { rendering, ..Settings::default() })?;
+        let values = target.mask.masker()?;
+        let mut settings = target.mask.settings();
         let exponent =
             Detector { name: "exponent".to_owned(), pattern: EXPONENT.to_owned(), luhn: false };
-        let detectors = vec![exponent];
-        let mixed = Masker::new(Settings { rendering, detectors, ..Settings::default() })?;
-        Ok(Self { values, mixed })
+        settings.detectors.push(exponent);
+        Ok(Self { values, mixed: Masker::new(settings)? })
     }
 }
 

@@ -44,6 +44,9 @@ pub fn conditions(question: &Question) -> Vec<Expr> {
         let is = |column| col(column).eq(lit(question.node.clone()));
         all.push(is("node").or(is("about_node")));
     }
+    if !question.session.is_empty() {
+        all.push(like("session", &format!("{}*", question.session)));
+    }
     if !question.executable.is_empty() {
         let runs = |column| like(column, &question.executable);
         all.push(runs("executable").or(runs("path")));

@@ -28,6 +28,8 @@ pub struct Question {
     pub destination: Option<Destination>,
     /// Made by the node, or by the collector about it.
     pub node: String,
+    /// Beginning of a gated session's id in hex, small letters.
+    pub session: String,
     /// Newest leaves to keep.
     pub limit: usize,
 }

@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::PathBuf};
 use pcigate_ledger::{Directory, Edge, File, Hash, leaf_hash};
 use pcigate_proto::{
     Component, Deletion, Egress, Exec, Fork, Gap, Message, Origin, Outcome, Process, Received,
-    Record, Verdict, Workload,
+    Record, Traffic, Verdict, Workload,
     record::{Event, Subject, kind},
 };
 use proptest::{prelude::*, sample::select};
@@ -216,10 +216,11 @@ fn events() -> impl Strategy<Value = Event> {
             Event::Fork(Fork { child_pid, child_start_boottime_ns })
         }),
         1 => select(vec!["n1", "n2"])
-                .prop_map(|node| {
-            let node = node.into();
-            Event::Gap(Gap { node, ..Gap::default() })
-        }),
+            .prop_map(|node| Event::Gap(Gap { node: node.into(), ..Gap::default() })),
+        1 => select(vec![0x5e_u8, 0x05]).prop_map(|byte| Event::Traffic(Traffic {
+            session: vec![byte; 16],
+            ..Traffic::default()
+        })),
         1 => select(vec!["n1", "n2"]).prop_map(|node| Event::Received(Received {
             node: node.into(),
             first_seq: u64::MAX,
@@ -300,7 +301,8 @@ pub fn questions() -> impl Strategy<Value = Question> {
     let destination =
         (network, port).prop_map(|(network, port)| Some(Destination { network, port }));
     let verdict = select(vec![Some(Verdict::Allow), Some(Verdict::Deny), Some(Verdict::Gate)]);
-    let names = (text(&["a", "bö"]), text(&["a", "b"]), text(&["a"]), text(&["n1", "n2"]));
+    let nodes = (text(&["n1", "n2"]), text(&["5e", "0"]));
+    let names = (text(&["a", "bö"]), text(&["a", "b"]), text(&["a"]), nodes);
     let limit = prop_oneof![Just(1_000), 0_usize..5];
     (
         rarely(times()),
@@ -313,7 +315,7 @@ pub fn questions() -> impl Strategy<Value = Question> {
         limit,
     )
         .prop_map(|(since, until, kinds, verdict, names, executable, destination, limit)| {
-            let (namespace, pod, service_account, node) = names;
+            let (namespace, pod, service_account, (node, session)) = names;
             Question {
                 since_unix_nano: since,
                 until_unix_nano: until,
@@ -325,6 +327,7 @@ pub fn questions() -> impl Strategy<Value = Question> {
                 executable,
                 destination,
                 node,
+                session,
                 limit,
             }
         })
@@ -362,6 +365,9 @@ fn matches(asked: &Question, record: &Record) -> bool {
         && is(&asked.pod, |workload| &workload.pod)
         && is(&asked.service_account, |workload| &workload.service_account)
         && (asked.node.is_empty() || asked.node == about || asked.node == origin)
+        && (asked.session.is_empty()
+            || pcigate_proto::record::session(event)
+                .is_some_and(|id| hex::encode(id).starts_with(&asked.session)))
         && (asked.executable.is_empty()
             || programs.any(|path| fits(asked.executable.as_bytes(), path.as_bytes())))
         && asked.destination.as_ref().is_none_or(|destination| went_to(destination, event))

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::document::{
     Cidr, Documents, EgressEffect, EgressRule, EndpointAt, ExecRule, IngressRule, Mode,
 };
-use crate::document::{ObjectName, Policy, PortMatch, Target};
+use crate::document::{Masking, ObjectName, Policy, PortMatch, Target};
 use crate::rule::RuleRef;
 
 /// The label Kubernetes puts on every namespace with its name.
@@ -147,6 +147,15 @@ impl PolicySet {
     #[must_use]
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
+    }
+
+    /// What the policies mask together, if any says so.
+    #[must_use]
+    pub fn masking(&self) -> Option<Masking> {
+        self.policies.iter().filter_map(|policy| policy.mask.clone()).reduce(|mut all, one| {
+            all.join(&one);
+            all
+        })
     }
 
     /// SHA-256 over the content of the policies and of all targets. The same for the same content,

@@ -51,6 +51,18 @@ pub fn kind(event: &Event) -> &'static str {
     }
 }
 
+/// The id of the gated session a record belongs to.
+#[must_use]
+pub fn session(event: &Event) -> Option<&[u8]> {
+    match event {
+        Event::Session(session) => Some(&session.id),
+        Event::Statement(statement) => Some(&statement.session),
+        Event::StatementEnd(end) => Some(&end.session),
+        Event::Traffic(traffic) => Some(&traffic.session),
+        _ => None,
+    }
+}
+
 /// The first mandatory field (PCI DSS 10.2.2) a record lacks, with what it is for.
 ///
 /// # Errors

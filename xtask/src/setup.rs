@@ -2,6 +2,7 @@
 
 mod bpf;
 mod duckdb;
+pub mod postgres;
 
 use std::process::ExitCode;
 
@@ -92,8 +93,8 @@ const NEEDS: &[Need] = &[
     Need {
         what: "PostgreSQL 15 (the gateway's tests start servers and clients of it)",
         scope: Scope::All,
-        present: || std::path::Path::new("/usr/lib/postgresql/15/bin/postgres").exists(),
-        packages: &["postgresql-15"],
+        present: postgres::present,
+        packages: &[postgres::PACKAGE],
     },
     Need {
         what: "pip for Python (it brings DuckDB, to check the index with another engine)",
@@ -135,6 +136,16 @@ pub fn ensure(scope: Scope) -> Result<()> {
     Ok(())
 }
 
+/// What PostgreSQL needs, where it is missing and may be installed; what to run otherwise.
+pub fn ensure_postgres() -> Result<()> {
+    let missing: Vec<&Need> =
+        NEEDS.iter().filter(|need| need.packages == [postgres::PACKAGE]).collect();
+    if postgres::present() {
+        return Ok(());
+    }
+    install(&missing)
+}
+
 fn missing(scope: Scope) -> Vec<&'static Need> {
     NEEDS.iter().filter(|need| need.scope <= scope && !(need.present)()).collect()
 }
@@ -145,6 +156,11 @@ fn install(missing: &[&Need]) -> Result<()> {
     let get = [&["install", "-y", "--no-install-recommends"], packages.as_slice()].concat();
     if is_root() && verifier::on_path("apt-get") {
         run(command("apt-get", ["update"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+        let _restored = packages
+            .contains(&postgres::PACKAGE)
+            .then(postgres::prevent_cluster)
+            .transpose()
+            .context("apt-get cannot prepare PostgreSQL")?;
         let installed = run(command("apt-get", &get).env("DEBIAN_FRONTEND", "noninteractive"));
         if installed.is_ok() && missing.iter().all(|need| (need.present)()) {
             return Ok(());

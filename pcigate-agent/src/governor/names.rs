@@ -4,10 +4,13 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
-use pcigate_policy::mask::{Cut, Masked};
+use pcigate_policy::{
+    document::{MaskStyle, Masking},
+    mask::{Cut, Detector, Masked},
+};
 use serde_json::{Value, json};
 
-use super::{Directory, RuleTable};
+use super::{Directory, RuleTable, rules::Masks};
 use crate::{
     atomic_file,
     draft::{Rule, Workload},
@@ -32,8 +35,9 @@ pub(super) fn write(path: &Path, directory: &Directory) -> io::Result<()> {
     });
     let rules = directory.rules.iter().map(|(number, table)| {
         let rules = table.rules.iter().map(|rule| [rule.policy.as_str(), rule.id.as_str()]);
+        let masking = table.masks.as_ref().map(|masks| masking(&masks.masking));
         json!({"policy": number, "hash": u64::from_be_bytes(table.hash),
-               "rules": rules.collect::<Vec<_>>()})
+               "rules": rules.collect::<Vec<_>>(), "mask": masking})
     });
     let all = json!({
         "workloads": workloads.collect::<Vec<_>>(),
@@ -78,7 +82,32 @@ fn rule_table(entry: &Value) -> Option<(u32, Arc<RuleTable>)> {
     let hash = entry.get("hash")?.as_u64()?.to_be_bytes();
     let rules: Option<Vec<Arc<Rule>>> = entry.get("rules")?.as_array()?.iter().map(rule).collect();
     let gates = BTreeMap::new();
-    Some((number, Arc::new(RuleTable { hash, rules: rules?, gates })))
+    let masks = match entry.get("mask") {
+        None | Some(Value::Null) => None,
+        Some(mask) => Some(masks(mask)?),
+    };
+    Some((number, Arc::new(RuleTable { hash, rules: rules?, gates, masks })))
+}
+
+/// In the spelling of a file of settings, which is JSON too.
+fn masking(masking: &Masking) -> String {
+    let Masking { style, card_data, secrets, fields, detectors } = masking;
+    let detectors = detectors.iter().map(|Detector { name, pattern, luhn }| {
+        json!({"name": name, "pattern": pattern, "checksum": if *luhn { "luhn" } else { "none" }})
+    });
+    let style = match style {
+        MaskStyle::Truncate => "truncate",
+        MaskStyle::Last4 => "last4",
+        MaskStyle::Full => "full",
+    };
+    json!({"default": style, "cardData": card_data, "secrets": secrets, "fields": fields,
+           "detectors": detectors.collect::<Vec<_>>()})
+    .to_string()
+}
+
+fn masks(written: &Value) -> Option<Masks> {
+    let (masking, _) = Masking::read("mask", written.as_str()?).ok()?;
+    Masks::new(masking).ok()
 }
 
 fn rule(entry: &Value) -> Option<Arc<Rule>> {
@@ -113,7 +142,12 @@ mod tests {
         directory.workloads.insert(9, Arc::new(workload));
         let rule = Rule { policy: text("payments/bot"), id: text("no-encoders") };
         let rules = vec![Arc::new(rule)];
-        let table = RuleTable { hash: [200, 1, 2, 3, 4, 5, 6, 7], rules, gates: BTreeMap::new() };
+        let mask = "default: full\nsecrets: true\nfields: [ssn]\n\
+                    detectors: [{name: staff, pattern: 'E-[0-9]{6}', checksum: luhn}]\n";
+        let masking = Masking::read("mask", mask).unwrap().0;
+        let masks = Some(Masks::new(masking.clone()).unwrap());
+        let hash = [200, 1, 2, 3, 4, 5, 6, 7];
+        let table = RuleTable { hash, rules, gates: BTreeMap::new(), masks };
         directory.rules.insert(3, Arc::new(table));
         write(file.path(), &directory).unwrap();
         let read = Directory::kept(file.path());
@@ -121,6 +155,7 @@ mod tests {
         let (before, after) = (directory.rules(3).unwrap(), read.rules(3).unwrap());
         assert_eq!((before.hash, before.rules.len()), (after.hash, after.rules.len()));
         assert_eq!(after.rules[0].id.as_str(), "no-encoders");
+        assert_eq!(after.masks.as_ref().unwrap().masking, masking);
 
         let raw = fs::read_to_string(file.path()).unwrap();
         fs::write(file.path(), raw.replace("\"bot\"", "\"4111111111111111\"")).unwrap();

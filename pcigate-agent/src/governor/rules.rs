@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pcigate_common::maps::verdict;
 use pcigate_policy::{
-    document::{EgressEffect, SessionBudget, Statement, Target},
+    document::{EgressEffect, Masking, SessionBudget, Statement, Target},
     entries::KernelEntries,
-    mask::{Cut, Masked},
+    mask::{Cut, Masked, Masker, SettingsError},
     workload::PolicySet,
 };
 
@@ -21,6 +21,32 @@ pub struct RuleTable {
     pub rules: Vec<Arc<Rule>>,
     /// Gate rules by their number; none where an earlier agent wrote the table.
     pub gates: BTreeMap<u32, Arc<Gate>>,
+    /// What the policies mask beyond card data.
+    pub masks: Option<Masks>,
+}
+
+/// What policies mask, as they say it and ready for use.
+#[derive(Debug)]
+pub struct Masks {
+    /// As they say it.
+    pub masking: Masking,
+    masker: Masker,
+}
+
+impl Masks {
+    /// # Errors
+    /// Together, the policies ask for more than a masker can do.
+    pub fn new(masking: Masking) -> Result<Self, SettingsError> {
+        let masker = masking.masker()?;
+        Ok(Self { masking, masker })
+    }
+}
+
+impl RuleTable {
+    /// Masks what the workloads of these policies run.
+    pub fn masker(&self) -> &Masker {
+        self.masks.as_ref().map_or(Masker::standard(), |masks| &masks.masker)
+    }
 }
 
 /// A gate rule: what may be done at which target, and by whose word.
@@ -44,7 +70,13 @@ pub(super) fn ask_for_gateway(entries: &KernelEntries) -> bool {
 }
 
 /// The table of a compiled policy; `set` is what it was compiled from.
-pub(super) fn table(entries: &KernelEntries, set: Option<&PolicySet>) -> RuleTable {
+///
+/// # Errors
+/// As [`Masks::new`].
+pub(super) fn table(
+    entries: &KernelEntries,
+    set: Option<&PolicySet>,
+) -> Result<RuleTable, SettingsError> {
     let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
     let rules = entries.rules.iter().map(|rule| {
         Arc::new(Rule { policy: masked(&rule.policy_name()), id: masked(rule.rule_id()) })
@@ -63,5 +95,6 @@ pub(super) fn table(entries: &KernelEntries, set: Option<&PolicySet>) -> RuleTab
     for (to, from) in hash.iter_mut().zip(entries.hash) {
         *to = from;
     }
-    RuleTable { hash, rules, gates }
+    let masks = set.and_then(PolicySet::masking).map(Masks::new).transpose()?;
+    Ok(RuleTable { hash, rules, gates, masks })
 }

@@ -2,14 +2,15 @@
 
 use pcigate_proto::record::RECORD_BYTES_MAX;
 
-use super::error::{SpoolError, write_error};
+use super::error::{SpoolError, io, write_error};
 use super::format::{self, FRAME_BYTES, HEADER_BYTES};
 use super::{GROUP_BYTES_MAX, Spool, segment};
 
 impl Spool {
+    /// Two headers are left: the group may need a further segment, and so may a skip behind it.
     pub(super) fn fits(&self, record_bytes: usize, limit_bytes: u64) -> bool {
         let frame = (FRAME_BYTES + record_bytes) as u64;
-        self.used_bytes() + frame + HEADER_BYTES as u64 <= limit_bytes
+        self.used_bytes() + frame + 2 * HEADER_BYTES as u64 <= limit_bytes
     }
 
     pub(super) fn stage(
@@ -75,6 +76,19 @@ impl Spool {
         self.used_bytes += segment.bytes;
         self.active = file;
         self.segments.push_back(segment);
+        Ok(())
+    }
+
+    /// Removes the segment before the newest, where a skip has left it without a record: else skips
+    /// in a row would take more room than there is. The newest is named by now.
+    pub(super) fn remove_empty(&mut self) -> Result<(), SpoolError> {
+        let before = self.segments.len().checked_sub(2);
+        let is_empty = |of: &segment::Segment| of.last_seq < of.first_seq;
+        let before = before.filter(|at| self.segments.get(*at).is_some_and(is_empty));
+        if let Some(empty) = before.and_then(|at| self.segments.remove(at)) {
+            self.used_bytes -= empty.bytes;
+            std::fs::remove_file(&empty.path).map_err(|error| io(error, "delete", &empty.path))?;
+        }
         Ok(())
     }
 

@@ -42,12 +42,15 @@ impl<W: Write> Sink<W> {
                 let place = file.map(|name| format!("{}:", plain(name))).unwrap_or_default();
                 let brand = hit.brand.unwrap_or("-");
                 let masked = shown(&hit.masked);
-                writeln!(self.output, "{place}{}\t{}\t{brand}\t{masked}", hit.offset, hit.kind)
+                let key = hit.fingerprint.as_ref().map(|of| format!("\t{of}")).unwrap_or_default();
+                let (offset, kind) = (hit.offset, &hit.kind);
+                writeln!(self.output, "{place}{offset}\t{kind}\t{brand}\t{masked}{key}")
             }),
             Output::Json => hits.iter().try_for_each(|hit| {
                 let object = json!({
                     "file": file, "offset": hit.offset, "length": hit.length, "kind": hit.kind,
                     "brand": hit.brand, "masked": String::from_utf8_lossy(&hit.masked),
+                    "fingerprint": hit.fingerprint,
                 });
                 writeln!(self.output, "{object}")
             }),

@@ -1,6 +1,8 @@
 //! The scanner of one input: bytes in, masked bytes and what was found out.
 
-use pcigate_policy::mask::{Finding, Masker, Stream};
+use pcigate_policy::mask::{Finding, Stream};
+
+use super::settings::Set;
 
 /// One place where something was taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,13 +15,16 @@ pub struct Hit {
     pub kind: String,
     /// Whose card it is, where the number tells.
     pub brand: Option<&'static str>,
+    /// `KEY:HEX`, where the settings have a key: equal for equal numbers.
+    pub fingerprint: Option<String>,
     /// What stands for it in the output.
     pub masked: Vec<u8>,
 }
 
 /// A scan of one input.
-pub struct Scan {
-    stream: Stream<'static>,
+pub struct Scan<'s> {
+    set: &'s Set,
+    stream: Stream<'s>,
     /// Masked bytes nobody has taken yet.
     text: Vec<u8>,
     /// Bytes of the output before `text`.
@@ -29,11 +34,11 @@ pub struct Scan {
     gained: usize,
 }
 
-impl Scan {
+impl<'s> Scan<'s> {
     /// A scan that has seen nothing.
-    pub fn new() -> Self {
-        let stream = Stream::new(Masker::standard());
-        Self { stream, text: Vec::new(), taken: 0, lost: 0, gained: 0 }
+    pub fn new(set: &'s Set) -> Self {
+        let stream = Stream::new(&set.masker);
+        Self { set, stream, text: Vec::new(), taken: 0, lost: 0, gained: 0 }
     }
 
     /// Scans the next bytes.
@@ -74,11 +79,14 @@ impl Scan {
         let masked = self.text.get(start..start + finding.masked_len).unwrap_or_default();
         self.lost += length.saturating_sub(finding.masked_len);
         self.gained += finding.masked_len.saturating_sub(length);
+        let key = self.set.key.as_deref().unwrap_or_default();
+        let fingerprint = finding.fingerprint.map(|of| format!("{key}:{}", hex::encode(of.0)));
         Hit {
             offset: finding.start,
             length,
-            kind: finding.kind.to_string(),
+            kind: self.set.masker.name_of(finding.kind).to_owned(),
             brand: finding.brand,
+            fingerprint,
             masked: masked.to_vec(),
         }
     }

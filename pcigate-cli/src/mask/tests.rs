@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::progress::Progress;
 use super::read::Pieces;
 use super::report::{Sink, Totals};
+use super::scan::Scan;
+use super::settings::Set;
 use super::{Output, drain};
 
 /// Gives the bytes in reads of these sizes, over and over.
@@ -26,12 +28,17 @@ impl Read for Chunks {
 }
 
 fn masked(bytes: &[u8], sizes: &[usize], what: Output) -> Vec<u8> {
+    masked_as(&Set::standard(), bytes, sizes, what)
+}
+
+fn masked_as(set: &Set, bytes: &[u8], sizes: &[usize], what: Output) -> Vec<u8> {
     let chunks = Chunks { bytes: Cursor::new(bytes.to_vec()), sizes: sizes.to_vec(), turn: 0 };
     let mut output = Vec::new();
     let mut sink = Sink::new(&mut output, what, false);
     let pieces = Pieces::start(chunks, false);
     let mut totals = Totals::default();
-    drain("test", None, pieces, &mut sink, &mut totals, &mut Progress::none()).unwrap();
+    drain("test", None, Scan::new(set), pieces, &mut sink, &mut totals, &mut Progress::none())
+        .unwrap();
     drop(sink);
     assert_eq!(totals.bytes, bytes.len() as u64);
     output
@@ -104,9 +111,35 @@ fn findings_say_where_what_whose_and_how_it_looks_now() {
         first,
         serde_json::json!({
             "file": null, "offset": 2, "length": 19, "kind": "pan", "brand": "visa",
-            "masked": "4111 11** **** 1111"
+            "masked": "4111 11** **** 1111", "fingerprint": null
         })
     );
+}
+
+#[test]
+fn settings_name_more_that_is_taken_out_and_tell_equal_numbers_by_a_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let (settings, key) = (directory.path().join("mask.yaml"), directory.path().join("key"));
+    std::fs::write(&key, "ab".repeat(32) + "\n").unwrap();
+    let text = format!(
+        "secrets: true\nfields: [ssn]\ndetectors: [{{name: staff, pattern: 'E-[0-9]{{6}}'}}]\n\
+         fingerprint: {{id: k1, keyFile: {}}}\n",
+        key.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let set = Set::read(&settings).unwrap();
+    let input = b"E-123456 ssn=078-05-1120 4111111111111111 x 4111-1111-1111-1111";
+    let text = String::from_utf8(masked_as(&set, input, &[5], Output::Text)).unwrap();
+    assert_eq!(text, "[MASKED] ssn=[MASKED] 411111******1111 x 4111-11**-****-1111");
+    let text = String::from_utf8(masked_as(&set, input, &[5], Output::Findings)).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    let kinds: Vec<&str> = lines.iter().map(|line| line[1]).collect();
+    assert_eq!(kinds, ["staff", "field", "pan", "pan"], "{text}");
+    assert!(lines[2][4].starts_with("k1:") && lines[2][4] == lines[3][4], "{text}");
+
+    std::fs::write(&key, "short").unwrap();
+    let failure = format!("{:?}", Set::read(&settings).err().unwrap());
+    assert!(failure.contains("fingerprint.keyFile") && failure.contains("32 bytes"), "{failure}");
 }
 
 #[test]
@@ -134,7 +167,10 @@ fn an_input_that_fails_is_a_failure_and_no_end() {
     }
     let mut sink = Sink::new(Vec::new(), Output::Text, false);
     let (pieces, mut totals) = (Pieces::start(Broken(false), false), Totals::default());
-    let failure = drain("disk.log", None, pieces, &mut sink, &mut totals, &mut Progress::none());
+    let set = Set::standard();
+    let scan = Scan::new(&set);
+    let none = &mut Progress::none();
+    let failure = drain("disk.log", None, scan, pieces, &mut sink, &mut totals, none);
     assert!(format!("{failure:?}").contains("disk.log"), "{failure:?}");
 }
 
@@ -157,7 +193,8 @@ fn a_check_goes_on_when_nobody_reads_the_output() {
         let input = [vec![b'x'; 1 << 20], b" 4111111111111111".to_vec()].concat();
         let mut sink = Sink::new(Closed, Output::Text, goes_on);
         let (pieces, mut totals) = (Pieces::start(Cursor::new(input), false), Totals::default());
-        let ended = drain("x", None, pieces, &mut sink, &mut totals, &mut Progress::none());
+        let (set, none) = (Set::standard(), &mut Progress::none());
+        let ended = drain("x", None, Scan::new(&set), pieces, &mut sink, &mut totals, none);
         assert_eq!((ended.is_ok(), totals.found()), (goes_on, u64::from(goes_on)));
     }
 }

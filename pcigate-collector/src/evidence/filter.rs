@@ -6,7 +6,7 @@ use pcigate_index::{Destination, Question};
 use pcigate_policy::yaml::shown;
 use pcigate_proto::{
     QueryRequest, Record, Verdict, Workload,
-    record::{Event, KINDS, Subject, kind},
+    record::{self, Event, KINDS, Subject, kind},
 };
 
 /// Newest rows kept when a request sets no limit.
@@ -36,6 +36,12 @@ pub enum FilterError {
     Destination {
         /// As given, fit for a message.
         destination: String,
+    },
+    /// Not the beginning of a session's id.
+    #[error("session: {session} is not the beginning of an id: up to 32 digits 0-9 and a-f")]
+    Session {
+        /// As given, fit for a message.
+        session: String,
     },
     /// More rows than a request may ask for.
     #[error("limit: {limit} rows are too many; at most {LIMIT_MAX}, or narrow the time range")]
@@ -80,6 +86,9 @@ impl Filter {
             "" => None,
             text => Some(self::destination(text).ok_or_else(wrong)?),
         };
+        if request.session.len() > 32 || !request.session.bytes().all(is_digit) {
+            return Err(FilterError::Session { session: shown(&request.session) });
+        }
         let limit = match usize::try_from(request.limit).unwrap_or(usize::MAX) {
             0 => LIMIT_DEFAULT,
             limit if limit > LIMIT_MAX => {
@@ -105,6 +114,7 @@ impl Filter {
             executable: asked.executable.clone(),
             destination: self.destination.clone(),
             node: asked.node.clone(),
+            session: asked.session.clone(),
             limit: self.limit,
         }
     }
@@ -122,6 +132,7 @@ impl Filter {
             && (asked.verdict == 0 || asked.verdict == verdict)
             && self.matches_workload(record)
             && (asked.node.is_empty() || is_about_node(record, event, &asked.node))
+            && (asked.session.is_empty() || is_of_session(event, &asked.session))
             && (asked.executable.is_empty() || runs(record, event, &asked.executable))
             && self.destination.as_ref().is_none_or(|destination| goes_to(event, destination))
     }
@@ -161,12 +172,17 @@ pub fn text(request: &QueryRequest) -> String {
         ("executable", request.executable.clone()),
         ("destination", request.destination.clone()),
         ("node", request.node.clone()),
+        ("session", request.session.clone()),
         ("limit", number(request.limit.into())),
         ("follow", set(request.follow)),
         ("explain", set(request.explain)),
     ];
     let given = words.iter().filter(|(_, value)| !value.is_empty());
     given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// Made by the node, or made by the collector about it.
@@ -178,6 +194,14 @@ fn is_about_node(record: &Record, event: &Event, node: &str) -> bool {
         _ => "",
     };
     about == node || record.origin.as_ref().is_some_and(|origin| origin.node == node)
+}
+
+/// `beginning` has two digits a byte, and may end within one.
+fn is_of_session(event: &Event, beginning: &str) -> bool {
+    record::session(event).is_some_and(|id| {
+        let digits = id.iter().flat_map(|byte| format!("{byte:02x}").into_bytes());
+        digits.take(beginning.len()).eq(beginning.bytes())
+    })
 }
 
 fn runs(record: &Record, event: &Event, pattern: &str) -> bool {

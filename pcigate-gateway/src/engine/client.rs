@@ -3,6 +3,7 @@
 mod extended;
 mod requests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -192,7 +193,7 @@ where
         }
         let decision = self.within_session(decision);
         let decision = self.keyed(decision, &[]);
-        self.note(message.name(), [Some(shown(&decision, text))]);
+        self.note(message.name(), [Some(shown(&decision, text).as_ref())]);
         let number = self.recorded(&decision, &[], Step::Query);
         let denial = self.denial(&decision);
         let changes = decision.changes;
@@ -276,7 +277,7 @@ where
     ) -> Result<Next, SessionEnd> {
         self.tally.statements += 1;
         let number = self.tally.statements;
-        let event = decide::unreadable(text, number, step, refusal);
+        let event = decide::unreadable(text, number, step, refusal, &self.plan.masker.mixed);
         self.record(Event::Statement(Box::new(event)));
         self.batch.recorded = true;
         self.note(message.name(), [Some(text)]);
@@ -332,9 +333,11 @@ where
     /// One record for each statement; the number of the first.
     fn recorded(&mut self, decision: &Decision, parameters: &[Option<Masked>], step: Step) -> u64 {
         let first = if decision.statements.is_empty() { 0 } else { self.tally.statements + 1 };
+        let masker = &self.plan.masker.mixed;
         for index in 0..decision.statements.len() {
             self.tally.statements += 1;
-            if let Some(event) = decision.record(index, self.tally.statements, step, parameters) {
+            let number = self.tally.statements;
+            if let Some(event) = decision.record(index, number, step, parameters, masker) {
                 self.record(Event::Statement(Box::new(event)));
                 self.batch.recorded = true;
             }
@@ -347,9 +350,12 @@ where
     }
 }
 
-/// The text for replay; not where it may hold what nothing marks as such.
-fn shown<'t>(decision: &Decision, text: &'t [u8]) -> &'t [u8] {
-    if decision.touches_sad { b"[text withheld]" } else { text }
+/// The text for replay; as in its record where it may hold what nothing marks as such.
+fn shown<'t>(decision: &Decision, text: &'t [u8]) -> Cow<'t, [u8]> {
+    if !decision.touches_sad {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(decide::without_constants(text).into_string().into_bytes())
 }
 
 fn plain(what: &str) -> Denial {

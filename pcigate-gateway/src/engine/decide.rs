@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pcigate_policy::document::{Column, ColumnClass, Effect, StatementAction};
-use pcigate_policy::mask::{Cut, Masked};
+use pcigate_policy::mask::{Cut, Masked, Masker};
 use pcigate_policy::statement::{Answer, Facts, FunctionUse, TableName, Usage, decide};
 use pcigate_postgres::denial::{Denial, OVER, REFUSED};
 use pcigate_postgres::frontend::Bind;
@@ -139,10 +139,12 @@ impl Decision {
         number: u64,
         step: Step,
         parameters: &[Option<Masked>],
+        masker: &Masker,
     ) -> Option<StatementEvent> {
         let (statement, answer) = (self.statements.get(index)?, self.answers.get(index)?);
         let own = self.text.get(statement.place.clone()).unwrap_or(&self.text);
-        let text = if self.touches_sad { without_constants(own) } else { cut(own, TEXT_MAX) };
+        let text =
+            if self.touches_sad { without_constants(own) } else { cut(masker, own, TEXT_MAX) };
         Some(StatementEvent {
             number,
             step,
@@ -161,12 +163,18 @@ impl Decision {
 }
 
 /// The record of a text that nobody can read.
-pub(crate) fn unreadable(sql: &[u8], number: u64, step: Step, refusal: &Refusal) -> StatementEvent {
+pub(crate) fn unreadable(
+    sql: &[u8],
+    number: u64,
+    step: Step,
+    refusal: &Refusal,
+    masker: &Masker,
+) -> StatementEvent {
     StatementEvent {
         number,
         step,
         command: "UNKNOWN",
-        text: cut(sql, TEXT_MAX),
+        text: cut(masker, sql, TEXT_MAX),
         text_bytes: length(sql),
         parameters: Vec::new(),
         effects: vec![Effect::Unknown],
@@ -253,12 +261,12 @@ fn names_any(facts: &Facts, columns: &[&Column], usage: impl Fn(Usage) -> bool) 
 }
 
 pub(crate) fn masked(text: &str) -> Masked {
-    cut(text.as_bytes(), TEXT_MAX)
+    cut(Masker::standard(), text.as_bytes(), TEXT_MAX)
 }
 
 /// A text that names columns of sensitive authentication data: its constants may be such, and
 /// nothing marks them.
-fn without_constants(sql: &[u8]) -> Masked {
+pub(crate) fn without_constants(sql: &[u8]) -> Masked {
     match text(sql).and_then(normalised) {
         // Not all commands are taken apart: EXECUTE keeps its constants.
         Ok(normal) if !may_hold_constants(&normal.text) => masked(&normal.text),
@@ -271,10 +279,10 @@ fn may_hold_constants(text: &str) -> bool {
     digits || text.contains('\'') || text.contains("$$")
 }
 
-fn cut(text: &[u8], most: usize) -> Masked {
+fn cut(masker: &Masker, text: &[u8], most: usize) -> Masked {
     match text.get(..most) {
-        Some(begin) if text.len() > most => Masked::new(begin, Cut::End),
-        _ => Masked::new(text, Cut::Whole),
+        Some(begin) if text.len() > most => Masked::with(masker, begin, Cut::End),
+        _ => Masked::with(masker, text, Cut::Whole),
     }
 }
 
@@ -297,12 +305,13 @@ fn tables(facts: &Facts) -> Vec<Masked> {
     names.iter().take(TABLES_MAX).map(|name| masked(name)).collect()
 }
 
-/// The parameters of a Bind in words, as far as a record takes them.
+/// The parameters of a Bind in words, as far as a record takes them; without a masker, none of
+/// their content.
 pub(crate) fn parameters(
     bind: &Bind,
     types: &[u32],
     described: Option<&Arc<[u32]>>,
-    touches_sad: bool,
+    masker: Option<&Masker>,
 ) -> Vec<Option<Masked>> {
     let of = |index: usize| {
         let given = types.get(index).copied().filter(|oid| *oid != 0);
@@ -310,12 +319,10 @@ pub(crate) fn parameters(
     };
     let words = |(index, value): (usize, Option<&[u8]>)| {
         let value = value?;
-        if touches_sad {
-            return Some(masked("[withheld]"));
-        }
+        let Some(masker) = masker else { return Some(masked("[withheld]")) };
         Some(match bind.parameter_formats.of(index) {
-            Some(Format::Text) => cut(value, PARAMETER_MAX),
-            _ => cut(binary_words(of(index), value).as_bytes(), PARAMETER_MAX),
+            Some(Format::Text) => cut(masker, value, PARAMETER_MAX),
+            _ => cut(masker, binary_words(of(index), value).as_bytes(), PARAMETER_MAX),
         })
     };
     bind.parameters.iter().enumerate().take(PARAMETERS_MAX).map(words).collect()

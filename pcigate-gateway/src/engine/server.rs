@@ -265,9 +265,9 @@ where
     }
 
     fn tell_report(&mut self, report: Report) -> Result<(), SessionEnd> {
-        let words = report.field(b'M').cloned().unwrap_or_default();
-        self.traffic.message(Direction::ToClient, "ErrorResponse", [Some(words.as_ref())]);
-        self.tell(&Message::ErrorResponse(report))
+        let report = Message::ErrorResponse(report);
+        self.note_text(&report);
+        self.tell(&report)
     }
 
     fn ready(

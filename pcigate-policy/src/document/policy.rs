@@ -6,6 +6,7 @@ use super::canonical;
 use super::egress::EgressRule;
 use super::exec::ExecRule;
 use super::ingress::IngressRule;
+use super::masking::Masking;
 use super::names::{self, ObjectName, Place, dns_subdomain, rule_id};
 use crate::yaml::{Fields, Item, Mistakes, Node, shown};
 
@@ -28,6 +29,8 @@ pub struct Policy {
     pub egress: Option<Section<EgressRule>>,
     /// From where it may be reached; absent = says nothing about it.
     pub ingress: Option<Section<IngressRule>>,
+    /// What is masked in records of what its workloads run, beyond card data.
+    pub mask: Option<Masking>,
     /// Its content in one spelling, whatever the file's layout; basis of the policy hash.
     pub canonical: String,
 }
@@ -104,8 +107,10 @@ impl Policy {
         let exec = Section::decode(&mut spec, "exec", &mut scope, ExecRule::decode);
         let egress = Section::decode(&mut spec, "egress", &mut scope, EgressRule::decode);
         let ingress = Section::decode(&mut spec, "ingress", &mut scope, IngressRule::decode);
-        if !["exec", "egress", "ingress"].iter().any(|name| spec.has(name)) {
-            let message = "has none of `exec`, `egress` and `ingress`, so it does nothing; add one";
+        let mask = spec.fields("mask").map(Masking::decode);
+        if !["exec", "egress", "ingress", "mask"].iter().any(|name| spec.has(name)) {
+            let message =
+                "has none of `exec`, `egress`, `ingress` and `mask`, so it does nothing; add one";
             spec.mistake("", message);
         }
         spec.finish();
@@ -119,6 +124,7 @@ impl Policy {
             exec,
             egress,
             ingress,
+            mask,
             canonical,
         })
     }

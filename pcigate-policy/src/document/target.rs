@@ -7,6 +7,7 @@ use super::access::{ClientTls, SessionRole, Token};
 use super::canonical;
 use super::cidr::Cidr;
 use super::egress::{decode_list, port};
+use super::masking::Masking;
 use super::names::{Fqdn, ObjectName, Place, dns_label, dns_subdomain};
 use super::policy::refuse_empty_lists;
 use super::session::SessionBudget;
@@ -28,8 +29,8 @@ pub struct Target {
     pub upstream: Upstream,
     /// What the gateway logs in with; absent = nothing.
     pub credential: Option<Credential>,
-    /// How card numbers in its answers are masked.
-    pub mask: MaskStyle,
+    /// How its answers are masked.
+    pub mask: Masking,
     /// Columns known to hold card data.
     pub columns: Vec<Column>,
     /// TLS towards clients; absent = not offered.
@@ -139,8 +140,8 @@ pub enum PasswordRef {
     },
 }
 
-/// How card numbers in answers are masked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What stays of a card number; the later one, the less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MaskStyle {
     /// First six and last four digits stay.
     #[default]
@@ -184,8 +185,6 @@ const TLS_MODES: &[(&str, TlsMode)] = &[
     ("require", TlsMode::Require),
     ("disable", TlsMode::Disable),
 ];
-const MASKS: &[(&str, MaskStyle)] =
-    &[("truncate", MaskStyle::Truncate), ("last4", MaskStyle::Last4), ("full", MaskStyle::Full)];
 const CLASSES: &[(&str, ColumnClass)] = &[("pan", ColumnClass::Pan), ("sad", ColumnClass::Sad)];
 
 impl Target {
@@ -200,11 +199,7 @@ impl Target {
         let endpoints = decode_list(&mut spec, "endpoints", Endpoint::decode);
         let upstream = spec.required_fields("upstream").map(Upstream::decode);
         let credential = spec.fields("credential").and_then(Credential::decode);
-        let mask = spec.fields("mask").and_then(|mut fields| {
-            let style = fields.one_of("default", MASKS);
-            fields.finish();
-            style
-        });
+        let mask = spec.fields("mask").map(Masking::decode);
         let columns = decode_list(&mut spec, "columns", Column::decode);
         refuse_empty_lists(&mut spec, &["endpoints", "columns"]);
         let client_tls = spec.fields("clientTls").and_then(ClientTls::decode);

@@ -4,6 +4,7 @@
 use super::prefilter::{BASE64, Batch, KEY, MARKED, PLAIN, TOKEN, UNICODE, UTF16, collect};
 use super::render::{Edit, Hit};
 use super::spelling::{self, Form, MARGIN, Piece, symbol};
+use super::unfinished::is_separator;
 use super::{Cut, Kind, Rules, context, keyed, pan, track};
 
 /// Spellings inside each other that are looked into.
@@ -167,7 +168,7 @@ impl View<'_> {
             [.., b'B'] => 1,
             _ => 0,
         };
-        let piece = spelling::marked(self.text, start - before);
+        let piece = spelling::marked(self.text, start - before, true);
         let number = (piece.first..piece.chars.len()).find(|at| piece.start_of(*at) == start)?;
         let (from, to, kind) = track::at(&piece.chars, number, Cut::Whole)?;
         Some((piece.start_of(from), piece.end_of(to - 1), kind))
@@ -185,10 +186,19 @@ impl View<'_> {
         let mut all = Looked::default();
         if is(MARKED | UNICODE | PLAIN, ESCAPES) {
             for start in self.escapes_at(place, why).into_iter().flatten() {
-                if all.add(self.search(&spelling::marked(text, start), ESCAPES)) {
+                let piece = spelling::marked(text, start, true);
+                if all.add(self.search(&piece, ESCAPES))
+                    || piece.is_mixed()
+                        && all.add(self.search(&spelling::marked(text, start, false), ESCAPES))
+                {
                     return all;
                 }
             }
+        }
+        if why & PLAIN != 0
+            && let Some(hit) = self.behind_mark(place)
+        {
+            return Looked::from(hit);
         }
         if is(PLAIN, PAIRS) && pan::run_length(text, place, 8) == 8 {
             let looked = self.hex(place);
@@ -220,17 +230,29 @@ impl View<'_> {
     }
 
     /// Where to begin to decode escapes for the candidate at `place`, if at all.
-    fn escapes_at(&self, place: usize, why: u32) -> [Option<usize>; 3] {
+    fn escapes_at(&self, place: usize, why: u32) -> [Option<usize>; 2] {
         let marked = match why {
             _ if why & UNICODE != 0 && self.is_digit(place) => Some(place),
             _ if why & MARKED != 0 => self.escape_around(place),
             _ => None,
         };
         let plain = if why & PLAIN == 0 { None } else { self.escape_near(place) };
-        // What looks like an escape may be a letter before a number.
-        let direct = if why & PLAIN == 0 { None } else { self.escape_behind(place) };
-        let direct = direct.filter(|start| Some(*start) != marked && Some(*start) != plain);
-        [marked, plain.filter(|start| Some(*start) != marked), direct]
+        [marked, plain.filter(|start| Some(*start) != marked)]
+    }
+
+    /// A number whose separators are escaped, and which stands behind a mark that only looks as if
+    /// it escaped the first digits: `LIKE '%4111%20…'`.
+    fn behind_mark(&self, start: usize) -> Option<Hit> {
+        self.escape_over(start)?;
+        let end = self.escape_behind(start)? + pan::run_length(self.text, start, pan::DIGITS_MAX);
+        let next = symbol(self.text, end).byte;
+        if next.is_some_and(|byte| !is_separator(byte)) {
+            return None;
+        }
+        let piece = spelling::marked(self.text, start, true);
+        let view = View { text: &piece.chars, cut: Cut::Whole, depth: 0, ..*self };
+        let hit = view.plain(piece.first)?;
+        (hit.start == piece.first).then(|| hit.brought_back(&piece, false, self.rules))
     }
 
     /// The same for a run of digits that ends before an escape or begins inside one.
@@ -293,9 +315,19 @@ impl View<'_> {
         let packed = spelling != ESCAPES;
         let view = View { text: &piece.chars, cut: Cut::Whole, depth: self.depth - 1, ..*self };
         let length = piece.chars.len();
-        let searched = if length > piece.first + MARGIN { length - MARGIN } else { length };
+        // Near the end of a piece that goes on, a number may seem to end where only the piece does.
+        let goes_on = !packed && piece.end() < self.text.len();
+        let searched = match length.saturating_sub(MARGIN).max((piece.first + length) / 2) {
+            cut if goes_on => view.escape_over(cut).map_or(cut, |(start, ..)| start),
+            cut if length > piece.first + MARGIN => cut,
+            _ => length,
+        };
         let from = piece.first.saturating_sub(3);
-        let found = view.first(from, |hit| packed || piece.is_spelt(hit.start..hit.end));
+        let found = view.first(from, |hit| {
+            packed
+                || piece.is_spelt(hit.start..hit.end)
+                    && !(goes_on && hit.end + spelling::ESCAPE_MAX > length)
+        });
         match found {
             Some(hit) => Looked {
                 hit: Some(hit.brought_back(piece, packed, self.rules)),

@@ -16,8 +16,12 @@ pub(super) use symbol::{Form, Symbol, is_escape, symbol};
 pub(super) const SOURCE_MAX: usize = 1024;
 /// Characters of a decoded piece, at most.
 pub(super) const CHARS_MAX: usize = 512;
-/// Bytes before the first escape that come along, for words and letters that touch.
+/// Characters before a piece that come along, for words and letters that touch.
 pub(super) const BEFORE: usize = 40;
+/// Bytes before the first escape that come along: digits that touch may be spelt twice over.
+const MARKED_BEFORE: usize = 128;
+/// Bytes of the longest escape, `&#x0000034;`.
+pub(super) const ESCAPE_MAX: usize = 12;
 /// Characters before the end of a piece from which on it is not searched: the longest number in
 /// the longest spelling inside the piece.
 pub(super) const MARGIN: usize = 160;
@@ -47,7 +51,7 @@ struct Place {
 impl Piece {
     fn new(text: &[u8], from: usize, to: usize) -> Self {
         let source = text.get(from..to.min(text.len())).unwrap_or_default().to_vec();
-        let room = CHARS_MAX + BEFORE;
+        let room = CHARS_MAX + MARKED_BEFORE;
         Self {
             from,
             source,
@@ -62,6 +66,21 @@ impl Piece {
         let (at, width) = (u32::try_from(at).unwrap_or(u32::MAX), u8::try_from(width).unwrap_or(0));
         self.chars.push(byte);
         self.places.push(Place { at, width, form });
+    }
+
+    /// Whether `=34` and escapes of other kinds stand in it: then its `=` may be no escape.
+    pub(super) fn is_mixed(&self) -> bool {
+        let escapes = || self.places.iter().filter(|place| place.form != Form::Itself);
+        let quoted = |place: &Place| self.source.get(place.at as usize) == Some(&b'=');
+        escapes().any(quoted) && !escapes().all(quoted)
+    }
+
+    /// Appends a character of the text, if it shows one; returns its width.
+    fn take(&mut self, symbol: &Symbol, at: usize) -> usize {
+        if let Some(byte) = symbol.byte {
+            self.push(byte, at - self.from, symbol.width, symbol.form);
+        }
+        symbol.width
     }
 
     /// Offset in the text of a character; of the end of the piece behind the last.
@@ -117,26 +136,34 @@ impl Piece {
     }
 }
 
-/// The piece from `start` on with every escape decoded once.
-pub(super) fn marked(text: &[u8], start: usize) -> Piece {
-    let from = start.saturating_sub(BEFORE);
+/// The piece from `start` on with every escape decoded once, and so what stands before it: a piece
+/// that begins amid escapes reads them as the piece before did. `=34` is an escape where `quoted`.
+pub(super) fn marked(text: &[u8], start: usize, quoted: bool) -> Piece {
+    let from = start.saturating_sub(MARKED_BEFORE);
     let mut piece = Piece::new(text, from, start + SOURCE_MAX);
-    for at in from..start {
-        piece.push(text.get(at).copied().unwrap_or(0), at - from, 1, Form::Itself);
+    let symbol = |at: usize| match symbol(text, at) {
+        Symbol { form, .. } if !quoted && form != Form::Itself && text.get(at) == Some(&b'=') => {
+            Symbol::plain(b'=')
+        }
+        symbol => symbol,
+    };
+    let mut at = from;
+    while at < start {
+        let mut symbol = symbol(at);
+        if at + symbol.width > start {
+            symbol = Symbol::plain(text.get(at).copied().unwrap_or(0));
+        }
+        at += piece.take(&symbol, at);
     }
-    piece.first = start - from;
-    let mut at = start;
+    piece.first = piece.chars.len();
     let end = piece.end();
-    while at < end && piece.chars.len() < CHARS_MAX + BEFORE {
-        let Symbol { byte, width, form } = symbol(text, at);
+    while at < end && piece.chars.len() < piece.first + CHARS_MAX {
+        let symbol = symbol(at);
         // A last escape that does not fit is left for the next piece.
-        if at + width > end {
+        if at + symbol.width > end {
             break;
         }
-        if let Some(byte) = byte {
-            piece.push(byte, at - from, width, form);
-        }
-        at += width;
+        at += piece.take(&symbol, at);
     }
     piece.source.truncate(at - from);
     piece

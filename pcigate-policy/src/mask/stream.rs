@@ -8,16 +8,13 @@ use std::borrow::Cow;
 use std::mem;
 
 use super::scan::{Scan, Taken, disjoint};
-use super::spelling::{Symbol, symbol};
+use super::spelling::{ESCAPE_MAX, Symbol, symbol};
 use super::unfinished::{Open, is_separator};
 use super::{Cut, Finding, Kind, Masker};
 use super::{custom, render};
 
 /// Bytes taken in at a time, so that a huge piece is not copied as a whole.
 const PART: usize = 64 * 1024;
-
-/// Bytes of the longest escape, `&#x0000034;`.
-const ESCAPE_MAX: usize = 12;
 
 /// A text in pieces. Any split of a text gives the same output and findings as the whole.
 #[derive(Debug)]

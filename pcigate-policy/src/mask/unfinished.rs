@@ -98,7 +98,7 @@ fn plain(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
 fn marked(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
     let from = text.len().saturating_sub(REACH);
     let start = (from..text.len()).find(|at| reaches_end(text, *at))?;
-    let piece = spelling::marked(text, start);
+    let piece = spelling::marked(text, start, true);
     let mut chars = piece.chars.clone();
     for char in chars.iter_mut().skip(piece.first).filter(|char| char.is_ascii_digit()) {
         *char = b'*';

@@ -5,7 +5,7 @@ use pcigate_gateway::Event;
 use pcigate_postgres::{backend, frontend::Message};
 use pcigate_tests::{postgres::Postgres, wait};
 
-use super::gate::{EVERYTHING, Gate, PAN, schema};
+use super::gate::{EVERYTHING, Gate, PAN, Setup, schema};
 
 #[test]
 fn a_recorder_that_says_no_lets_nothing_upstream() {
@@ -53,6 +53,27 @@ fn statements_parameters_and_outcomes_are_recorded_without_card_data() {
     let ends = events.iter().filter(|event| matches!(event, Event::StatementEnded(_))).count();
     let begun = events.iter().filter(|event| matches!(event, Event::Statement(_))).count();
     assert_eq!(begun, ends);
+}
+
+#[test]
+fn what_the_target_names_is_masked_in_answers_and_records() {
+    let postgres = Postgres::start("");
+    schema(&postgres);
+    let target = "  mask: {default: last4, secrets: true, detectors: [{name: staff, \
+                  pattern: 'E-[0-9]{6}'}]}";
+    let gate = Gate::with(&postgres, Setup { statements: EVERYTHING, target, ..Setup::default() });
+    let told = gate.psql(&postgres, &format!("SELECT 'E-' || 123456, '{PAN}', 'E-12'"));
+    assert_eq!(told, "[MASKED]|************1111|E-12\n");
+    let mut client = gate.raw();
+    client.query("SELECT 'E-654321' /* mysql --password=hunter22 */");
+    drop(client);
+    wait::until("its end", || (gate.ends.lock().unwrap().len() == 2).then_some(()));
+    wait::until("the records", || {
+        (gate.recorded().matches("SessionEnded").count() == 2).then_some(())
+    });
+    let recorded = gate.recorded();
+    assert!(recorded.contains("--password=[SECRET]"), "{recorded}");
+    assert!(!recorded.contains("E-654321") && !recorded.contains("hunter22"), "{recorded}");
 }
 
 #[test]

@@ -326,3 +326,15 @@ fn a_card_number_in_an_argument_is_masked_before_anything_is_kept() {
     assert_eq!(args[1], "--card=411111******1111");
     assert_eq!(args[2..], ["and", "5555", "55**", "****", "4444"]);
 }
+
+#[test]
+fn what_a_policy_names_is_masked_in_arguments_too() {
+    let mask =
+        "  mask:\n    detectors: [{name: staff, pattern: 'E-[0-9]{6}'}]\n    secrets: true\n";
+    let mut kernel = Kernel::with_policy(&(open() + mask));
+    kernel.probe(&["exec:/bin/true E-123456 --password hunter22 E-12"]);
+    let drafts = kernel.drafts();
+    let (_, exec) = execs(&drafts)[0];
+    let args: Vec<&str> = exec.args.split('\0').collect();
+    assert_eq!(args[1..], ["[MASKED]", "--password", "[SECRET]", "E-12"]);
+}

@@ -114,6 +114,10 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
     assert!(answer.contains("1|411111******1111|\n"), "{answer}\n{errors}");
     assert!(answer.contains("UPDATE 1\ncoffee\n"), "{answer}\n{errors}");
     assert_eq!(errors.matches("ERROR:").count(), 2, "{errors}");
+    assert!(
+        errors.contains(" 3 gated, 2 refused, "),
+        "the connection, and the session twice: {errors}"
+    );
     assert_eq!(postgres.sql("SELECT count(*) FROM orders").trim(), "1", "nothing was deleted");
 
     let records = site.records(&["--kind", "statement"]);
@@ -134,10 +138,37 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
         assert_eq!(record["process"]["executable"], "/usr/lib/postgresql/15/bin/psql", "{record}");
     }
     assert_eq!(site.records(&["--kind", "session"]).len(), 2);
+    the_session_can_be_told_and_replayed(&site);
     for secret in [PAN, "737|", PASSWORD] {
         let holding = site.files_holding(secret);
         let holding: Vec<_> = holding.iter().filter(|path| !path.ends_with("password")).collect();
         assert!(holding.is_empty(), "{holding:?}");
+    }
+}
+
+/// From the collector, and from the ledger's directory alone.
+fn the_session_can_be_told_and_replayed(site: &Site) {
+    let said = |arguments: &[&str]| {
+        let mut command = site.pcigate(arguments);
+        String::from_utf8(succeed(&mut command).stdout).expect("it is text")
+    };
+    let listed = said(&["sessions", "--output", "json", "--pod", "billing-bot"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("one session");
+    assert_eq!((&listed["statements"], &listed["refused"]), (&5.into(), &2.into()), "{listed}");
+    assert_eq!((&listed["state"], &listed["role"]), (&"ended".into(), &SCRAM.into()), "{listed}");
+    let id = listed["session"].as_str().expect("its id");
+    let offline = ["--ledger", "ledger"];
+    for place in [&[][..], &offline] {
+        let with = |arguments: &[&str]| said(&[arguments, place].concat());
+        assert!(with(&["sessions"]).contains("payments/cards-db"));
+        let story = with(&["session", "show", &id[..8]]);
+        assert!(story.contains("DENY by payments/billing-bot/default  DELETE"), "{story}");
+        assert!(story.contains("masked 1 cvv, 1 pan") && !story.contains("!!"), "{story}");
+        let replayed = with(&["session", "replay", id, "--speed", "max"]);
+        assert!(replayed.contains("< 1 | 411111******1111 | NULL\n"), "{replayed}");
+        assert!(replayed.contains("> DELETE FROM orders\n"), "{replayed}");
+        assert!(replayed.contains("< ERROR:  pcigate: ") && !replayed.contains("!!"), "{replayed}");
+        assert!(!story.contains(PAN) && !replayed.contains(PAN), "{replayed}");
     }
 }
 

@@ -116,6 +116,29 @@ fn a_signal_to_its_own_group_does_not_reach_the_agent() {
 }
 
 #[test]
+fn the_command_begins_with_no_signal_blocked() {
+    let site = Site::new();
+    let output = succeed(&mut exec(&site, &["/bin/grep", "SigBlk", "/proc/self/status"]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "SigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn a_command_that_handles_no_signal_is_ended_by_its_own_and_by_those_for_the_agent() {
+    let site = Site::new();
+    for (signal, code) in [("ALRM", 142), ("INT", 130), ("TERM", 143)] {
+        // To its own process group; it is alone in it that hears anything.
+        fail(&mut exec(&site, &["/bin/kill", &format!("-{signal}"), "0"]), code);
+    }
+    site.write("ready", "ready\n");
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let (agent, ready) = start(&mut exec(&site, &["/usr/bin/tail", "-f", "ready"]));
+        assert_eq!(ready, "ready");
+        agent.signal(signal);
+        assert_eq!(agent.code(), code, "{signal}");
+    }
+}
+
+#[test]
 fn descriptors_of_the_caller_are_closed() {
     let site = Site::new();
     let mount = cgroup::mount_point().unwrap();

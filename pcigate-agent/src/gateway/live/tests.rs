@@ -45,7 +45,7 @@ fn table(text: &str) -> Arc<RuleTable> {
         let session = session.clone();
         (number, Arc::new(Gate { rule: Arc::new(named), target, statements, session }))
     });
-    Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates: gates.collect() })
+    Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates: gates.collect(), masks: None })
 }
 
 /// The gate of such a policy.

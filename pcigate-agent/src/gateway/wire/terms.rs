@@ -11,11 +11,11 @@ use pcigate_gateway::{
 };
 use pcigate_policy::{
     document::{
-        CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, ObjectName,
-        PasswordRef, Place, SessionBudget, SessionRole, Shape, Statement, StatementAction, Target,
-        TargetProtocol, TlsMode, Token, Upstream,
+        CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, Masking,
+        ObjectName, PasswordRef, Place, SessionBudget, SessionRole, Shape, Statement,
+        StatementAction, Target, TargetProtocol, TlsMode, Token, Upstream,
     },
-    mask::SettingsError,
+    mask::{Detector, SettingsError},
 };
 use pcigate_postgres::login::Secret;
 use zeroize::Zeroizing;
@@ -241,7 +241,7 @@ fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
     io.choice(&mut target.upstream.tls, &TLS_MODES)?;
     io.option(&mut target.upstream.server_name, String::new, text)?;
     io.option(&mut target.credential, blank_credential, |io, one| text(io, &mut one.username))?;
-    io.choice(&mut target.mask, &STYLES)?;
+    masking(io, &mut target.mask)?;
     io.list(&mut target.columns, MANY, blank_column, |io, column| {
         io.text(&mut column.table, WORD_MAX)?;
         io.text(&mut column.column, WORD_MAX)?;
@@ -256,6 +256,18 @@ fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
     io.option(&mut target.session_role, blank_session_role, |io, role| {
         io.list(&mut role.grants, MANY, String::new, text)?;
         io.text(&mut role.prefix, WORD_MAX)
+    })
+}
+
+fn masking(io: &mut Fields<'_>, masking: &mut Masking) -> Result<(), Malformed> {
+    io.choice(&mut masking.style, &STYLES)?;
+    io.flag(&mut masking.card_data)?;
+    io.flag(&mut masking.secrets)?;
+    io.list(&mut masking.fields, MANY, String::new, text)?;
+    io.list(&mut masking.detectors, MANY, blank_detector, |io, detector| {
+        io.text(&mut detector.name, WORD_MAX)?;
+        io.text(&mut detector.pattern, WORD_MAX)?;
+        io.flag(&mut detector.luhn)
     })
 }
 
@@ -311,7 +323,7 @@ fn blank_target() -> Target {
         endpoints: Vec::new(),
         upstream: Upstream::default(),
         credential: None,
-        mask: MaskStyle::default(),
+        mask: Masking::default(),
         columns: Vec::new(),
         client_tls: None,
         token: None,
@@ -337,6 +349,10 @@ fn blank_session_role() -> SessionRole {
 
 fn blank_credential() -> Credential {
     Credential { username: String::new(), password: PasswordRef::File(String::new()) }
+}
+
+fn blank_detector() -> Detector {
+    Detector { name: String::new(), pattern: String::new(), luhn: false }
 }
 
 fn blank_column() -> Column {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use pcigate_gateway::{Event, Masked, StatementEvent, Step};
 use pcigate_policy::{
     document::{
-        CertificateRef, ClientTls, Column, ColumnClass, Effect, MaskStyle, SessionBudget,
+        CertificateRef, ClientTls, Column, ColumnClass, Effect, MaskStyle, Masking, SessionBudget,
         SessionRole, Shape, StatementAction, TlsMode, Token,
     },
-    mask::{Cut, Kind},
+    mask::{Cut, Detector, Kind},
 };
 use proptest::prelude::*;
 
@@ -147,7 +147,14 @@ fn terms_arrive_as_they_were_with_every_field() {
     terms.target.name.name = "cards".to_owned();
     terms.target.upstream.tls = TlsMode::Require;
     terms.target.upstream.server_name = Some("db.payments".to_owned());
-    terms.target.mask = MaskStyle::Last4;
+    let luhn = Detector { name: "staff".to_owned(), pattern: "E-[0-9]+".to_owned(), luhn: true };
+    terms.target.mask = Masking {
+        style: MaskStyle::Last4,
+        card_data: true,
+        secrets: true,
+        fields: vec!["ssn".to_owned()],
+        detectors: vec![luhn],
+    };
     terms.target.columns =
         vec![Column { table: "cards".into(), column: "pan".into(), class: ColumnClass::Pan }];
     let certificate = CertificateRef::Secret(String::new());

@@ -1,6 +1,6 @@
 //! Tests of filters: what matches, and what is refused.
 
-use pcigate_proto::{Egress, Exec, Gap, Origin, Outcome, Process, Record};
+use pcigate_proto::{Egress, Exec, Gap, Origin, Outcome, Process, Record, Traffic};
 use proptest::prelude::*;
 
 use super::*;
@@ -44,7 +44,7 @@ fn every_condition_that_is_set_must_hold() {
     };
     assert!(matches(&QueryRequest::default(), &record));
     assert!(matches(&all, &record));
-    let others: [fn(&mut QueryRequest); 10] = [
+    let others: [fn(&mut QueryRequest); 11] = [
         |r| (r.since_unix_nano, r.until_unix_nano) = (101, 0),
         |r| (r.since_unix_nano, r.until_unix_nano) = (0, 100),
         |r| r.namespace = "pa".into(),
@@ -55,11 +55,29 @@ fn every_condition_that_is_set_must_hold() {
         |r| r.executable = "curl".into(),
         |r| r.destination = "10.1.2.3:80".into(),
         |r| r.node = "n2".into(),
+        |r| r.session = "0a".into(),
     ];
     for (number, change) in others.iter().enumerate() {
         let mut request = all.clone();
         change(&mut request);
         assert!(!matches(&request, &record), "condition {number}");
+    }
+}
+
+#[test]
+fn a_session_is_named_by_the_beginning_of_its_id() {
+    let mut record = egress("10.0.0.1", 1);
+    let (session, text) = ([0x0a, 0xbc].repeat(8), "DataRow".into());
+    record.event = Some(Event::Traffic(Traffic { session, text, ..<_>::default() }));
+    for (session, wanted) in
+        [("", true), ("0", true), ("0ab", true), ("0abc0abc", true), ("a", false), ("0abd", false)]
+    {
+        let request = QueryRequest { session: session.into(), ..<_>::default() };
+        assert_eq!(matches(&request, &record), wanted, "{session}");
+    }
+    for wrong in ["0A", "x", "%", "0_", &"0".repeat(33)] {
+        let request = QueryRequest { session: wrong.into(), ..<_>::default() };
+        assert!(matches!(Filter::new(&request), Err(FilterError::Session { .. })), "{wrong}");
     }
 }
 

@@ -43,7 +43,7 @@ where
         }
         self.note(
             message.name(),
-            [Some(parse.statement.as_ref()), Some(shown(&decision, &parse.sql))],
+            [Some(parse.statement.as_ref()), Some(shown(&decision, &parse.sql).as_ref())],
         );
         // The text is kept as long as the statement: in memory of its own.
         let text = Bytes::copy_from_slice(&parse.sql);
@@ -96,7 +96,12 @@ where
         }
         let described = statement.parameter_types();
         let types = &decided.parameter_types;
-        let parameters = decide::parameters(bind, types, described.as_ref(), decided.touches_sad);
+        let parameters = decide::parameters(
+            bind,
+            types,
+            described.as_ref(),
+            (!decided.touches_sad).then_some(&self.plan.masker.mixed),
+        );
         if self.traffic.is_on() {
             let words =
                 parameters.iter().map(|one| one.as_ref().map(|one| one.as_str().as_bytes()));

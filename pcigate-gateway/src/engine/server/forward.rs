@@ -108,7 +108,7 @@ where
     }
 
     /// What is worth replaying of a message that is no row.
-    fn note_text(&mut self, message: &Message) {
+    pub(super) fn note_text(&mut self, message: &Message) {
         let name = message.name();
         match message {
             Message::ErrorResponse(report) | Message::NoticeResponse(report) => {

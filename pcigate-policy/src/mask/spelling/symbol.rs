@@ -42,8 +42,11 @@ impl Form {
     }
 }
 
-const fn plain(byte: u8) -> Symbol {
-    Symbol { byte: Some(byte), width: 1, form: Form::Itself }
+impl Symbol {
+    /// A byte that stands for itself.
+    pub(in crate::mask) const fn plain(byte: u8) -> Self {
+        Self { byte: Some(byte), width: 1, form: Form::Itself }
+    }
 }
 
 /// The character at `at`, which is inside the text.
@@ -74,7 +77,7 @@ pub(in crate::mask) fn symbol(text: &[u8], at: usize) -> Symbol {
         [0xc2..=0xf4, ..] => Some(beyond_ascii(rest)),
         _ => None,
     };
-    escaped.unwrap_or_else(|| plain(rest.first().copied().unwrap_or(0)))
+    escaped.unwrap_or_else(|| Symbol::plain(rest.first().copied().unwrap_or(0)))
 }
 
 /// Whether an escape, or a byte beyond ASCII, stands at `at`.
@@ -155,7 +158,7 @@ fn beyond_ascii(rest: &[u8]) -> Symbol {
     let decoded = rest.get(..width).and_then(|bytes| std::str::from_utf8(bytes).ok());
     match decoded.and_then(|text| text.chars().next()) {
         Some(c) => Symbol { byte: meaning(u32::from(c)), width, form: Form::Fixed },
-        None => plain(rest.first().copied().unwrap_or(0)),
+        None => Symbol::plain(rest.first().copied().unwrap_or(0)),
     }
 }
 
