@@ -133,8 +133,8 @@ fn a_list_that_says_it_is_long_takes_no_memory_for_it() {
     assert_eq!(FromGateway::decode(&bytes), Err(Malformed::Long { length, most }));
 }
 
-#[test]
-fn terms_arrive_as_they_were_with_every_field() {
+/// Terms with every field.
+fn whole() -> Terms {
     let mut terms = Terms::blank();
     terms.authorities = vec![7; 300_000];
     terms.client_tls = Some((vec![8; 400], Zeroizing::new(b"made up, too".to_vec())));
@@ -193,6 +193,12 @@ fn terms_arrive_as_they_were_with_every_field() {
             max_duration: None,
         },
     )];
+    terms
+}
+
+#[test]
+fn terms_arrive_as_they_were_with_every_field() {
+    let mut terms = whole();
     let bytes = terms.encode().unwrap();
     let read = Terms::decode(&bytes).unwrap();
     assert!(read.authorities == terms.authorities);
