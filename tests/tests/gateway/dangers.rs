@@ -23,6 +23,9 @@ fn shop(postgres: &Postgres) {
         "CREATE TABLE cards (id int PRIMARY KEY, holder text, pan text, cvv text, expiry date);
          CREATE TABLE orders (id serial PRIMARY KEY, card_id int, amount numeric, note text);
          CREATE SCHEMA secret; CREATE TABLE secret.keys (id int, value text);
+         -- Names that are not known make the gateway read the catalog anew, in time more slowly.
+         CREATE TABLE keys (id int); CREATE TABLE x (id int); CREATE TABLE m (id int);
+         CREATE TABLE stolen (id int);
          CREATE VIEW v_orders AS SELECT id, amount FROM orders;
          CREATE VIEW v_pan AS SELECT pan AS n FROM cards;
          CREATE VIEW v_bin AS SELECT left(pan, 6) AS b FROM cards;
