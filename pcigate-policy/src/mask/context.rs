@@ -128,7 +128,8 @@ fn fraction(text: &[u8], start: usize, end: usize) -> bool {
     (1..6).contains(&whole) && !sign.is_some_and(word) && !ending
 }
 
-/// `4111111111111111.25`: the digits before a decimal point.
+/// `4111111111111111.25`: the digits before a decimal point. Not `card: 4111111111111111.0`: so
+/// programs print a number that they took for a measure.
 fn amount(text: &[u8], start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).and_then(|at| text.get(at));
     let rest = text.get(end..text.len().min(end + 8)).unwrap_or_default();
@@ -138,6 +139,7 @@ fn amount(text: &[u8], start: usize, end: usize) -> bool {
     (1..=6).contains(&count)
         && !next.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'.')
         && !before.is_some_and(u8::is_ascii_alphanumeric)
+        && !(places.starts_with(b"0") && count == 1 && names_card(text, start))
 }
 
 /// A UUID, or a hash: hexadecimal digits in a length nobody gives a card number.

@@ -126,6 +126,14 @@ fn numbers_behind_and_before_other_digits_are_found() {
 }
 
 #[test]
+fn a_card_number_that_a_program_took_for_a_measure_is_found() {
+    assert_eq!(whole("{\"pan\":4111111111111111.0}"), "{\"pan\":411111******1111.0}");
+    for amount in ["card total 4111111111111111.05", "4111111111111111.0"] {
+        assert_eq!(whole(amount), amount);
+    }
+}
+
+#[test]
 fn overlapping_candidates_are_all_masked_and_reported_as_one() {
     // The last group of the first number begins the second.
     let text = "5555 5555 5555 4444 0000 0000 0006";
@@ -189,12 +197,18 @@ fn two_tracks_behind_each_other_are_two_findings() {
 #[test]
 fn every_beginning_of_a_number_at_a_cut_end_is_taken_out() {
     for number in NUMBERS {
-        for spelling in [number.to_owned(), grouped(number, &[4], " "), grouped(number, &[4], "\0")]
-        {
+        for separator in ["", " ", "\0", "\n", "\\n", "\u{a0}", "=20", "%20", "%2520", "%C2%A0"] {
+            let spelling = grouped(number, &[4], separator).into_bytes();
             for length in 0..=spelling.len() {
-                let text = format!("x {}", &spelling[..length]);
-                let left = digits_of(&cut(&text)).len();
-                assert!(left < 4, "{left} digits left of {length} bytes");
+                let text = [b"x ", &spelling[..length]].concat();
+                // Right behind a line's end nothing tells that a number goes on.
+                if text.ends_with(b"\n") || text.ends_with(b"\\n") {
+                    continue;
+                }
+                let masked = Masked::new(&text, Cut::End).into_string();
+                let left = digits_of(&masked.replace(separator, "")).len();
+                let half = digits_of(separator).len();
+                assert!(left < 4 + half, "{left} digits of {length} bytes: {masked}");
             }
         }
     }
@@ -599,7 +613,7 @@ fn no_digits_go_on_behind_a_flush_in_another_spelling() {
     };
     let spelt = [each("%", ""), each("\\x", ""), each("\\u00", ""), each("&#x", ";"), each("", "")];
     let base64 = "NDExMTExMTExMTExMTExMQ==".to_owned();
-    for text in spelt.into_iter().chain([base64]) {
+    for text in spelt.into_iter().chain([base64, grouped(number, &[4], "%20")]) {
         // Of base64, twelve letters are known at the earliest.
         let given = (4 * text.len() / 10).max(14);
         for size in [1, 5, 100] {

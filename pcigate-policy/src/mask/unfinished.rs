@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::pan::DIGITS_MAX;
-use super::spelling::{self, Form, symbol};
+use super::spelling::{self, Form, Symbol, symbol};
 
 /// Digits at a cut end from which on they are taken out. Six may be kept (the prefix of a
 /// truncated number), but the end of a cut text is worth less than certainty.
@@ -61,37 +61,99 @@ const fn is_digit(byte: u8) -> bool {
     byte.is_ascii_digit() || byte == b'*'
 }
 
-/// As many whole groups of plain digits as make up to 19.
+/// As many whole groups of plain digits as make up to 19, before a separator, half of one, or the
+/// end.
 fn plain(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
-    let trailing = usize::from(text.last().is_some_and(|byte| is_separator(*byte)));
-    let end = text.len() - trailing;
-    let mut start = end;
-    let mut digits = 0;
-    let mut stop = end;
-    loop {
-        let head = text.get(..stop)?;
-        let run = head.iter().rev().take(DIGITS_MAX + 1).take_while(|b| is_digit(**b)).count();
-        if run == 0 || digits + run > DIGITS_MAX {
-            break;
-        }
-        digits += run;
-        start = stop - run;
-        match start.checked_sub(1).and_then(|at| text.get(at)) {
-            Some(byte) if is_separator(*byte) => stop = start - 1,
-            _ => break,
-        }
-    }
-    if digits < DIGITS_MIN || !text.get(start..end)?.iter().any(u8::is_ascii_digit) {
-        return None;
-    }
+    let length = text.len();
+    let ends = (length.saturating_sub(ESCAPE_MAX)..length)
+        .filter(|at| at.checked_sub(1).and_then(|at| text.get(at)).copied().is_some_and(is_digit))
+        .filter(|at| separator(text, *at) == Some(length - at) || is_cut_escape(text, *at));
+    let (end, groups) = ends
+        .chain([length])
+        .find_map(|end| groups_before(text, end).map(|groups| (end, groups)))?;
+    let start = groups.last().map_or(end, |(start, _)| *start);
     // They may be hexadecimal pairs as well.
     let threes = |from: usize| text.iter().take(end).skip(from).step_by(2).all(|b| *b == b'3');
     let pairs = threes(start) || threes(start + 1);
-    for byte in text.to_mut().get_mut(start..end)?.iter_mut().filter(|byte| byte.is_ascii_digit()) {
-        *byte = b'*';
+    let escape = if end < length && is_cut_escape(text, end) { ESCAPE_MAX } else { 0 };
+    let text = text.to_mut();
+    let mut digits = 0;
+    for (from, to) in groups {
+        digits += to - from;
+        text.get_mut(from..to)?.iter_mut().for_each(|byte| *byte = b'*');
     }
     let letters = if pairs { LETTERS_MAX } else { 0 };
-    Some((start, end, Open { letters, ..Open::behind(digits) }))
+    Some((start, end, Open { letters, escape, ..Open::behind(digits) }))
+}
+
+/// The groups of digits with one separator between each, from the last one at `end` on; nothing
+/// where they are too few, or stars already.
+fn groups_before(text: &[u8], end: usize) -> Option<Vec<(usize, usize)>> {
+    let (mut groups, mut digits, mut stop) = (Vec::new(), 0, end);
+    loop {
+        let head = text.get(..stop)?.iter().rev();
+        let run = head.take(DIGITS_MAX + ESCAPE_MAX).take_while(|b| is_digit(**b)).count();
+        let joint = joint(text, stop - run, stop);
+        let start = joint.map_or(stop - run, |(_, behind)| behind);
+        if start == stop || digits + stop - start > DIGITS_MAX {
+            break;
+        }
+        digits += stop - start;
+        groups.push((start, stop));
+        let Some((before, _)) = joint else { break };
+        stop = before;
+    }
+    let shown = |(from, to): &(usize, usize)| {
+        text.get(*from..*to).is_some_and(|group| group.iter().any(u8::is_ascii_digit))
+    };
+    (digits >= DIGITS_MIN && groups.iter().any(shown)).then_some(groups)
+}
+
+/// A separator between a digit and the run of digits from `start` to `stop`, some of which may be
+/// its own: where it begins, and where it ends.
+fn joint(text: &[u8], start: usize, stop: usize) -> Option<(usize, usize)> {
+    (start.saturating_sub(ESCAPE_MAX)..start).find_map(|at| {
+        let behind = at + separator(text, at).or_else(|| line_end(text, at))?;
+        let before = at.checked_sub(1).and_then(|at| text.get(at))?;
+        (is_digit(*before) && (start..=stop).contains(&behind)).then_some((at, behind))
+    })
+}
+
+/// Width of the line end at `at`, escaped or not: a number may go on in the next line.
+fn line_end(text: &[u8], at: usize) -> Option<usize> {
+    if text.get(at..)?.starts_with(b"\r\n") {
+        return Some(2);
+    }
+    let Symbol { byte, width, .. } = symbol(text, at);
+    (byte == Some(b'\n')).then_some(width)
+}
+
+/// Width of the separator at `at`, escaped once or twice or not at all.
+fn separator(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    if let [b'%', b'2', b'5', high, low, ..] = rest {
+        let once = [b'%', *high, *low];
+        return symbol(&once, 0).byte.is_some_and(is_separator).then_some(5);
+    }
+    if rest.get(..6).is_some_and(|six| six.eq_ignore_ascii_case(b"%c2%a0")) {
+        return Some(6);
+    }
+    let Symbol { byte, width, form } = symbol(text, at);
+    let separates = byte.map_or(form != Form::Itself, is_separator);
+    (separates && at + width <= text.len()).then_some(width)
+}
+
+/// Whether an escape may begin at `at` of which the end has cut a part.
+fn is_cut_escape(text: &[u8], at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let twice = rest.len() < 5 && rest.starts_with(b"%25");
+    let wide = (3..6).contains(&rest.len())
+        && b"%c2%a0".get(..rest.len()).is_some_and(|begin| rest.eq_ignore_ascii_case(begin));
+    if twice || wide {
+        return true;
+    }
+    matches!(text.get(at), Some(b'%' | b'\\' | b'&' | b'=' | 0xc2..))
+        && symbol(text, at).form == Form::Itself
 }
 
 /// Digits written as escapes or beyond ASCII, the last of which may be cut.
@@ -117,10 +179,7 @@ fn marked(text: &mut Cow<'_, [u8]>) -> Option<Starred> {
 /// Whether the end has cut an escape.
 fn ends_in_escape(text: &[u8]) -> bool {
     let from = text.len().saturating_sub(ESCAPE_MAX);
-    (from..text.len()).any(|at| {
-        matches!(text.get(at), Some(b'%' | b'\\' | b'&' | b'='))
-            && symbol(text, at).form == Form::Itself
-    })
+    (from..text.len()).any(|at| is_cut_escape(text, at))
 }
 
 /// Whether escaped digits begin at `start` and go on to the end.
@@ -138,10 +197,7 @@ fn reaches_end(text: &[u8], start: usize) -> bool {
         if is_digit(next.byte) {
             digits += 1;
             shown |= next.byte != Some(b'*');
-        } else if next.form == Form::Itself
-            && rest < ESCAPE_MAX
-            && matches!(text.get(at), Some(b'%' | b'\\' | b'&' | b'=' | 0xc2..))
-        {
+        } else if rest < ESCAPE_MAX && is_cut_escape(text, at) {
             break;
         } else if next.byte.is_some_and(|byte| !is_separator(byte)) {
             return false;
