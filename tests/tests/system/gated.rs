@@ -327,6 +327,28 @@ fn a_session_ends_when_its_policy_changes_and_one_whose_policy_stays_goes_on() {
     drop(agent);
 }
 
+#[test]
+fn a_password_that_is_exchanged_in_the_middle_of_a_session_counts_for_its_next_login() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let postgres = database();
+    postgres.sql(&format!(
+        "ALTER ROLE {SCRAM} CREATEROLE; CREATE ROLE reader; GRANT SELECT ON orders TO reader"
+    ));
+    let own = |_: &Site| "  sessionRole: {grants: [reader]}".to_owned();
+    let site = site_with(postgres.port(), "", own);
+    let place = place(postgres.port());
+    let command = ["/usr/bin/psql", "-X", "-At", "-d", &place];
+    let mut client = Client::start(&mut site.exec(&command));
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "tea");
+    postgres.sql(&format!("ALTER ROLE {SCRAM} PASSWORD 'another one, made up'"));
+    site.write("password", "another one, made up\n");
+    writeln!(client.input, "\\q").unwrap();
+    assert!(client.child.wait().unwrap().success());
+    let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pcigate%'";
+    assert_eq!(postgres.sql(left).trim(), "0", "its role is dropped with the new password");
+}
+
 /// A client in a cgroup, from when the agent has seen it there; what it says first is 1.
 fn inside(cgroup: &Path, port: u16) -> Command {
     let mut command = Command::new("/bin/sh");
