@@ -5,16 +5,30 @@
 //! (`pcigate-ebpf/src/redirect.rs`). What arrives there is looked up by the exact socket at its
 //! other end; what was not redirected is closed and recorded. Everything that is known of the
 //! client comes from the kernel. What is spoken is the business of a [`Handler`].
+//!
+//! The way of one statement, in reading order: `postgres` hands the client's connection to the
+//! gateway's own process (`process`, which reads it; `pcigate-gateway` decides); what that tells
+//! comes back as frames (`link`, `wire`) to the process's `supervisor` and from there to the
+//! `session`, which has it put on disk by `session_records` before it answers.
 
 mod actor;
-mod client_files;
 mod cookie;
 mod dial;
+mod files;
 mod network;
 mod places;
-mod postgres;
 mod records;
+
+mod postgres;
+mod session;
 mod session_records;
+
+pub mod keeper;
+mod link;
+mod live;
+pub mod process;
+mod supervisor;
+pub mod wire;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -38,8 +52,11 @@ use tokio::{
 
 pub use actor::Actor;
 pub use dial::DialError;
+pub use keeper::Keeper;
+pub use live::Live;
 pub use network::Network;
-pub use postgres::handler as postgres;
+pub use postgres::Postgres;
+pub use supervisor::Supervisor;
 
 use crate::{
     digests::Known,
@@ -184,6 +201,7 @@ impl Drop for Listening {
             tracing::warn!(%error, "a network namespace still counts as one with a gateway");
         }
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.network.close();
     }
 }
 

@@ -4,12 +4,12 @@
 //! a policy number stands for. Both outlive what they describe for a while, because records of it
 //! may still be in the rings.
 
+mod error;
 mod names;
 mod rules;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    io,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -23,12 +23,13 @@ use pcigate_policy::{
     workload::PolicySet,
 };
 
+pub use error::GovernError;
 pub use rules::{Gate, RuleTable};
 
 use crate::{
     digests::{SharedWanted, Wanted},
     draft::Workload,
-    enforcer::{FileTable, Grants, TableError, Tables},
+    enforcer::{FileTable, Grants, Tables},
     workloads::Found,
 };
 
@@ -38,47 +39,6 @@ const REMEMBER: Duration = Duration::from_secs(60);
 const UNKNOWN_WORKLOADS: u64 = 0;
 /// Rule tables kept: two per policy number the kernel can hold.
 const RULE_TABLES_MAX: usize = 2048;
-
-/// Why a workload is not governed as its policies say. The kernel keeps what it had.
-#[derive(Debug, thiserror::Error)]
-pub enum GovernError {
-    /// The policies do not compile.
-    #[error("the policies of {pod} cannot be compiled")]
-    Compile {
-        /// `namespace/pod`.
-        pod: String,
-        /// Why.
-        #[source]
-        source: CompileError,
-    },
-    /// Together they mask more than can be.
-    #[error("the `mask` of all policies of {pod} together cannot be used")]
-    Mask {
-        /// `namespace/pod`.
-        pod: String,
-        /// Why.
-        #[source]
-        source: SettingsError,
-    },
-    /// The kernel has no room or refuses.
-    #[error("the policies of {pod} cannot be put into the kernel")]
-    Tables {
-        /// `namespace/pod`.
-        pod: String,
-        /// Why.
-        #[source]
-        source: TableError,
-    },
-    /// The names cannot be kept for the next agent.
-    #[error("cannot write {path} (stateDir): the next agent could not name what this one governs")]
-    Names {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// What numbers in kernel events mean.
 #[derive(Debug, Default)]
@@ -121,6 +81,8 @@ pub struct Governor {
     governed: HashSet<u64>,
     /// Those of them that a gate rule speaks of.
     gated: HashSet<u64>,
+    /// The policy number of each.
+    numbers: HashMap<u64, u32>,
     digests: HashMap<u64, Arc<Vec<Glob>>>,
     wanted: SharedWanted,
     gone: HashMap<u64, Instant>,
@@ -141,6 +103,7 @@ impl Governor {
             compiled: HashMap::new(),
             governed: HashSet::new(),
             gated: HashSet::new(),
+            numbers: HashMap::new(),
             digests: HashMap::new(),
             wanted: SharedWanted::default(),
             gone: HashMap::new(),
@@ -200,6 +163,7 @@ impl Governor {
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
             self.gated.remove(&cgroup_id);
+            self.numbers.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
             self.ask_for(cgroup_id, &[]);
             if let Err(source) = self.tables.release(cgroup_id) {
@@ -308,6 +272,14 @@ impl Governor {
         &self.gated
     }
 
+    /// The rules that count for a governed workload now.
+    #[must_use]
+    pub fn rules(&self, cgroup_id: u64) -> Option<Arc<RuleTable>> {
+        let number = self.numbers.get(&cgroup_id)?;
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.rules(*number).cloned()
+    }
+
     /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
     pub fn grants(&mut self) -> &mut Grants {
         self.tables.grants()
@@ -361,11 +333,12 @@ impl Governor {
     ) -> Result<(), SettingsError> {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
+        self.numbers.insert(found.cgroup_id, number);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
             || !directory.rules.contains_key(&number);
-        if !directory.rules.contains_key(&number) {
-            directory.rules.insert(number, Arc::new(rules::table(entries, set)?));
+        if let Entry::Vacant(place) = directory.rules.entry(number) {
+            place.insert(Arc::new(rules::table(entries, set)?));
         }
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();

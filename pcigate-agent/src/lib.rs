@@ -42,6 +42,7 @@ pub mod handover;
 pub mod privileges;
 pub mod sandbox;
 mod seccomp;
+mod stage;
 
 pub mod notify;
 pub mod running;

@@ -9,7 +9,10 @@ mod uninstall;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use pcigate_agent::sandbox;
+use pcigate_agent::{
+    gateway::{keeper, process},
+    sandbox,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Makes PCI DSS controls unavoidable for the pods of a node.
@@ -36,6 +39,10 @@ enum Verb {
     SandboxOuter(sandbox::Plan),
     #[command(name = sandbox::INIT, hide = true)]
     SandboxInit(sandbox::Plan),
+    #[command(name = keeper::VERB, hide = true)]
+    GatewayKeeper,
+    #[command(name = process::VERB, hide = true)]
+    GatewayProcess,
 }
 
 /// Usage, configuration or the node is wrong; the command has not run.
@@ -47,6 +54,9 @@ fn main() -> ExitCode {
         // The stages of the sandbox stay single-threaded and silent.
         Verb::SandboxOuter(plan) => sandbox::outer(&plan).map_err(anyhow::Error::from),
         Verb::SandboxInit(plan) => sandbox::init(&plan).map_err(anyhow::Error::from),
+        // Single-threaded and silent, too.
+        Verb::GatewayKeeper => keeper::inside::run().map(|()| 0).map_err(anyhow::Error::from),
+        Verb::GatewayProcess => logged(|| Ok(process::run().map(|()| 0)?)),
         Verb::Serve(options) => logged(|| serve::run(&options)),
         Verb::Exec(options) => logged(|| exec::run(options)),
         Verb::Doctor(options) => logged(|| doctor::run(&options)),

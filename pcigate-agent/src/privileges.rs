@@ -12,13 +12,16 @@ use std::{fs, io, path::Path};
 use caps::Capability;
 
 /// Needed to start. A test shows that these are enough on every kernel.
-pub const TO_START: [Capability; 3] = [
+pub const TO_START: [Capability; 5] = [
     // Maps and programs.
     Capability::CAP_BPF,
     // Programs that read kernel memory: tracing, LSM.
     Capability::CAP_PERFMON,
     // Programs of cgroups.
     Capability::CAP_NET_ADMIN,
+    // The gateway's process becomes another user.
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
 ];
 
 /// What `serve` keeps.
@@ -103,6 +106,14 @@ pub fn give_up(kept: &[Capability]) -> Result<(), PrivilegesError> {
         }
     }
     Ok(())
+}
+
+/// The filter of the process that starts the gateway's.
+///
+/// # Errors
+/// What the compiler of filters says, as text.
+pub(crate) fn keeper_filter() -> Result<seccompiler::BpfProgram, String> {
+    filter::keeper()
 }
 
 /// The sets in a thread's status that hold more than `mask`.

@@ -23,7 +23,7 @@ use crate::{
     draft::{Capability, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     exporter::{self, Exporter, Undrained},
-    gateway::{self, Gateway, ListenError},
+    gateway::{self, Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
     grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
@@ -75,6 +75,7 @@ pub struct Agent {
     exporter: Option<Exporter>,
     kept: Option<Kept>,
     gateway: Gateway,
+    postgres: Postgres,
     root: PathBuf,
 }
 
@@ -111,13 +112,13 @@ impl Agent {
     /// The first part that does not start, with the remedy. Nothing stays attached then.
     pub fn start(plan: Plan, found: &[Found]) -> anyhow::Result<Self> {
         memory::give_back_early();
+        // First: it inherits nothing, and ends with this thread, which starts the agent.
+        let keeper = Keeper::start()?;
         let settings = settings(&plan);
         let claim = plan.survival.map(Claim::take).transpose()?;
         let mut enforcer = load(settings, claim.as_ref())?;
-        let mut handover = match claim {
-            Some(claim) => Some(Handover::begin(claim, &mut enforcer, &plan.spool)?),
-            None => None,
-        };
+        let handover = claim.map(|claim| Handover::begin(claim, &mut enforcer, &plan.spool));
+        let mut handover = handover.transpose()?;
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
         let redirects = enforcer.take_redirects()?;
         if let Some(handover) = &handover {
@@ -130,10 +131,9 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
-        let exporter = match plan.collector {
-            Some(to) => Some(start_exporter(to, plan.witness_dir, spool, &recorder)?),
-            None => None,
-        };
+        let exporter =
+            plan.collector.map(|to| start_exporter(to, plan.witness_dir, spool, &recorder));
+        let exporter = exporter.transpose()?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
@@ -157,11 +157,12 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let gateway = start_gateway(redirects, &governor, handle.clone());
+        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let doorbell = enforcer.take_doorbell()?;
         let mut agent = Self {
             gateway,
+            postgres,
             root: plan.root.path,
             governor,
             refusal,
@@ -187,8 +188,10 @@ impl Agent {
     }
 
     /// Makes the gateway listen where gated workloads are now: a command of `exec` will be where
-    /// its agent is. What it cannot listen in is refused.
+    /// its agent is. What it cannot listen in is refused. Sessions that the policies of now would
+    /// not let in end.
     pub fn follow_networks(&mut self) -> Vec<ListenError> {
+        self.postgres.recheck(&self.governor);
         let gated = self.governor.gated();
         if self.kept.is_some() {
             return self.gateway.follow(&self.root, gated);
@@ -239,8 +242,10 @@ impl Agent {
     pub async fn stop(self, message: &str, patience: Duration) -> anyhow::Result<End> {
         let capabilities = coverage::capabilities(&self.refusal, self.confinement);
         let last = coverage::draft(CoverageState::Stop, message, capabilities);
-        let Self { pipeline, recorder, exporter, enforcer, digests, kept, gateway, .. } = self;
+        let Self { pipeline, recorder, exporter, enforcer, digests, kept, .. } = self;
+        let Self { gateway, postgres, .. } = self;
         drop(gateway);
+        postgres.stop().await;
         let counters = recorder.handle();
         let stopped = tokio::task::spawn_blocking(move || {
             pipeline.stop();
@@ -284,7 +289,12 @@ fn load(settings: Settings, claim: Option<&Claim>) -> anyhow::Result<Enforcer> {
     Ok(Enforcer::load(&options)?)
 }
 
-fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHandle) -> Gateway {
+fn start_gateway(
+    keeper: Keeper,
+    redirects: Redirects,
+    governor: &Governor,
+    recorder: RecorderHandle,
+) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
     let report: gateway::Report = Arc::new(move |draft| {
@@ -295,16 +305,18 @@ fn start_gateway(redirects: Redirects, governor: &Governor, recorder: RecorderHa
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    Gateway::new(gateway::Parts {
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
+    let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),
         files: governor.files(),
-        handler: gateway::postgres(speaking, closed),
+        handler: postgres.handler(),
         report,
         per_network: gateway::PER_NETWORK_MAX,
         in_all: gateway::IN_ALL_MAX,
         since_ns: grants::now_ns(),
-    })
+    });
+    (gateway, postgres)
 }
 
 fn start_exporter(

@@ -25,13 +25,14 @@ use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
     sys::{
-        prctl,
-        signal::{SigSet, Signal},
+        signal::SigSet,
         wait::{WaitStatus, waitpid},
     },
-    unistd::{Pid, chdir, close},
+    unistd::{Pid, chdir},
 };
 use pcigate_policy::mask::{Cut, Masked};
+
+use crate::stage;
 
 /// Sub-command of the outer stage; not for people.
 pub const OUTER: &str = "sandbox-outer";
@@ -134,7 +135,7 @@ fn arguments(plan: &Plan) -> Vec<OsString> {
 /// # Errors
 /// Namespaces are refused, or pid 1 does not start.
 pub fn outer(plan: &Plan) -> Result<u8, SandboxError> {
-    close_inherited()?;
+    stage::close_inherited().map_err(SandboxError::Stage)?;
     die_with_parent()?;
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)
         .map_err(SandboxError::Namespaces)?;
@@ -169,42 +170,20 @@ pub fn init(plan: &Plan) -> Result<u8, SandboxError> {
 /// Nothing of the sandbox outlives the agent. Signals are for CMD: the terminal sends them to the
 /// whole group, and the agent to CMD's processes.
 fn die_with_parent() -> Result<(), SandboxError> {
-    prctl::set_pdeathsig(Signal::SIGKILL)
-        .map_err(|errno| SandboxError::Privileges { what: format!("PR_SET_PDEATHSIG: {errno}") })?;
-    block_signals()
-}
-
-fn block_signals() -> Result<(), SandboxError> {
-    let mut all = SigSet::all();
-    all.remove(Signal::SIGCHLD);
-    all.thread_block().map_err(|errno| in_signals("blocking", errno))
+    stage::die_with_parent()
+        .map_err(|(what, error)| SandboxError::Privileges { what: format!("{what}: {error}") })
 }
 
 /// What is started here begins with no signal blocked: a mask is inherited, and CMD would hear
 /// neither its own alarms nor whoever wants it to end. Pid 1 is deaf meanwhile to all it has no
 /// handler for, and it has none.
 fn with_signals<T>(start: impl FnOnce() -> T) -> Result<T, SandboxError> {
-    SigSet::empty().thread_set_mask().map_err(|errno| in_signals("unblocking", errno))?;
+    let wrong = |what, error| SandboxError::Privileges { what: format!("{what}: {error}") };
+    let unblocked = SigSet::empty().thread_set_mask();
+    unblocked.map_err(|errno| wrong("unblocking signals", errno.into()))?;
     let started = start();
-    block_signals()?;
+    stage::block_signals().map_err(|(what, error)| wrong(what, error))?;
     Ok(started)
-}
-
-fn in_signals(what: &str, errno: Errno) -> SandboxError {
-    SandboxError::Privileges { what: format!("{what} signals: {errno}") }
-}
-
-/// Closes every descriptor but the standard three: a directory of the cgroup tree, or a socket of
-/// another cgroup, would lead out.
-fn close_inherited() -> Result<(), SandboxError> {
-    let entries = fs::read_dir("/proc/self/fd").map_err(SandboxError::Stage)?;
-    let open: Vec<i32> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in open.into_iter().filter(|&fd| fd > 2) {
-        // The one the directory was read through is closed already.
-        let _ = close(fd);
-    }
-    Ok(())
 }
 
 /// Enters the working directory again, by the mount that is there now.

@@ -27,6 +27,19 @@ pub fn refusing(mut rules: Rules, errno: i32) -> Result<BpfProgram, String> {
     filter.try_into().map_err(|error| format!("{error:?}"))
 }
 
+/// A filter that lets calls which match through, and answers all others with `errno`: those of the
+/// x32 ABI, too, whose numbers are others.
+///
+/// # Errors
+/// What the compiler of filters says, as text.
+pub fn allowing(rules: Rules, errno: i32) -> Result<BpfProgram, String> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
+    let errno = SeccompAction::Errno(u32::try_from(errno).unwrap_or(1));
+    let filter = SeccompFilter::new(rules, errno, SeccompAction::Allow, arch)
+        .map_err(|error| error.to_string())?;
+    filter.try_into().map_err(|error| format!("{error:?}"))
+}
+
 /// Matches where the argument is none of `allowed`.
 ///
 /// # Errors

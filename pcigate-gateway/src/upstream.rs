@@ -25,18 +25,22 @@ pub(crate) type ServerStream<U> = Stream<U, TlsStream<U>>;
 /// As whom to log in, and with what settings.
 pub(crate) struct As<'a> {
     pub user: &'a str,
-    pub password: Option<Secret>,
+    /// Asked once the server is reached: what was exchanged meanwhile counts.
+    pub password: Box<dyn Fn() -> Option<Secret> + Send + Sync + 'a>,
     pub parameters: Vec<(String, String)>,
 }
 
 impl<'a> As<'a> {
     /// The client, with the Target's credential or the role of its session.
-    pub(crate) fn client(plan: &Plan, wish: &'a Wish, role: &'a Role) -> Self {
-        let (user, password) = match role {
-            Role::Shared(user) => (user.as_str(), (plan.password)()),
-            Role::Own(own) => (own.name.as_str(), Some(Secret::new(own.password.to_vec()))),
-        };
-        Self { user, password, parameters: parameters(wish) }
+    pub(crate) fn client(plan: &'a Plan, wish: &'a Wish, role: &'a Role) -> Self {
+        let parameters = parameters(wish);
+        match role {
+            Role::Shared(user) => Self { user, password: Box::new(&plan.password), parameters },
+            Role::Own(own) => {
+                let password = || Some(Secret::new(own.password.to_vec()));
+                Self { user: &own.name, password: Box::new(password), parameters }
+            }
+        }
     }
 
     /// The gateway itself, with the Target's credential.
@@ -47,7 +51,8 @@ impl<'a> As<'a> {
             pair("application_name", "pcigate"),
             pair("client_encoding", "UTF8"),
         ];
-        Self { user: shared_role(&plan.target, wish), password: (plan.password)(), parameters }
+        let user = shared_role(&plan.target, wish);
+        Self { user, password: Box::new(&plan.password), parameters }
     }
 }
 
@@ -65,6 +70,7 @@ pub(crate) async fn log_in<U: AsyncRead + AsyncWrite + Unpin>(
         TlsMode::Require | TlsMode::Disable => Transport::Unproven,
     };
     let As { user, password, parameters } = who;
+    let password = password();
     let mut nonce = [0; 18];
     OsRng.fill_bytes(&mut nonce);
     let options = login::Options {

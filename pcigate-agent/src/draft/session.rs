@@ -27,6 +27,8 @@ pub struct Session {
     pub client_tls: bool,
     /// Whom the client's token was given to, and by whom; nothing where it brought none.
     pub identity: Option<Box<(Masked, Masked)>>,
+    /// What the gateway had masked in these texts before it told them.
+    pub masked: Vec<(Kind, u32)>,
 }
 
 /// Beginning or end.
@@ -65,7 +67,7 @@ pub struct Statement {
     /// `query`, `prepare`, `execute`, `function-call`.
     pub step: &'static str,
     /// Its command.
-    pub command: &'static str,
+    pub command: Masked,
     /// Its text.
     pub text: Masked,
     /// Bytes its text had.
@@ -80,6 +82,8 @@ pub struct Statement {
     pub reason: Masked,
     /// What an approval would name.
     pub request_key: Option<[u8; 32]>,
+    /// What the gateway had masked in these texts before it told them.
+    pub masked: Vec<(Kind, u32)>,
 }
 
 /// A statement that went to its target is done.
@@ -112,4 +116,6 @@ pub struct Traffic {
     pub text: Masked,
     /// Nothing further is kept.
     pub truncated: bool,
+    /// What the gateway had masked in the text before it told it.
+    pub masked: Vec<(Kind, u32)>,
 }

@@ -15,7 +15,10 @@ use nix::{
     sched::{CloneFlags, setns},
 };
 use pcigate_common::limits::GATEWAY_PORT;
-use tokio::{net::TcpSocket, sync::Semaphore};
+use tokio::{
+    net::TcpSocket,
+    sync::{Semaphore, watch},
+};
 
 use super::cookie;
 use crate::{connections::Kernel, recorder::lock};
@@ -32,6 +35,7 @@ pub struct Network {
     kernel: Mutex<Kernel>,
     /// For the connections under way.
     pub(super) room: Arc<Semaphore>,
+    closed: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Network {
@@ -47,6 +51,17 @@ impl Network {
     /// The namespace cannot be entered, or what `act` says.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         inside(&self.namespace, act)
+    }
+
+    /// The gateway does not listen here any more: what it let in ends.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Waits until that is so.
+    pub(super) async fn closed(&self) {
+        // The sender lives as long as this does.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// The cgroup in which the socket at `local`, connected to `peer`, was made: where the kernel
@@ -75,7 +90,8 @@ pub(super) fn enter(
     });
     let (cookie, kernel, listeners) = made.map_err(|source| ("entering and binding", source))?;
     let room = Arc::new(Semaphore::new(connections));
-    Ok((Network { cookie, namespace, kernel: Mutex::new(kernel), room }, listeners))
+    let (kernel, closed) = (Mutex::new(kernel), watch::Sender::new(false));
+    Ok((Network { cookie, namespace, kernel, room, closed }, listeners))
 }
 
 fn bind(socket: &TcpSocket, at: SocketAddr) -> io::Result<()> {

@@ -100,6 +100,13 @@ pub(super) fn closed(actor: &Actor, gate: &Gate, original: SocketAddr, why: &str
     }
 }
 
-fn masked(text: &str) -> Masked {
+/// A connection that was no session, and reached its target for a moment.
+pub(super) fn cancelled(actor: &Actor, gate: &Gate, original: SocketAddr) -> Draft {
+    let mut draft = closed(actor, gate, original, "a request to cancel a statement");
+    draft.outcome.result = Ending::Success;
+    draft
+}
+
+pub(super) fn masked(text: &str) -> Masked {
     Masked::new(text.as_bytes(), Cut::Whole)
 }

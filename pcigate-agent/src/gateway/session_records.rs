@@ -1,19 +1,21 @@
-//! The records of one gated session: what its engine tells, in the name of who connected.
+//! The records of one gated session: what the gateway's process tells, in the name of who
+//! connected. Who and which session it is comes from the agent; what is said, from there, and so
+//! every text is masked here, whatever was masked there.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use pcigate_gateway::{
-    Direction, Entry, Event as Told, MaskedCounts, NotRecorded, StatementEnd, StatementEvent, Step,
-};
+use pcigate_gateway::Step;
 use pcigate_policy::{
     document::StatementAction,
-    mask::{Cut, Kind, Masked},
+    mask::{Cut, Masked},
 };
 use pcigate_proto::Verdict;
 use rand_core::{OsRng, RngCore};
-use tokio::sync::mpsc;
 
-use super::Actor;
+use super::{
+    Actor, records,
+    wire::told::{self, Told},
+};
 use crate::{
     draft::{self, Decided, Draft, Ending, Event, Outcome, Phase, Rule, Subject},
     governor::Gate,
@@ -21,112 +23,118 @@ use crate::{
     recorder::RecorderHandle,
 };
 
-/// Entries taken from a session at a time.
-const BATCH_ENTRIES: usize = 64;
-
 /// Who, where to, and where the records go.
 pub(super) struct Recording {
     id: [u8; 16],
     actor: Actor,
     gate: Arc<Gate>,
+    original: SocketAddr,
     target: Masked,
     recorder: RecorderHandle,
     /// As the session began: its end says it again.
     began: Option<draft::Session>,
+    ended: bool,
 }
 
 impl Recording {
-    pub(super) fn new(actor: Actor, gate: Arc<Gate>, recorder: RecorderHandle) -> Self {
+    pub(super) fn new(
+        actor: Actor,
+        gate: Arc<Gate>,
+        original: SocketAddr,
+        recorder: RecorderHandle,
+    ) -> Self {
         let mut id = [0; 16];
         OsRng.fill_bytes(&mut id);
         let target = masked(&gate.target.name.to_string());
-        Self { id, actor, gate, target, recorder, began: None }
+        Self { id, actor, gate, original, target, recorder, began: None, ended: false }
     }
 
-    /// Records until the session has ended. What must be durable is so before it is answered;
-    /// what has come by then becomes durable with it.
-    pub(super) async fn run(mut self, mut entries: mpsc::Receiver<Entry>) {
-        let mut batch = Vec::with_capacity(BATCH_ENTRIES);
-        while entries.recv_many(&mut batch, BATCH_ENTRIES).await > 0 {
-            let mut waiting = Vec::new();
-            let mut drafts = Vec::with_capacity(batch.len());
-            for Entry { event, durable } in batch.drain(..) {
-                drafts.push(self.draft(event));
-                waiting.extend(durable);
-            }
-            let recorder = self.recorder.clone();
-            if waiting.is_empty() {
-                // What finds no room is counted, and becomes a Lost record.
-                let _ = recorder.record(drafts);
-                continue;
-            }
-            let kept = tokio::task::spawn_blocking(move || recorder.record_durable(drafts)).await;
-            let kept = match kept {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "a gated session ends: its records cannot be kept");
-                    Err(NotRecorded)
-                }
-                Err(_) => Err(NotRecorded),
-            };
-            for answer in waiting {
-                // Nobody waits where the session has ended meanwhile.
-                let _ = answer.send(kept);
-            }
+    /// Records what was told; whether all of it is on disk, where it has to be.
+    pub(super) async fn record(&mut self, told: Vec<Told>, durable: bool) -> bool {
+        let drafts = told.into_iter().map(|told| self.draft(told)).collect();
+        if durable {
+            return self.durable(drafts).await;
+        }
+        // What finds no room is counted, and becomes a Lost record.
+        let _ = self.recorder.record(drafts);
+        true
+    }
+
+    /// The session is over, and the process that served it does not say so.
+    pub(super) async fn broke_off(&mut self, why: &str) {
+        if self.ended {
+            return;
+        }
+        let draft = if self.began.is_some() {
+            self.draft(Told::Ended(Box::new(told::Ended {
+                why: why.to_owned(),
+                ..told::Ended::default()
+            })))
+        } else {
+            records::closed(&self.actor, &self.gate, self.original, why)
+        };
+        self.ended = true;
+        self.durable(vec![draft]).await;
+    }
+
+    /// The session is over in good order. One that never began asked the server to cancel a
+    /// statement of another, or nothing.
+    pub(super) async fn left(&mut self, dialled: bool) {
+        if self.ended || self.began.is_some() {
+            return self.broke_off("the gateway ended it without a record").await;
+        }
+        self.ended = true;
+        if dialled {
+            let draft = records::cancelled(&self.actor, &self.gate, self.original);
+            self.durable(vec![draft]).await;
         }
     }
 
-    fn draft(&mut self, event: Told) -> Draft {
-        let (outcome, event) = match event {
-            Told::SessionStarted {
-                database,
-                user,
-                role,
-                application,
-                client,
-                client_tls,
-                identity,
-            } => {
-                let began = draft::Session {
-                    id: self.id,
-                    phase: Phase::Started,
-                    target: self.target.clone(),
-                    protocol: "postgres",
-                    database,
-                    user,
-                    role,
-                    application,
-                    client,
-                    client_tls,
-                    identity,
-                };
+    async fn durable(&self, drafts: Vec<Draft>) -> bool {
+        let recorder = self.recorder.clone();
+        match tokio::task::spawn_blocking(move || recorder.record_durable(drafts)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a gated session ends: its records cannot be kept");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn draft(&mut self, told: Told) -> Draft {
+        let (outcome, event) = match told {
+            Told::Started(started) => {
+                let began = self.started(*started);
                 self.began = Some(began.clone());
                 (self.by_gate(Ending::Success), Event::Session(Box::new(began)))
             }
-            Told::SessionEnded { why, statements, refused, rows, bytes, masked, duration } => {
+            Told::Ended(ended) => {
+                self.ended = true;
                 let phase = Phase::Ended {
-                    reason: why,
-                    statements,
-                    refused,
-                    rows,
-                    bytes,
-                    duration_ns: nanos(duration),
-                    masked: counts(&masked),
+                    reason: masked(&ended.why),
+                    statements: ended.statements,
+                    refused: ended.refused,
+                    rows: ended.rows,
+                    bytes: ended.bytes,
+                    duration_ns: nanos(ended.duration),
+                    masked: ended.masked,
                 };
                 (self.by_gate(Ending::Success), Event::Session(Box::new(self.ended(phase))))
             }
             Told::Statement(statement) => self.statement(*statement),
-            Told::StatementEnded(end) => {
+            Told::StatementEnd(end) => {
                 let ending = if end.sqlstate.is_none() { Ending::Success } else { Ending::Failed };
                 (Outcome::plain(ending), Event::StatementEnd(self.statement_end(end)))
             }
-            Told::Traffic { direction, text } => {
-                let from_client = direction == Direction::FromClient;
-                (Outcome::plain(Ending::Success), self.traffic(from_client, text, false))
+            Told::Traffic(traffic) => {
+                let text = masked(&traffic.text);
+                let event = self.traffic(traffic.from_client, text, traffic.masked, false);
+                (Outcome::plain(Ending::Success), event)
             }
             Told::Truncated { limit } => {
                 let text = masked(&format!("traffic is kept up to {limit} bytes, not beyond"));
-                (Outcome::plain(Ending::Success), self.traffic(false, text, true))
+                (Outcome::plain(Ending::Success), self.traffic(false, text, Vec::new(), true))
             }
         };
         Draft {
@@ -136,6 +144,23 @@ impl Recording {
             process: Some(self.actor.process.clone()),
             outcome,
             event,
+        }
+    }
+
+    fn started(&self, started: told::Started) -> draft::Session {
+        draft::Session {
+            id: self.id,
+            phase: Phase::Started,
+            target: self.target.clone(),
+            protocol: "postgres",
+            database: masked(&started.database),
+            user: masked(&started.user),
+            role: masked(&started.role),
+            application: masked(&started.application),
+            client: masked(&started.client),
+            client_tls: started.client_tls,
+            identity: started.identity.map(|(of, by)| Box::new((masked(&of), masked(&by)))),
+            masked: started.masked,
         }
     }
 
@@ -163,54 +188,66 @@ impl Recording {
             client: nothing(),
             client_tls: false,
             identity: None,
+            masked: Vec::new(),
         };
-        draft::Session { phase, ..self.began.clone().unwrap_or_else(unknown) }
+        let began = self.began.clone().unwrap_or_else(unknown);
+        draft::Session { phase, masked: Vec::new(), ..began }
     }
 
-    fn statement(&self, statement: StatementEvent) -> (Outcome, Event) {
+    fn statement(&self, statement: told::Statement) -> (Outcome, Event) {
         let (verdict, ending) = match statement.verdict {
             StatementAction::Allow => (Verdict::Allow, Ending::Success),
             StatementAction::Ask => (Verdict::Ask, Ending::Refused),
             StatementAction::Deny => (Verdict::Deny, Ending::Refused),
         };
-        let id = statement.rule.unwrap_or_else(|| masked("default"));
+        let rule = statement.rule.as_deref().filter(|rule| !rule.is_empty());
+        let id = masked(rule.unwrap_or("default"));
         let rule = Arc::new(Rule { policy: self.gate.rule.policy.clone(), id });
         let outcome = Outcome {
             decision: Some(Decided { verdict, rule }),
             policy_hash: Some(self.actor.policy_hash),
             ..Outcome::plain(ending)
         };
+        let parameters = statement.parameters.iter();
         let event = draft::Statement {
             session: self.id,
             number: statement.number,
             target: self.target.clone(),
             step: step(statement.step),
-            command: statement.command,
-            text: statement.text,
+            command: masked(&statement.command),
+            text: masked(&statement.text),
             text_bytes: statement.text_bytes,
-            parameters: statement.parameters,
+            parameters: parameters.map(|text| text.as_deref().map(masked)).collect(),
             effects: statement.effects.into_iter().map(|effect| effect.name()).collect(),
-            tables: statement.tables,
-            reason: statement.reason,
+            tables: statement.tables.iter().map(|table| masked(table)).collect(),
+            reason: masked(&statement.reason),
             request_key: statement.request_key,
+            masked: statement.masked,
         };
         (outcome, Event::Statement(Box::new(event)))
     }
 
-    fn statement_end(&self, end: StatementEnd) -> draft::StatementEnd {
+    fn statement_end(&self, end: told::End) -> draft::StatementEnd {
         draft::StatementEnd {
             session: self.id,
             number: end.number,
             rows: end.rows,
             bytes: end.bytes,
             duration_ns: nanos(end.duration),
-            sqlstate: end.sqlstate,
-            masked: counts(&end.masked),
+            sqlstate: end.sqlstate.as_deref().map(masked),
+            masked: end.masked,
         }
     }
 
-    fn traffic(&self, from_client: bool, text: Masked, truncated: bool) -> Event {
-        Event::Traffic(draft::Traffic { session: self.id, from_client, text, truncated })
+    fn traffic(
+        &self,
+        from_client: bool,
+        text: Masked,
+        masked: told::Found,
+        truncated: bool,
+    ) -> Event {
+        let session = self.id;
+        Event::Traffic(draft::Traffic { session, from_client, text, truncated, masked })
     }
 }
 
@@ -223,11 +260,6 @@ fn step(step: Step) -> &'static str {
     }
 }
 
-fn counts(counts: &MaskedCounts) -> Vec<(Kind, u32)> {
-    let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    counts.iter().map(|(kind, count)| (*kind, small(*count))).collect()
-}
-
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -235,3 +267,6 @@ fn nanos(duration: std::time::Duration) -> u64 {
 fn masked(text: &str) -> Masked {
     Masked::new(text.as_bytes(), Cut::Whole)
 }
+
+#[cfg(test)]
+mod tests;

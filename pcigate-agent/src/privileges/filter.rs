@@ -65,6 +65,22 @@ pub(super) fn program() -> Result<BpfProgram, String> {
     seccomp::refusing(rules, libc::EPERM)
 }
 
+/// As [`program`], for the process that starts the gateway's: that it does start programs, and
+/// makes local sockets and no bpf(2) call.
+pub(super) fn keeper() -> Result<BpfProgram, String> {
+    let rules = || {
+        let mut rules = rules()?;
+        rules.remove(&libc::SYS_execve);
+        rules.insert(libc::SYS_bpf, vec![]);
+        rules.insert(libc::SYS_setns, vec![]);
+        let local = u64::from(libc::AF_UNIX.cast_unsigned());
+        rules.insert(libc::SYS_socket, vec![seccomp::none_of(0, &[local])?]);
+        Ok(rules)
+    };
+    let rules = rules().map_err(|error: seccompiler::BackendError| error.to_string())?;
+    seccomp::refusing(rules, libc::EPERM)
+}
+
 fn rules() -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|&call| (call, vec![])).collect();
     let network = u64::from(libc::CLONE_NEWNET.cast_unsigned());

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod dangerous;
+mod dangers;
 mod ordinary;
 mod properties;
 mod rules;

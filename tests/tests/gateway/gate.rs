@@ -133,6 +133,8 @@ impl Gate {
     /// A client that speaks the protocol itself.
     pub fn raw(&self) -> raw::Client {
         let wire = Box::new(std::net::TcpStream::connect(self.address).unwrap());
+        // Batches go out message by message.
+        wire.set_nodelay(true).unwrap();
         let options = Options { allow_unasked: true, password: None, ..raw::options("bot") };
         raw::Client::login(wire, options).unwrap_or_else(|error| panic!("{error}"))
     }

@@ -5,6 +5,7 @@
 mod approval;
 mod budgets;
 mod clients;
+mod dangers;
 mod decisions;
 mod freshness;
 mod gate;
@@ -15,3 +16,5 @@ mod load;
 mod raw;
 mod records;
 mod roles;
+#[path = "../../../pcigate-sql/tests/suite/dangers.rs"]
+mod texts;

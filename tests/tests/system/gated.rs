@@ -1,16 +1,26 @@
 //! A gated database, from a command's first packet to the record of every statement.
 
 use std::{
-    process::Command,
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use pcigate_agent::gateway::process::confined;
 use pcigate_tests::{
     issuer::Issuer,
     postgres::{DATABASE, PASSWORD, Postgres, SCRAM},
     site::{POLICY, Site, output, succeed},
     wait,
 };
+
+use crate::serve::Node;
 
 const PAN: &str = "4111111111111111";
 
@@ -38,6 +48,12 @@ fn site(port: u16) -> Site {
 fn site_with(port: u16, rule: &str, target: impl Fn(&Site) -> String) -> Site {
     let mut site = Site::new();
     site.write("password", &format!("{PASSWORD}\n"));
+    site.write("policy.yaml", &policy(&site, port, rule, &target(&site)));
+    site.start_collector();
+    site
+}
+
+fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
     let rules = format!(
         "    rules:
       - id: cards-db
@@ -60,18 +76,19 @@ spec:
   columns:
     - {{table: public.cards, column: pan, class: pan}}
     - {{table: public.cards, column: cvv, class: sad}}
-{more}
+{target}
 ",
-        site.path("password").display(),
-        more = target(&site),
+        site.path("password").display()
     );
-    site.write("policy.yaml", &format!("{POLICY}{rules}"));
-    site.start_collector();
-    site
+    format!("{POLICY}{rules}")
+}
+
+fn place(port: u16) -> String {
+    format!("host=127.0.0.1 port={port} dbname={DATABASE} user=nobody-at-all")
 }
 
 fn psql(site: &Site, port: u16, statements: &[&str]) -> Command {
-    let place = format!("host=127.0.0.1 port={port} dbname={DATABASE} user=nobody-at-all");
+    let place = place(port);
     let mut command = vec!["/usr/bin/psql", "-X", "-At", "-d", &place];
     for statement in statements {
         command.extend(["-c", statement]);
@@ -167,6 +184,182 @@ fn without_its_gate_the_database_is_out_of_reach() {
     succeed(&mut site.exec(&["/usr/bin/true"]));
 }
 
+/// A client in the middle of its session, and what it says.
+struct Client {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Client {
+    fn start(command: &mut Command) -> Self {
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, input, output: BufReader::new(output) }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A field of a process's status.
+fn status(pid: i32, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The gateway's process of an agent: the child of its child.
+fn gateway_of(agent: i32) -> Option<i32> {
+    let parent = |pid: i32| status(pid, "PPid")?.parse::<i32>().ok();
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|&pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_gateway = String::from_utf8_lossy(&line).contains("gateway-process");
+        is_gateway && parent(pid).and_then(parent) == Some(agent)
+    })
+}
+
+#[test]
+fn what_reads_foreign_bytes_has_no_privilege_and_its_death_ends_sessions_and_nothing_else() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let postgres = database();
+    let site = site(postgres.port());
+    let script = "{ echo 'SELECT item FROM orders;'; head -n 1; } | psql -X -At -d \"$0\"
+        echo first $?
+        psql -X -At -d \"$0\" -c 'SELECT item FROM orders'; echo second $?";
+    let mut client =
+        Client::start(&mut site.exec(&["/bin/sh", "-c", script, &place(postgres.port())]));
+    assert_eq!(client.line(), "tea", "a session is under way");
+    let agent = i32::try_from(client.child.id()).unwrap();
+    let gateway = gateway_of(agent).unwrap();
+
+    let user = [confined::USER.to_string().as_str(); 4].join(" ");
+    let none = "0000000000000000".to_owned();
+    for (field, expected) in [
+        ("Uid", &user),
+        ("Gid", &user),
+        ("Groups", &String::new()),
+        ("CapEff", &none),
+        ("CapPrm", &none),
+        ("CapInh", &none),
+        ("CapBnd", &none),
+        ("CapAmb", &none),
+        ("NoNewPrivs", &"1".to_owned()),
+        ("Seccomp", &"2".to_owned()),
+    ] {
+        assert_eq!(status(gateway, field).as_ref(), Some(expected), "{field}");
+    }
+    let files = fs::read_dir(format!("/proc/{gateway}/fd")).unwrap().flatten();
+    let files = files.filter_map(|file| fs::read_link(file.path()).ok());
+    let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
+    let harmless = |file: &String| {
+        ["socket:", "anon_inode:", "pipe:", "/dev/null"].iter().any(|kind| file.starts_with(kind))
+    };
+    assert!(files.iter().all(harmless), "no file and no directory: {files:?}");
+
+    kill(Pid::from_raw(gateway), Signal::SIGKILL).unwrap();
+    wait::until("the end of the gateway", || status(gateway, "Seccomp").is_none().then_some(()));
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "first 2", "as psql has it when its connection is lost");
+    assert_eq!(client.line(), "tea", "another gateway serves the next");
+    assert_eq!(client.line(), "second 0");
+    assert!(client.child.wait().unwrap().success(), "the agent lives");
+
+    let all = site.records(&["--limit", "1000"]);
+    let of = |text: &str| all.iter().filter(|record| record.to_string().contains(text)).count();
+    assert_eq!(of("the gateway's process is gone (signal 9)"), 1, "{all:#?}");
+    assert_eq!(of("the gateway's process is gone; connect again"), 1, "the session's end");
+    assert_eq!(site.records(&["--kind", "session"]).len(), 4);
+}
+
+#[test]
+fn a_session_ends_when_its_policy_changes_and_one_whose_policy_stays_goes_on() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let postgres = database();
+    let mut node = Node::new("gated");
+    node.site.write("password", &format!("{PASSWORD}\n"));
+    let before = policy(&node.site, postgres.port(), "", "");
+    node.site.write("policies/billing-bot.yaml", &before);
+    node.site.start_collector();
+    fs::create_dir_all(node.container()).unwrap();
+    let agent = node.serve();
+    let mut client = Client::start(&mut inside(&node.container(), postgres.port()));
+    assert_eq!(client.line(), "1", "the agent has seen the pod");
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "tea");
+    let changes = || {
+        let all = node.site.records(&["--kind", "coverage"]);
+        all.iter().filter(|record| record.to_string().contains("read again")).count()
+    };
+    // Another rule for somebody else: the session goes on.
+    node.site.write("policies/other.yaml", &POLICY.replace("billing-bot", "another-bot"));
+    agent.signal(Signal::SIGHUP);
+    wait::until("the policies to be read", || (changes() == 1).then_some(()));
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "tea");
+
+    let after = before.replace("effects: [write], tables", "effects: [write, ddl], tables");
+    assert_ne!(before, after);
+    node.site.write("policies/billing-bot.yaml", &after);
+    agent.signal(Signal::SIGHUP);
+    let ended = wait::until("the session's end", || {
+        let all = node.site.records(&["--kind", "session"]);
+        all.iter().map(ToString::to_string).find(|record| record.contains("has changed"))
+    });
+    assert!(ended.contains("the policy that let it in has changed; connect again"), "{ended}");
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "", "nothing is answered any more");
+    assert_eq!(client.child.wait().unwrap().code(), Some(2), "psql's code of a lost connection");
+    drop(agent);
+}
+
+#[test]
+fn a_password_that_is_exchanged_in_the_middle_of_a_session_counts_for_its_next_login() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let postgres = database();
+    postgres.sql(&format!(
+        "ALTER ROLE {SCRAM} CREATEROLE; CREATE ROLE reader; GRANT SELECT ON orders TO reader"
+    ));
+    let own = |_: &Site| "  sessionRole: {grants: [reader]}".to_owned();
+    let site = site_with(postgres.port(), "", own);
+    let place = place(postgres.port());
+    let command = ["/usr/bin/psql", "-X", "-At", "-d", &place];
+    let mut client = Client::start(&mut site.exec(&command));
+    writeln!(client.input, "SELECT item FROM orders;").unwrap();
+    assert_eq!(client.line(), "tea");
+    postgres.sql(&format!("ALTER ROLE {SCRAM} PASSWORD 'another one, made up'"));
+    site.write("password", "another one, made up\n");
+    writeln!(client.input, "\\q").unwrap();
+    assert!(client.child.wait().unwrap().success());
+    let left = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'pcigate%'";
+    assert_eq!(postgres.sql(left).trim(), "0", "its role is dropped with the new password");
+}
+
+/// A client in a cgroup, from when the agent has seen it there; what it says first is 1.
+fn inside(cgroup: &Path, port: u16) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = "echo 0 > \"$0/cgroup.procs\" || exit
+        for try in $(seq 1000); do
+            psql -X -At -d \"$1\" -c 'SELECT 1' 2> /dev/null && exec psql -X -At -d \"$1\"
+        done";
+    command.args(["-c", script]).arg(cgroup).arg(place(port));
+    command
+}
+
 #[test]
 fn a_client_proves_itself_by_a_token_and_has_a_role_and_a_budget_of_its_own() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +379,8 @@ fn a_client_proves_itself_by_a_token_and_has_a_role_and_a_budget_of_its_own() {
         let keys = file("jwks.json", &issuer.set());
         format!(
             "  clientTls: {{certFile: {certificate}, keyFile: {key}, required: true}}
-  token: {{required: true, audience: cards-db, issuer: \"https://issuer.example\", jwksFile: {keys}}}
+  token:
+    {{required: true, audience: cards-db, issuer: \"https://issuer.example\", jwksFile: {keys}}}
   sessionRole: {{grants: [reader]}}"
         )
     });

@@ -12,14 +12,14 @@ use pcigate_tests::{
 use serde_json::Value;
 
 /// A node: a site with a pod root in the cgroup tree and a bpffs of its own.
-struct Node {
-    site: Site,
+pub struct Node {
+    pub site: Site,
     root: cgroup::Owned,
     _bpffs: Mounted,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let site = Site::new();
         let root = cgroup::create(&format!("serve-{name}-{}", std::process::id())).unwrap();
         let bpffs = Mounted::new("bpf", &site.path("bpffs"), "", MsFlags::empty());
@@ -29,7 +29,7 @@ impl Node {
         Self { site, root, _bpffs: bpffs }
     }
 
-    fn serve(&self) -> Running {
+    pub fn serve(&self) -> Running {
         let directory = self.site.path("");
         let at = |name: &str| directory.join(name).display().to_string();
         let config = format!(
@@ -51,7 +51,7 @@ impl Node {
     }
 
     /// Directory of the pod's container, as the kubelet and containerd make it.
-    fn container(&self) -> PathBuf {
+    pub fn container(&self) -> PathBuf {
         let pod = format!("kubepods-burstable-pod{}.slice", POD_UID.replace('-', "_"));
         let path = self.root.cgroup.path.join("kubepods-burstable.slice").join(pod);
         path.join(format!("cri-containerd-{CONTAINER_ID}.scope"))

@@ -2,7 +2,7 @@
 
 use pcigate_proto::{self as proto, record::RECORD_BYTES_MAX, session};
 
-use super::{COMMON_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX, Text, cut};
+use super::{COMMON_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX, Text};
 use crate::draft::{Phase, Session, Statement, StatementEnd, Traffic};
 
 const STATEMENT_BYTES_MAX: usize = 10 * 1024;
@@ -27,6 +27,7 @@ const _: () =
     assert!(COMMON_BYTES_MAX + MESSAGE_BYTES_MAX + 10 * NAME_BYTES_MAX <= RECORD_BYTES_MAX);
 
 pub(super) fn session(session: &Session, text: &mut Text) -> proto::Session {
+    text.add(&session.masked);
     let mut record = proto::Session {
         id: session.id.to_vec(),
         phase: session::Phase::Started.into(),
@@ -57,6 +58,7 @@ pub(super) fn session(session: &Session, text: &mut Text) -> proto::Session {
 }
 
 pub(super) fn statement(statement: &Statement, text: &mut Text) -> proto::Statement {
+    text.add(&statement.masked);
     let (parameters, parameters_truncated) = parameters(statement, text);
     let tables: Vec<String> =
         statement.tables.iter().map(|table| text.take(table, NAME_BYTES_MAX)).collect();
@@ -66,7 +68,7 @@ pub(super) fn statement(statement: &Statement, text: &mut Text) -> proto::Statem
         number: statement.number,
         target: text.required(&statement.target, 2 * NAME_BYTES_MAX),
         step: statement.step.to_owned(),
-        command: cut(statement.command, REASON_BYTES_MAX),
+        command: text.take(&statement.command, REASON_BYTES_MAX),
         text: text.take(&statement.text, STATEMENT_BYTES_MAX),
         text_bytes: statement.text_bytes,
         parameters,
@@ -131,6 +133,7 @@ pub(super) fn statement_end(end: &StatementEnd, text: &mut Text) -> proto::State
 }
 
 pub(super) fn traffic(traffic: &Traffic, text: &mut Text) -> proto::Traffic {
+    text.add(&traffic.masked);
     let is_cut = traffic.text.as_str().len() > TRAFFIC_BYTES_MAX;
     proto::Traffic {
         session: traffic.session.to_vec(),
