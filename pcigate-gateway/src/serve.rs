@@ -62,12 +62,12 @@ where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limit = plan.limits.opening;
-    let slow = SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
+    let slow = || SessionEnd::Slow { what: "opening the connection", seconds: limit.as_secs() };
     let deadline = tokio::time::Instant::now() + limit;
     let Client { stream, address, end } = client;
     let opening = opening::open(stream, plan.client_tls.as_ref());
-    let Ok(opened) = tokio::time::timeout_at(deadline, opening).await else { return Err(slow) };
-    let opened = match opened {
+    let opened = tokio::time::timeout_at(deadline, opening).await;
+    let opened = match opened.unwrap_or(Err(slow())) {
         Ok(opened) => opened,
         Err(end) => {
             finish(door, &Tally::default(), &end.to_string(), Duration::ZERO).await;
@@ -79,7 +79,7 @@ where
         Opened::Cancel(request) => {
             let sent = cancel_upstream(plan, dial, keys, &request);
             let sent = tokio::time::timeout_at(deadline, sent).await;
-            return sent.unwrap_or(Err(slow));
+            return sent.unwrap_or(Err(slow()));
         }
     };
     let wish = match opening::wish(&startup, &plan.databases) {
@@ -94,7 +94,7 @@ where
     let reaching = reach(plan, dial, keys, door, &wish, &startup, started);
     let reached = match tokio::time::timeout_at(deadline, reaching).await {
         Ok(reached) => reached,
-        Err(_) => Err(slow),
+        Err(_) => Err(slow()),
     };
     let began = Instant::now();
     let (server, session, known, sql, held) = match reached {
