@@ -12,7 +12,7 @@ use pcigate_postgres::{
     frontend::Message,
     startup::{Packet, StartupMessage, VERSION_3_0},
 };
-use pcigate_tests::postgres::DATABASE;
+use pcigate_tests::{postgres::DATABASE, wait::DEADLINE};
 
 pub struct Wire {
     pub stream: TcpStream,
@@ -22,7 +22,9 @@ pub struct Wire {
 impl Wire {
     /// Has only connected.
     pub fn silent(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).unwrap(), buffer: BytesMut::new() }
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self { stream, buffer: BytesMut::new() }
     }
 
     /// Has asked to be let in.
