@@ -23,7 +23,7 @@ struct Bench {
     needs_root: bool,
 }
 
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     Bench { name: "exec", needs_root: true },
     Bench { name: "connect", needs_root: true },
     Bench { name: "ring", needs_root: true },
@@ -33,6 +33,7 @@ const BENCHES: [Bench; 9] = [
     Bench { name: "memory", needs_root: true },
     Bench { name: "query", needs_root: false },
     Bench { name: "mask", needs_root: false },
+    Bench { name: "postgres", needs_root: true },
 ];
 
 /// The benches, and the programs that they start.
@@ -53,8 +54,8 @@ A quiet machine: whatever else runs is in the figures. docs/performance/NAME.jso
 run that was kept, docs/performance.md is made from those."
 )]
 pub struct Options {
-    /// What to measure: exec, connect, ring, deny-flood, ingest, verify, memory, query, mask;
-    /// or all of it.
+    /// What to measure: exec, connect, ring, deny-flood, ingest, verify, memory, query, mask,
+    /// postgres; or all of it.
     #[arg(value_name = "NAME", default_value = "all")]
     names: Vec<String>,
     /// Print one JSON object a bench instead of a table.
@@ -91,6 +92,12 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         bail!("the bench `{}` loads kernel programs and needs root: run it with sudo", bench.name);
     }
     setup::ensure(setup::Scope::Kernel)?;
+    if benches.iter().any(|bench| bench.name == "postgres") {
+        setup::ensure_postgres()?;
+        if let Err(error) = setup::pgbouncer::ensure() {
+            eprintln!("nothing will be compared with pgbouncer: {error:#}");
+        }
+    }
     build(&benches, options.json)?;
     let machine = Machine::here()?;
     let mut failed = Vec::new();

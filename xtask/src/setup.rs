@@ -2,6 +2,7 @@
 
 mod bpf;
 mod duckdb;
+pub mod pgbouncer;
 pub mod postgres;
 
 use std::process::ExitCode;

@@ -150,13 +150,13 @@ fn a_command_without_a_password_reads_masked_cards_and_every_statement_is_on_rec
 fn the_session_can_be_told_and_replayed(site: &Site) {
     let said = |arguments: &[&str]| {
         let mut command = site.pcigate(arguments);
-        String::from_utf8(succeed(&mut command).stdout).expect("it is text")
+        String::from_utf8(succeed(&mut command).stdout).unwrap()
     };
     let listed = said(&["sessions", "--output", "json", "--pod", "billing-bot"]);
-    let listed: serde_json::Value = serde_json::from_str(&listed).expect("one session");
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed["statements"], &listed["refused"]), (&5.into(), &2.into()), "{listed}");
     assert_eq!((&listed["state"], &listed["role"]), (&"ended".into(), &SCRAM.into()), "{listed}");
-    let id = listed["session"].as_str().expect("its id");
+    let id = listed["session"].as_str().unwrap();
     let offline = ["--ledger", "ledger"];
     for place in [&[][..], &offline] {
         let with = |arguments: &[&str]| said(&[arguments, place].concat());
