@@ -176,7 +176,7 @@ fn parts(
     {
         let digits = value.filter(|value| {
             let short = (1..=TOGETHER).contains(&value.len());
-            short && value.iter().all(|byte| byte.is_ascii_digit() || b" -".contains(byte))
+            short && value.iter().all(|byte| byte.is_ascii_digit() || b" -,.".contains(byte))
         });
         match digits {
             Some(digits) if column.is_some_and(|column| column.computed) => {
@@ -201,7 +201,9 @@ fn look_together(
         return;
     }
     let finds = |digits: &[u8]| !look.masker.mask(digits, Cut::Whole).1.is_empty();
-    let forwards = run.len() > 1 && finds(&digits);
+    let separated = run.iter().any(|(_, digits)| digits.iter().any(|byte| b",.".contains(byte)));
+    digits.retain(u8::is_ascii_digit);
+    let forwards = (run.len() > 1 || separated) && finds(&digits);
     digits.reverse();
     if forwards || finds(&digits) {
         *counts.entry(Kind::Pan).or_default() += 1;

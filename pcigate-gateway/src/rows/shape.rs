@@ -9,6 +9,10 @@ pub(crate) enum Shape {
     Pass,
     /// Numbers of 8 bytes.
     Int8,
+    /// Hundredths in 8 bytes; text with a currency and separators of thousands.
+    Money,
+    /// A count of bits, then the bits.
+    Bits,
     Float4,
     Float8,
     Numeric,
@@ -49,8 +53,11 @@ impl Shape {
             16 | 21 | 23 | 24 | 26 | 27 | 28 | 29 => Self::Pass,
             // date, time, timestamp, timestamptz, interval, timetz.
             1082 | 1083 | 1114 | 1184 | 1186 | 1266 => Self::Pass,
-            // int8, money, xid8.
-            20 | 790 | 5069 => Self::Int8,
+            // int8, xid8.
+            20 | 5069 => Self::Int8,
+            790 => Self::Money,
+            // bit, varbit.
+            1560 | 1562 => Self::Bits,
             700 => Self::Float4,
             701 => Self::Float8,
             1700 => Self::Numeric,

@@ -77,6 +77,44 @@ fn values_inside_of_values_are_masked_where_they_stand() {
 }
 
 #[test]
+fn amounts_bits_and_what_is_made_of_floats_hold_no_numbers() {
+    let cents = |number: i64| number.to_be_bytes();
+    assert_eq!(masked(790, Format::Binary, &cents(NUMBER * 100)), None);
+    assert_eq!(masked(790, Format::Binary, &cents(NUMBER)), None);
+    for shown in ["$4,111,111,111,111,111.00", "-4.111.111.111.111.111,99 EUR"] {
+        assert_eq!(masked(790, Format::Text, shown.as_bytes()), None, "{shown}");
+    }
+    assert_eq!(masked(790, Format::Text, b"$1,234.50"), Some(b"$1,234.50".to_vec()));
+    assert_eq!(masked(790, Format::Binary, &cents(123_450)), Some(cents(123_450).into()));
+    let bits = |count: u32, number: i64| [&count.to_be_bytes()[..], &number.to_be_bytes()].concat();
+    for (count, number) in [(64, NUMBER), (60, NUMBER << 4)] {
+        assert_eq!(masked(1562, Format::Binary, &bits(count, number)), None, "{count}");
+    }
+    assert_eq!(masked(1562, Format::Binary, &bits(64, 7)), Some(bits(64, 7)));
+    let floats =
+        |all: &[f64]| -> Vec<u8> { all.iter().flat_map(|one| one.to_be_bytes()).collect() };
+    let big = NUMBER as f64;
+    assert_eq!(masked(600, Format::Binary, &floats(&[1.0, big])), None);
+    assert_eq!(masked(600, Format::Binary, &floats(&[1.5, 2.0])), Some(floats(&[1.5, 2.0])));
+    assert_eq!(masked(718, Format::Binary, &floats(&[0.0, 0.0, big])), None);
+    let polygon = [&1_i32.to_be_bytes()[..], &floats(&[-big, 0.0])].concat();
+    assert_eq!(masked(604, Format::Binary, &polygon), None);
+    // As in COPY, where nobody says what type a value has.
+    assert_eq!(masked(99, Format::Binary, &array(20, &[Some(&NUMBER.to_be_bytes())])), None);
+    let plain = array(20, &[Some(&7_i64.to_be_bytes())]);
+    assert_eq!(masked(99, Format::Binary, &plain), Some(plain));
+}
+
+#[test]
+fn zeros_in_front_and_commas_do_not_hide_a_number() {
+    assert_eq!(masked(25, Format::Text, b"0004111111111111111"), Some(vec![b'*'; 19]));
+    assert_eq!(masked(25, Format::Text, b"4,111,111,111,111,111"), Some(vec![b'*'; 21]));
+    for other in ["0000000000000000000", "0000012", "1,234,567.89"] {
+        assert_eq!(masked(25, Format::Text, other.as_bytes()), Some(other.into()), "{other}");
+    }
+}
+
+#[test]
 fn malformed_values_are_null() {
     for (oid, value) in [
         (20, &b"123"[..]),
@@ -106,7 +144,7 @@ proptest! {
             (
                 prop::sample::select(vec![
                     16_u32, 17, 20, 25, 114, 701, 1009, 1016, 1700, 2249, 2950, 3802, 3926, 4536,
-                    99,
+                    99, 600, 790, 1562,
                 ]),
                 any::<bool>(),
                 prop::option::of(prop_oneof![

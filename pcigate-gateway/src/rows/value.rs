@@ -1,6 +1,8 @@
 //! What becomes of one value: it stays, it is replaced, or it is NULL because its type cannot hold
 //! a mask.
 
+mod numbers;
+
 use std::borrow::Cow;
 
 use pcigate_policy::document::{ColumnClass, MaskStyle};
@@ -43,6 +45,9 @@ impl Look<'_> {
         value: &[u8],
         counts: &mut MaskedCounts,
     ) -> Fate {
+        if shape == Shape::Text && self.is_padded(value, counts) {
+            return Fate::New(vec![b'*'; value.len()]);
+        }
         match format {
             Format::Text => self.text(shape, value, counts),
             Format::Binary => self.binary(shape, value, counts, DEPTH),
@@ -54,6 +59,7 @@ impl Look<'_> {
             return Fate::Same;
         }
         let masker = match shape {
+            Shape::Money => return self.money(value, counts),
             Shape::Int8 | Shape::Float4 | Shape::Float8 | Shape::Numeric => {
                 return std::str::from_utf8(value)
                     .map_or(Fate::Null, |number| self.decimal(number, counts));
@@ -83,6 +89,11 @@ impl Look<'_> {
                     self.number(&i64::from_be_bytes(*bytes).to_string(), counts)
                 }
                 _ => Fate::Null,
+            },
+            Shape::Money => self.hundredths(value, counts),
+            Shape::Bits => match self.bits(value, counts) {
+                true => Fate::Null,
+                false => self.other(value, counts),
             },
             Shape::Float4 => match <[u8; 4]>::try_from(value) {
                 Ok(bytes) => self.decimal(&f32::from_be_bytes(bytes).to_string(), counts),
@@ -126,29 +137,6 @@ impl Look<'_> {
         content(self.masker, value, counts)
     }
 
-    /// A number as people write it: its whole part counts, and with an exponent what it stands for.
-    fn decimal(&self, number: &str, counts: &mut MaskedCounts) -> Fate {
-        let number = number.trim_start_matches('-');
-        if number.contains(['e', 'E']) {
-            let value = number.parse::<f64>().unwrap_or(f64::NAN);
-            let whole = value < 1e20 && self.number(&format!("{value:.0}"), counts) == Fate::Null;
-            return if whole { Fate::Null } else { Fate::Same };
-        }
-        let whole = number.split('.').next().unwrap_or(number);
-        match self.number(whole, counts) {
-            Fate::Same => self.number(number, counts),
-            fate => fate,
-        }
-    }
-
-    /// A number in digits: there is no masked number.
-    fn number(&self, digits: &str, counts: &mut MaskedCounts) -> Fate {
-        match self.content(digits.as_bytes(), counts) {
-            Some(_) => Fate::Null,
-            None => Fate::Same,
-        }
-    }
-
     fn bytes(&self, shape: Shape, value: &[u8], counts: &mut MaskedCounts) -> Fate {
         match self.content(value, counts) {
             None => Fate::Same,
@@ -166,13 +154,12 @@ impl Look<'_> {
         }
         if let Ok(bytes) = <[u8; 8]>::try_from(value) {
             let whole = i64::from_be_bytes(bytes).to_string();
-            let float = f64::from_be_bytes(bytes);
-            let as_whole = self.number(&whole, counts);
-            let plain = float.fract() == 0.0 && (1e11..1e20).contains(&float.abs());
-            let as_float = plain && self.number(&float.to_string(), counts) == Fate::Null;
-            if as_whole == Fate::Null || as_float {
+            if self.number(&whole, counts) == Fate::Null {
                 return Fate::Null;
             }
+        }
+        if self.floats(value, counts) || self.bits(value, counts) || self.inside(value, counts) {
+            return Fate::Null;
         }
         match numeric(value) {
             Some(text) => self.decimal(&text, counts),

@@ -10,8 +10,10 @@ use pcigate_postgres::{
 use pcigate_tests::postgres::Postgres;
 
 use super::{
+    channels::{CHANNELS, TYPED},
     gate::{EVERYTHING, Gate, PAN, schema},
     raw::{Client, Told},
+    texts::{CLASSES, dresses},
 };
 
 /// What must not be in any byte that comes back, in whatever spelling.
@@ -31,6 +33,9 @@ fn forbidden() -> Vec<(&'static str, Vec<u8>)> {
         ("an int8", number.to_be_bytes().to_vec()),
         ("a float8", 4_111_111_111_111_111_f64.to_be_bytes().to_vec()),
         ("a numeric", groups),
+        ("groups", b"4111-1111-1111-1111".to_vec()),
+        ("four columns", b"4111\0\0\0\x041111\0\0\0\x041111".to_vec()),
+        ("with commas", b"4,111,111,111,111,111".to_vec()),
         ("a code", b"737".to_vec()),
     ]
 }
@@ -41,97 +46,6 @@ fn leak(told: &[Told]) -> Option<&'static str> {
     let found = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     forbidden().into_iter().find(|(_, needle)| found(needle)).map(|(name, _)| name)
 }
-
-/// Statements, one string each. Several statements in one string go by the simple protocol only.
-const CHANNELS: &[(&str, &str)] = &[
-    ("text column", "SELECT note FROM loose"),
-    ("tagged columns", "SELECT pan, cvv FROM cards"),
-    ("alias", "SELECT pan AS order_number, cvv AS remark FROM cards"),
-    ("view", "SELECT code, label FROM shown"),
-    ("star", "SELECT * FROM cards"),
-    ("join", "SELECT c.*, l.* FROM cards c JOIN loose l USING (id)"),
-    ("int8", "SELECT big FROM loose"),
-    ("numeric", "SELECT num, num * 1.0, num / 10 * 10 FROM loose"),
-    ("float8", "SELECT fl FROM loose"),
-    ("bytea", "SELECT raw FROM loose"),
-    ("json", "SELECT js, js ->> 'pan' FROM loose"),
-    ("jsonb", "SELECT jb, jb -> 'pan' FROM loose"),
-    ("xml", "SELECT doc FROM loose"),
-    ("array", "SELECT arr, bigs FROM loose"),
-    ("array built", "SELECT array_agg(note), array_agg(big) FROM loose"),
-    ("range", "SELECT span FROM loose"),
-    ("composite", "SELECT loose FROM loose"),
-    ("record", "SELECT ROW(big, num, note, arr) FROM loose"),
-    ("nested", "SELECT ARRAY[ROW(big, note)] FROM loose"),
-    ("hstore", "SELECT hstore('k', note), hstore(note, 'v') FROM loose"),
-    ("row_to_json", "SELECT row_to_json(loose), to_jsonb(loose) FROM loose"),
-    ("aggregate", "SELECT string_agg(note, ','), max(big), min(num) FROM loose"),
-    ("split columns", "SELECT substr(note, 11, 8), substr(note, 19) FROM loose"),
-    (
-        "split in four",
-        "SELECT substr(note,11,4), substr(note,15,4), substr(note,19,4), \
-      substr(note,23) FROM loose",
-    ),
-    ("backwards", "SELECT reverse(substr(note, 11)) FROM loose"),
-    ("hex", "SELECT encode(convert_to(note, 'UTF8'), 'hex') FROM loose"),
-    ("base64", "SELECT encode(convert_to(substr(note, 11), 'UTF8'), 'base64') FROM loose"),
-    ("concatenated", "SELECT 'n' || big, concat(num, '') FROM loose"),
-    ("formatted", "SELECT to_char(big, 'FM9999-9999-9999-9999') FROM loose"),
-    ("char", "SELECT note::char(40), note::name, note::varchar FROM loose"),
-    ("set operation", "SELECT note FROM loose UNION ALL SELECT pan FROM cards"),
-    ("subquery", "SELECT (SELECT pan FROM cards WHERE id = 1) AS a"),
-    ("CTE", "WITH a AS (SELECT note AS b FROM loose) SELECT b FROM a"),
-    ("RETURNING", "UPDATE cards SET holder = holder RETURNING pan, cvv"),
-    ("RETURNING an expression", "UPDATE loose SET id = id RETURNING 'x' || note, big"),
-    ("column name", "SELECT 1 AS \"4111111111111111\""),
-    ("error text", "SELECT note::int FROM loose"),
-    ("error of a cast", "SELECT substr(note, 11)::date FROM loose"),
-    ("error and notice of a function", "SELECT leaky()"),
-    (
-        "DO",
-        "DO $$ DECLARE n text; BEGIN SELECT note INTO n FROM loose; RAISE NOTICE '%', n; \
-      RAISE EXCEPTION USING MESSAGE = n, DETAIL = n, HINT = n; END $$",
-    ),
-    ("unique constraint", "INSERT INTO cards VALUES (9, '4111111111111111', '1', '')"),
-    ("check constraint", "INSERT INTO cards VALUES (9, 'x', '73737', '')"),
-    ("not null of a tagged table", "INSERT INTO cards VALUES (NULL, 'x', '737', '')"),
-    ("EXPLAIN", "EXPLAIN SELECT * FROM loose WHERE note = '4111111111111111'"),
-    ("set_config", "SELECT set_config('application_name', substr(note, 11), false) FROM loose"),
-    ("SHOW", "SET application_name = '4111111111111111'; SHOW application_name"),
-    ("NOTIFY", "LISTEN ch; SELECT pg_notify('ch', note) FROM loose; SELECT 1"),
-    ("COPY text", "COPY loose TO STDOUT"),
-    ("COPY csv", "COPY loose (note, big, num, js) TO STDOUT (FORMAT csv, HEADER)"),
-    ("COPY binary", "COPY loose (note, big, num, fl, raw, arr, jb) TO STDOUT (FORMAT binary)"),
-    (
-        "COPY of a query",
-        "COPY (SELECT repeat('y', 8000) || note FROM loose, \
-      generate_series(1, 40)) TO STDOUT",
-    ),
-    (
-        "COPY with a delimiter",
-        "COPY (SELECT substr(note, 11, 8), substr(note, 19) FROM loose) \
-      TO STDOUT (DELIMITER '-')",
-    ),
-    ("COPY of a tagged table", "COPY cards TO STDOUT"),
-    (
-        "FETCH",
-        "BEGIN; DECLARE c CURSOR FOR SELECT pan, cvv, id FROM cards; FETCH 1 FROM c; \
-      FETCH ALL FROM c; COMMIT",
-    ),
-    (
-        "binary FETCH",
-        "BEGIN; DECLARE c BINARY CURSOR FOR SELECT big, num FROM loose; \
-      FETCH ALL FROM c; COMMIT",
-    ),
-    ("PREPARE", "PREPARE p AS SELECT pan, cvv FROM cards; EXECUTE p; EXECUTE p; DEALLOCATE p"),
-    ("large row", "SELECT repeat('x ', 500000) || note || repeat(' y', 500000) FROM loose"),
-    ("many rows", "SELECT i, note FROM loose, generate_series(1, 700) AS i"),
-    ("temporary table", "CREATE TEMP TABLE t AS SELECT note FROM loose; TABLE t; DROP TABLE t"),
-    (
-        "other spellings",
-        "SELECT '4111 1111 1111 1111', '4111-1111-1111-1111', U&'\\0034111111111111111'",
-    ),
-];
 
 fn extended(client: &mut Client, sql: &str, format: Format, describe: bool) -> Vec<Told> {
     let sql = Bytes::copy_from_slice(sql.as_bytes());
@@ -157,35 +71,61 @@ fn run(client: &mut Client, statement: Bytes, format: Format, describe: bool) ->
     client.read_to_ready()
 }
 
+/// What is answered to a text, by every way of asking.
+fn ways(client: &mut Client, sql: &str) -> Vec<(&'static str, Vec<Told>)> {
+    client.send(&Message::Query(Bytes::copy_from_slice(sql.as_bytes())), "query");
+    let mut answers = vec![("simple", client.read_to_ready())];
+    if !sql.contains("; ") || sql.starts_with("DO") {
+        answers.push(("text", extended(client, sql, Format::Text, false)));
+        answers.push(("text, described", extended(client, sql, Format::Text, true)));
+        answers.push(("binary", extended(client, sql, Format::Binary, false)));
+        answers.push(("binary, described", extended(client, sql, Format::Binary, true)));
+        for format in [Format::Text, Format::Binary] {
+            answers.push(("described once", described_once(client, sql, format)));
+        }
+    }
+    answers
+}
+
+/// By a name, described before it runs.
+fn described_once(client: &mut Client, sql: &str, format: Format) -> Vec<Told> {
+    let (name, sql) = (Bytes::from_static(b"once"), Bytes::copy_from_slice(sql.as_bytes()));
+    let parse = Parse { statement: name.clone(), sql, parameter_types: Vec::new() };
+    client.send(&Message::Parse(parse), "parse");
+    client.send(&Message::Describe(Target::Statement(name.clone())), "describe");
+    client.send(&Message::Sync, "sync");
+    let mut told = client.read_to_ready();
+    told.extend(run(client, name.clone(), format, false));
+    client.send(&Message::Close(Target::Statement(name)), "close");
+    client.send(&Message::Sync, "sync");
+    told.extend(client.read_to_ready());
+    told
+}
+
 #[test]
 fn no_side_channel_leaks_by_any_protocol_or_format() {
     let postgres = Postgres::start("");
     schema(&postgres);
     postgres.sql("CREATE EXTENSION hstore");
+    postgres.sql(TYPED);
     let gate = Gate::new(&postgres, EVERYTHING);
-    let mut client = gate.raw();
-    let mut leaks = Vec::new();
-    let mut tried = 0;
-    for (name, sql) in CHANNELS {
-        let mut answers = vec![("simple", {
-            client.send(&Message::Query(Bytes::copy_from_slice(sql.as_bytes())), "query");
-            client.read_to_ready()
-        })];
-        let single = !sql.contains("; ") || sql.starts_with("DO");
-        if single {
-            answers.push(("text", extended(&mut client, sql, Format::Text, false)));
-            answers.push(("text, described", extended(&mut client, sql, Format::Text, true)));
-            answers.push(("binary", extended(&mut client, sql, Format::Binary, false)));
-            answers.push(("binary, described", extended(&mut client, sql, Format::Binary, true)));
+    let (mut direct, mut client) = (Client::trusted(&postgres), gate.raw());
+    let (mut leaks, mut idle, mut tried) = (Vec::new(), Vec::new(), 0);
+    for (name, sql) in CHANNELS.iter().flat_map(|(_, channels)| *channels) {
+        // One that gives nothing away without the gateway proves nothing about the gateway.
+        if !ways(&mut direct, sql).iter().any(|(_, told)| leak(told).is_some()) {
+            idle.push(name);
         }
-        for (how, told) in answers {
+        for (how, told) in ways(&mut client, sql) {
             tried += 1;
             if let Some(what) = leak(&told) {
                 leaks.push(format!("{name} ({how}): {what}"));
             }
         }
     }
+    println!("{tried} tried");
     assert!(leaks.is_empty(), "{} of {tried} leak: {leaks:#?}", leaks.len());
+    assert!(idle.is_empty(), "not even the server itself gives away: {idle:?}");
 }
 
 #[test]
@@ -276,4 +216,25 @@ tables: [public.cards, public.shown]}";
         assert!(told.contains("pcigate: "), "{sql}: {told}");
     }
     assert_eq!(gate.psql(&postgres, "SELECT holder FROM cards WHERE id = 1"), "Ann\n");
+}
+
+#[test]
+fn the_manual_names_every_channel_and_class_that_is_tried() {
+    let mut table = String::from("| what is tried | by name |\n| --- | --- |\n");
+    let mut channels = 0;
+    for (kind, these) in CHANNELS {
+        channels += these.len();
+        let names: Vec<&str> = these.iter().map(|(name, _)| *name).collect();
+        table += &format!("| channels: {kind} | {} |\n", names.join("; "));
+    }
+    for class in CLASSES {
+        let count = class.texts.len();
+        table += &format!("| statements: {} | {count} |\n", class.name);
+    }
+    let names: Vec<&str> =
+        dresses("SELECT note FROM orders").iter().map(|(name, _)| *name).collect();
+    table += &format!("| dresses of each | {} |\n", names.join("; "));
+    assert!(channels >= 26, "{channels}");
+    let manual = include_str!("../../../docs/gateway.md");
+    assert!(manual.contains(&table), "docs/gateway.md should say:\n{table}");
 }

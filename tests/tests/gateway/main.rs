@@ -4,6 +4,7 @@
 
 mod approval;
 mod budgets;
+mod channels;
 mod clients;
 mod dangers;
 mod decisions;

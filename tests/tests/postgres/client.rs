@@ -44,7 +44,10 @@ pub fn options(user: &str) -> Options {
 
 /// A TCP connection.
 pub fn plain(postgres: &Postgres) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", postgres.port())).unwrap()
+    let socket = TcpStream::connect(("127.0.0.1", postgres.port())).unwrap();
+    // Batches go out message by message.
+    socket.set_nodelay(true).unwrap();
+    socket
 }
 
 /// A TLS connection whose other end was verified, with or without the client's certificate.

@@ -380,7 +380,10 @@ fn a_client_proves_itself_by_a_token_and_has_a_role_and_a_budget_of_its_own() {
         format!(
             "  clientTls: {{certFile: {certificate}, keyFile: {key}, required: true}}
   token:
-    {{required: true, audience: cards-db, issuer: \"https://issuer.example\", jwksFile: {keys}}}
+    required: true
+    audience: cards-db
+    issuer: \"https://issuer.example\"
+    jwksFile: {keys}
   sessionRole: {{grants: [reader]}}"
         )
     });
