@@ -176,7 +176,8 @@ fn parts(
     {
         let digits = value.filter(|value| {
             let short = (1..=TOGETHER).contains(&value.len());
-            short && value.iter().all(|byte| byte.is_ascii_digit() || b" -,.".contains(byte))
+            let plain = value.iter().all(|byte| byte.is_ascii_digit() || b" -".contains(byte));
+            short && (plain || is_grouped(value))
         });
         match digits {
             Some(digits) if column.is_some_and(|column| column.computed) => {
@@ -188,6 +189,14 @@ fn parts(
             }
         }
     }
+}
+
+/// Whether it is a whole number with separators of thousands.
+fn is_grouped(value: &[u8]) -> bool {
+    let mut groups = value.split(|byte| b",.".contains(byte));
+    let digits = |group: &[u8]| group.iter().all(u8::is_ascii_digit);
+    let first = groups.next().is_some_and(|group| (1..=3).contains(&group.len()) && digits(group));
+    first && groups.all(|group| group.len() == 3 && digits(group))
 }
 
 fn look_together(

@@ -109,7 +109,7 @@ fn amounts_bits_and_what_is_made_of_floats_hold_no_numbers() {
 fn zeros_in_front_and_commas_do_not_hide_a_number() {
     assert_eq!(masked(25, Format::Text, b"0004111111111111111"), Some(vec![b'*'; 19]));
     assert_eq!(masked(25, Format::Text, b"4,111,111,111,111,111"), Some(vec![b'*'; 21]));
-    for other in ["0000000000000000000", "0000012", "1,234,567.89"] {
+    for other in ["0000000000000000000", "0000012", "1,234,567.89", "0093901.57763026"] {
         assert_eq!(masked(25, Format::Text, other.as_bytes()), Some(other.into()), "{other}");
     }
 }
