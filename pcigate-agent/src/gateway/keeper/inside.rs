@@ -70,14 +70,11 @@ fn start(socket: &Stdin) -> io::Result<Option<Child>> {
     }
 }
 
-/// Ends it where it has not ended already.
+/// Ends it where it has not ended already; one that is about to end says how by itself.
 fn end(gateway: Option<Child>) -> String {
     let Some(mut gateway) = gateway else { return "it did not run".to_owned() };
-    if let Ok(Some(status)) = gateway.try_wait() {
-        return words(status);
-    }
     match gateway.kill().and_then(|()| gateway.wait()) {
-        Ok(status) => format!("{}, by the agent", words(status)),
+        Ok(status) => words(status),
         Err(error) => format!("cannot be ended: {error}"),
     }
 }
