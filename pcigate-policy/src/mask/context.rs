@@ -136,10 +136,11 @@ fn amount(text: &[u8], start: usize, end: usize) -> bool {
     let [b'.', places @ ..] = rest else { return false };
     let count = places.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let next = places.get(count);
+    let whole = places.starts_with(b"0") && count == 1;
     (1..=6).contains(&count)
         && !next.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'.')
         && !before.is_some_and(u8::is_ascii_alphanumeric)
-        && !(places.starts_with(b"0") && count == 1 && names_card(text, start))
+        && (!whole || !names_card(text, start))
 }
 
 /// A UUID, or a hash: hexadecimal digits in a length nobody gives a card number.
