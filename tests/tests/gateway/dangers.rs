@@ -105,7 +105,6 @@ fn no_dangerous_statement_reaches_the_server_whatever_its_dress() {
             all.push(dressed);
         }
     }
-    println!("{tried} tried");
     assert!(passed.is_empty(), "{} of {tried} passed: {passed:#?}", passed.len());
     let log = postgres.log();
     // `by USER: LOG:  statement: TEXT`, `… LOG:  execute <unnamed>: TEXT`, `… STATEMENT:  TEXT`.
@@ -116,7 +115,6 @@ fn no_dangerous_statement_reaches_the_server_whatever_its_dress() {
         .filter_map(|entry| entry.splitn(if text(entry) { 2 } else { 3 }, ": ").last())
         .map(str::trim)
         .collect();
-    println!("{} texts in the log", heard.len());
     assert!(heard.iter().any(|text| text.contains("pg_catalog")), "the log tells nothing");
     for dressed in all {
         let line = dressed.replace('\n', "\n\t");
@@ -194,7 +192,6 @@ fn what_drivers_and_mappers_say_is_not_refused() {
                     .map(|(_, said)| format!("{sql}: {}", String::from_utf8_lossy(said))),
             );
         }
-        println!("{name}: {count} texts");
         assert!(refused.is_empty(), "{name}: {} of {count} refused: {refused:#?}", refused.len());
     }
 }

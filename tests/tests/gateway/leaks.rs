@@ -123,7 +123,6 @@ fn no_side_channel_leaks_by_any_protocol_or_format() {
             }
         }
     }
-    println!("{tried} tried");
     assert!(leaks.is_empty(), "{} of {tried} leak: {leaks:#?}", leaks.len());
     assert!(idle.is_empty(), "not even the server itself gives away: {idle:?}");
 }
