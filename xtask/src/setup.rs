@@ -1,9 +1,9 @@
 //! `cargo xtask setup`: makes this machine able to build and test, or says exactly how to.
 
 mod bpf;
-mod duckdb;
 pub mod pgbouncer;
 pub mod postgres;
+mod python;
 
 use std::process::ExitCode;
 
@@ -15,8 +15,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools and DuckDB to target/duckdb, never to the user's own
-/// programs.
+/// rust-src). bpf-linker goes to target/tools and Python packages to target/duckdb and
+/// target/psycopg, never to the user's own programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -30,7 +30,7 @@ pub enum Scope {
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
     /// Both of these, QEMU with kernels for other kernels, and what is not ours to check ours with:
-    /// Go and DuckDB.
+    /// Go, DuckDB, PostgreSQL and its drivers.
     All,
 }
 
@@ -98,9 +98,15 @@ const NEEDS: &[Need] = &[
         packages: &[postgres::PACKAGE],
     },
     Need {
-        what: "pip for Python (it brings DuckDB, to check the index with another engine)",
+        what: "lib/pq for Go (the gateway's tests serve programs in Go)",
         scope: Scope::All,
-        present: duckdb::possible,
+        present: verifier::has_driver,
+        packages: &["golang-go", "golang-github-lib-pq-dev"],
+    },
+    Need {
+        what: "pip for Python (it brings DuckDB, to check the index with another engine, and psycopg)",
+        scope: Scope::All,
+        present: python::possible,
         packages: &["python3-pip"],
     },
 ];
@@ -131,8 +137,8 @@ pub fn ensure(scope: Scope) -> Result<()> {
             bail!("bpf-linker was installed but does not run; {}", bpf::LINKER_REMEDY);
         }
     }
-    if scope == Scope::All && !duckdb::present() {
-        duckdb::install()?;
+    if scope == Scope::All && !python::present() {
+        python::install()?;
     }
     Ok(())
 }

@@ -38,6 +38,11 @@ pub fn is_possible() -> bool {
     on_path("go") && Path::new(GOPATH).join("src/golang.org/x/mod/sumdb/tlog").is_dir()
 }
 
+/// Whether Go and its driver of PostgreSQL are on this machine.
+pub fn has_driver() -> bool {
+    on_path("go") && Path::new(GOPATH).join("src/github.com/lib/pq").is_dir()
+}
+
 /// Whether a program of this name is on the PATH.
 pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

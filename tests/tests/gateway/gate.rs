@@ -118,9 +118,15 @@ impl Gate {
     /// A client program that reaches the database through the gate, with no password.
     pub fn client(&self, postgres: &Postgres, name: &str) -> Command {
         let mut client = postgres.client(name);
-        client.env("PGHOST", "127.0.0.1").env("PGPORT", self.address.port().to_string());
-        client.env("PGUSER", "bot").env("PGCONNECT_TIMEOUT", "20");
+        self.reach(&mut client);
         client
+    }
+
+    /// Tells a program where the database is: at the gate.
+    pub fn reach<'c>(&self, program: &'c mut Command) -> &'c mut Command {
+        let port = self.address.port().to_string();
+        program.env("PGHOST", "127.0.0.1").env("PGPORT", port).env("PGDATABASE", DATABASE);
+        program.env("PGUSER", "bot").env("PGCONNECT_TIMEOUT", "20")
     }
 
     /// Runs SQL by psql; all it printed, errors too.

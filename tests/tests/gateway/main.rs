@@ -8,6 +8,7 @@ mod channels;
 mod clients;
 mod dangers;
 mod decisions;
+mod drivers;
 mod freshness;
 mod gate;
 mod leaks;

@@ -1,0 +1,80 @@
+//! Python packages that ours is checked with: DuckDB, the other engine whose answers the index must
+//! give, and psycopg, a driver that the gateway must serve.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Result, bail};
+
+use crate::run::{command, root, run};
+
+/// Packages in a directory of their own below target/: no Python of this machine sees them
+/// otherwise.
+struct Packages {
+    directory: &'static str,
+    /// Each with its release, which the tests are written for.
+    names: &'static [(&'static str, &'static str)],
+}
+
+const ALL: &[Packages] = &[
+    Packages { directory: "duckdb", names: &[("duckdb", "2.0.0")] },
+    Packages {
+        directory: "psycopg",
+        names: &[
+            ("psycopg", "3.2.3"),
+            ("psycopg_binary", "3.2.3"),
+            ("typing_extensions", "4.12.2"),
+        ],
+    },
+];
+
+/// Whether all of them are there.
+pub fn present() -> bool {
+    ALL.iter().all(Packages::present)
+}
+
+/// Whether they are there already, or python3 has a pip to bring them.
+pub fn possible() -> bool {
+    let pip = || {
+        let mut pip = command("python3", ["-m", "pip", "--version"]);
+        pip.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|done| done.success())
+    };
+    present() || pip()
+}
+
+/// Brings those that are missing.
+pub fn install() -> Result<()> {
+    ALL.iter().filter(|packages| !packages.present()).try_for_each(Packages::install)
+}
+
+impl Packages {
+    fn present(&self) -> bool {
+        let there = |(name, version): &(&str, &str)| {
+            self.place().join(format!("{name}-{version}.dist-info")).is_dir()
+        };
+        self.names.iter().all(there)
+    }
+
+    fn install(&self) -> Result<()> {
+        let quiet = ["--quiet", "--disable-pip-version-check", "--root-user-action=ignore"];
+        let what = ["--upgrade", "--no-deps", "--only-binary", ":all:", "--target"];
+        let names: Vec<String> =
+            self.names.iter().map(|(name, version)| format!("{name}=={version}")).collect();
+        let mut pip = command("python3", ["-m", "pip", "install"]);
+        pip.args(quiet).args(what).arg(self.place()).args(&names);
+        if run(&mut pip).is_ok() && self.present() {
+            return Ok(());
+        }
+        bail!(
+            "pip did not bring {}, which tests need: install pip for python3 (Debian: \
+             python3-pip) and let it reach a package index, or put these Python packages into {} \
+             yourself",
+            names.join(", "),
+            self.place().display(),
+        )
+    }
+
+    fn place(&self) -> PathBuf {
+        root().join("target").join(self.directory)
+    }
+}
