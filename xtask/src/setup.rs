@@ -104,7 +104,7 @@ const NEEDS: &[Need] = &[
         packages: &["golang-go", "golang-github-lib-pq-dev"],
     },
     Need {
-        what: "pip for Python (it brings DuckDB, to check the index with another engine, and psycopg)",
+        what: "pip for Python (it brings another engine for the index, and a driver)",
         scope: Scope::All,
         present: python::possible,
         packages: &["python3-pip"],
