@@ -35,11 +35,19 @@ pub fn certain(text: &[u8]) -> Vec<(usize, usize)> {
 }
 
 /// Whether a part that was taken out could be a card number: some run of its digits, taken
-/// together, has 12–19 of them and a right check digit.
+/// together, has 12–19 of them and a right check digit; or of those whose hexadecimal pairs they
+/// are.
 #[must_use]
 pub fn possible(part: &[u8]) -> bool {
     let digits: Vec<u8> = part.iter().filter(|byte| byte.is_ascii_digit()).copied().collect();
-    (12..=19).any(|length| digits.windows(length).any(checks))
+    let number = |digits: &[u8]| (12..=19).any(|length| digits.windows(length).any(checks));
+    let pairs = |from: usize| -> Vec<u8> {
+        let pairs = digits.get(from..).unwrap_or_default().chunks_exact(2);
+        pairs.map(|pair| if pair[0] == b'3' { pair[1] } else { b' ' }).collect()
+    };
+    let spelt = [pairs(0), pairs(1)];
+    let runs = spelt.iter().flat_map(|chars| chars.split(|char| *char == b' '));
+    number(&digits) || runs.into_iter().any(number)
 }
 
 fn large_brand(digits: &[u8]) -> bool {
