@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// A configuration that cannot be used.
@@ -15,14 +19,14 @@ pub enum TlsError {
     /// The authorities' file.
     #[error("the PEM file of authorities holds no certificate that can be read; check caFile")]
     Authorities,
-    /// The certificate towards clients.
+    /// A certificate of ours.
     #[error("the PEM file of the certificate holds none that can be read; check certFile")]
     Certificate,
     /// Its key.
     #[error("the PEM file of the key holds none that can be read; check keyFile")]
     Key,
     /// Both together.
-    #[error("certificate and key towards clients cannot be used together; check certFile, keyFile")]
+    #[error("certificate and key cannot be used together; check certFile and keyFile")]
     Pair {
         /// Why.
         #[source]
@@ -37,11 +41,18 @@ pub enum TlsError {
     },
 }
 
-/// Certificate and name are verified (`verify-full`), with the authorities of a PEM file.
+/// A certificate (and those between it and its authority) and its key, both PEM.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// Certificate and name are verified (`verify-full`), with the authorities of a PEM file; `own` is
+/// shown to a server that asks for it.
 ///
 /// # Errors
-/// No certificate in it.
-pub fn verify_full(authorities: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+/// No certificate in it, or `own` cannot be used.
+pub fn verify_full(
+    authorities: &[u8],
+    own: Option<Pair<'_>>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(authorities) {
         let certificate = certificate.map_err(|_| TlsError::Authorities)?;
@@ -53,24 +64,44 @@ pub fn verify_full(authorities: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Setup { source })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_root_certificates(roots);
+    showing(config, own)
 }
 
-/// Encrypted, nothing verified (`require`): keeps out who only listens.
+/// Encrypted, nothing verified (`require`): keeps out who only listens. `own` as above.
 ///
 /// # Errors
-/// None in builds with TLS 1.2 and 1.3.
-pub fn encrypt_only() -> Result<Arc<ClientConfig>, TlsError> {
+/// `own` cannot be used.
+pub fn encrypt_only(own: Option<Pair<'_>>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Setup { source })?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)));
+    showing(config, own)
+}
+
+fn showing(
+    config: ConfigBuilder<ClientConfig, WantsClientCert>,
+    own: Option<Pair<'_>>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let Some(own) = own else { return Ok(Arc::new(config.with_no_client_auth())) };
+    let (chain, key) = read(own)?;
+    let config = config.with_client_auth_cert(chain, key);
+    config.map(Arc::new).map_err(|source| TlsError::Pair { source })
+}
+
+fn read(
+    (certificate, key): Pair<'_>,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|_| TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+    Ok((chain, key))
 }
 
 /// The protocol's name within TLS (manual, "SSL Session Encryption").
@@ -82,12 +113,7 @@ pub(crate) const ALPN: &[u8] = b"postgresql";
 /// # Errors
 /// One of them cannot be read, or they do not belong together.
 pub fn to_clients(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(|_| TlsError::Certificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate);
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
+    let (chain, key) = read((certificate, key))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Setup { source })?

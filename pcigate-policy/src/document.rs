@@ -28,7 +28,7 @@ pub use policy::{About, Action, Mode, Policy, Section, Selector};
 pub use session::SessionBudget;
 pub use statement::{Effect, Shape, Statement, StatementAction};
 pub use target::{
-    Column, ColumnClass, Credential, Endpoint, EndpointAt, MaskStyle, PasswordRef, Target,
+    Column, ColumnClass, Credential, Endpoint, EndpointAt, KeyPair, MaskStyle, PasswordRef, Target,
     TargetProtocol, TlsMode, Upstream,
 };
 

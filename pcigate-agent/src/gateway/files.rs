@@ -4,7 +4,7 @@
 
 use std::{fs, io};
 
-use pcigate_policy::document::{CertificateRef, PasswordRef, Target, TlsMode};
+use pcigate_policy::document::{CertificateRef, KeyPair, PasswordRef, Target, TlsMode};
 use zeroize::Zeroizing;
 
 use super::wire::PASSWORD_MAX;
@@ -12,13 +12,18 @@ use super::wire::PASSWORD_MAX;
 /// Bytes of one of these files.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
+/// A certificate and its key, both PEM.
+pub(super) type Pair = (Vec<u8>, Zeroizing<Vec<u8>>);
+
 /// What is in them; nothing where the Target names none.
 #[derive(Default)]
 pub(super) struct Files {
     /// PEM of those who may prove the server's name; empty where nobody has to.
     pub authorities: Vec<u8>,
-    /// Certificate and key towards clients, both PEM.
-    pub client_tls: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// The credential's certificate and key.
+    pub own: Option<Pair>,
+    /// Certificate and key towards clients.
+    pub client_tls: Option<Pair>,
     /// The key set for tokens.
     pub jwks: Option<Vec<u8>>,
 }
@@ -61,10 +66,17 @@ impl Files {
             let path = path.ok_or_else(|| FilesError::NoAuthorities { target: name() })?;
             files.authorities = read("upstream.tls.caFile", path)?.to_vec();
         }
+        let pair = |[cert_field, key_field]: [&'static str; 2], pair: &KeyPair| {
+            let key = read(key_field, &pair.key)?;
+            Ok((read(cert_field, &pair.cert)?.to_vec(), key))
+        };
+        let own = target.credential.as_ref().and_then(|of| of.certificate.as_ref());
+        let own = own.map(|own| pair(["credential.certFile", "credential.keyFile"], own));
+        files.own = own.transpose()?;
         match target.client_tls.as_ref().map(|tls| &tls.certificate) {
-            Some(CertificateRef::Files { cert, key }) => {
-                let key = read("clientTls.keyFile", key)?;
-                files.client_tls = Some((read("clientTls.certFile", cert)?.to_vec(), key));
+            Some(CertificateRef::Files(own)) => {
+                let read = pair(["clientTls.certFile", "clientTls.keyFile"], own)?;
+                files.client_tls = Some(read);
             }
             Some(CertificateRef::Secret(_)) => {
                 return Err(FilesError::Secret { target: name() });
@@ -82,7 +94,7 @@ impl Files {
 /// server then refuses.
 pub(super) fn password(target: &Target) -> Option<Zeroizing<Vec<u8>>> {
     let name = target.name.to_string();
-    match &target.credential.as_ref()?.password {
+    match target.credential.as_ref()?.password.as_ref()? {
         PasswordRef::File(path) => match bounded(path, PASSWORD_MAX) {
             Ok(secret) => Some(without_line_end(secret)),
             Err(error) => {

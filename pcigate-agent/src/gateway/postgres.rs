@@ -146,6 +146,7 @@ fn terms(gate: &Gate, mut terms: Terms) -> Result<Terms, FilesError> {
     let target = &gate.target;
     let files = Files::read(target)?;
     terms.authorities = files.authorities;
+    terms.own = files.own;
     terms.client_tls = files.client_tls;
     terms.jwks = files.jwks;
     // What the database holds is remembered by Target; its text is of no use there.

@@ -2,7 +2,7 @@
 //! only references to secrets, never a secret.
 
 use super::names::dns_subdomain;
-use super::target::{Credential, TargetProtocol, absolute_path};
+use super::target::{Credential, KeyPair, TargetProtocol, absolute_path};
 use crate::yaml::{Fields, shown};
 
 /// TLS towards clients.
@@ -18,12 +18,7 @@ pub struct ClientTls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateRef {
     /// PEM files on the node (documents loaded from disk only).
-    Files {
-        /// The certificate and those between it and its authority.
-        cert: String,
-        /// The key.
-        key: String,
-    },
+    Files(KeyPair),
     /// A Secret of type kubernetes.io/tls in the target's namespace.
     Secret(String),
 }
@@ -74,7 +69,7 @@ impl ClientTls {
         }
         let required = fields.bool("required").unwrap_or(false);
         fields.finish();
-        let files = cert.zip(key).map(|(cert, key)| CertificateRef::Files { cert, key });
+        let files = cert.zip(key).map(|(cert, key)| CertificateRef::Files(KeyPair { cert, key }));
         Some(Self { certificate: files.or(secret)?, required })
     }
 }

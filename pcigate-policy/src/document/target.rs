@@ -123,7 +123,18 @@ pub struct Credential {
     /// User name at the target.
     pub username: String,
     /// Where the password is.
-    pub password: PasswordRef,
+    pub password: Option<PasswordRef>,
+    /// The certificate that proves the user, and its key.
+    pub certificate: Option<KeyPair>,
+}
+
+/// A certificate and its key, in PEM files on the node (documents loaded from disk only).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The certificate and those between it and its authority.
+    pub cert: String,
+    /// The key.
+    pub key: String,
 }
 
 /// Where a password is kept.
@@ -199,6 +210,11 @@ impl Target {
         let endpoints = decode_list(&mut spec, "endpoints", Endpoint::decode);
         let upstream = spec.required_fields("upstream").map(Upstream::decode);
         let credential = spec.fields("credential").and_then(Credential::decode);
+        let tls = upstream.as_ref().is_none_or(|upstream| upstream.tls != TlsMode::Disable);
+        if !tls && credential.as_ref().is_some_and(|of| of.certificate.is_some()) {
+            let message = "has a certificate, which is shown over TLS only; set upstream.tls";
+            spec.mistake("credential", message);
+        }
         let mask = spec.fields("mask").map(Masking::decode);
         let columns = decode_list(&mut spec, "columns", Column::decode);
         refuse_empty_lists(&mut spec, &["endpoints", "columns"]);
@@ -274,11 +290,21 @@ impl Credential {
             secret.finish();
             Some(PasswordRef::Secret { name: name?, key })
         });
-        if fields.has("passwordFile") == fields.has("secretRef") {
-            fields.mistake("", "needs exactly one of `passwordFile` and `secretRef`");
+        let cert = fields.parsed("certFile", absolute_path);
+        let key = fields.parsed("keyFile", absolute_path);
+        if fields.has("certFile") != fields.has("keyFile") {
+            fields.mistake("", "has one of `certFile` and `keyFile`; give both");
+        }
+        if fields.has("passwordFile") && fields.has("secretRef") {
+            fields.mistake("", "has both `passwordFile` and `secretRef`; remove one");
+        }
+        if !["passwordFile", "secretRef", "certFile", "keyFile"].iter().any(|of| fields.has(of)) {
+            let message = "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`";
+            fields.mistake("", message);
         }
         fields.finish();
-        Some(Self { username, password: file.or(secret)? })
+        let certificate = cert.zip(key).map(|(cert, key)| KeyPair { cert, key });
+        Some(Self { username, password: file.or(secret), certificate })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{CertificateRef, Cidr, Documents, EgressEffect, Mode, PasswordRef};
+use super::{CertificateRef, Cidr, Documents, EgressEffect, KeyPair, Mode, PasswordRef};
 use crate::workload::Identity;
 
 const EXAMPLES: [&str; 2] = [
@@ -69,7 +69,7 @@ fn the_examples_are_read_completely() {
     };
     assert_eq!(statements[0].max_rows, Some(500));
     let credential = documents.targets()[target].credential.as_ref().unwrap();
-    assert_eq!(credential.password, PasswordRef::File("/run/pcigate/cards-db".to_owned()));
+    assert_eq!(credential.password, Some(PasswordRef::File("/run/pcigate/cards-db".to_owned())));
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn every_wrong_target_is_refused_with_its_reason() {
         ("endpoints: []", "is an empty list"),
         ("upstream: {address: db}", "is not host:port"),
         ("upstream: {address: 'db:1', tls: {mode: require, caFile: /a}}", "verify-full` only"),
-        ("credential: {username: u}", "exactly one of `passwordFile` and `secretRef`"),
+        ("credential: {username: u}", "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`"),
         ("credential: {username: u, passwordFile: a}", "is not an absolute path"),
         ("credential: {username: u, password: hunter2}", "password: unknown field"),
         ("mask: {default: none}", "known: truncate, last4, full"),
@@ -378,7 +378,7 @@ spec:
         Documents::read(&[("a.yaml", text)]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let target = documents.targets().values().next().unwrap();
     let tls = target.client_tls.as_ref().unwrap();
-    let files = CertificateRef::Files { cert: "/c".to_owned(), key: "/k".to_owned() };
+    let files = CertificateRef::Files(KeyPair { cert: "/c".to_owned(), key: "/k".to_owned() });
     assert_eq!((&tls.certificate, tls.required), (&files, true));
     assert_eq!(target.token.as_ref().unwrap().jwks_file, "/j");
     let role = target.session_role.as_ref().unwrap();
@@ -390,4 +390,32 @@ spec:
     let EgressEffect::Gate { session, .. } = &rule.effect else { panic!("no gate") };
     assert_eq!(session.idle.unwrap().as_secs(), 90);
     assert_eq!((session.max_rows, session.max_statements), (None, None));
+}
+
+#[test]
+fn a_credential_is_a_password_a_certificate_or_both() {
+    let read = |credential: &str, mode: &str| {
+        let text = format!(
+            "apiVersion: pcigate.dev/v1alpha1\nkind: Target\nmetadata: {{name: t, namespace: n}}\n\
+             spec:\n  protocol: postgres\n  endpoints: [{{cidr: 10.0.0.5/32, port: 5432}}]\n  \
+             upstream: {{address: \"10.0.0.5:5432\", tls: {{mode: {mode}}}}}\n  \
+             credential: {{username: u, {credential}}}\n"
+        );
+        let documents = Documents::read(&[("t.yaml", text)]).map_err(|all| all.to_string())?;
+        Ok::<_, String>(documents.targets().values().next().unwrap().credential.clone().unwrap())
+    };
+    let pair = Some(KeyPair { cert: "/c".to_owned(), key: "/k".to_owned() });
+    let own = read("certFile: /c, keyFile: /k", "require").unwrap();
+    assert_eq!((own.password, own.certificate), (None, pair.clone()));
+    let both = read("certFile: /c, keyFile: /k, passwordFile: /p", "require").unwrap();
+    assert_eq!(both.certificate, pair);
+    assert!(both.password.is_some());
+    for (credential, mode, wrong) in [
+        ("certFile: /c", "require", "one of `certFile` and `keyFile`"),
+        ("passwordFile: /p, secretRef: {name: s, key: k}", "require", "remove one"),
+        ("certFile: /c, keyFile: /k", "disable", "over TLS only"),
+    ] {
+        let told = read(credential, mode).unwrap_err();
+        assert!(told.contains(wrong), "{told}");
+    }
 }

@@ -8,7 +8,11 @@ use std::{
 
 use pcigate_gateway::{Event, Limits};
 use pcigate_postgres::login::Options;
-use pcigate_tests::{issuer::Issuer, postgres::Postgres, wait};
+use pcigate_tests::{
+    issuer::Issuer,
+    postgres::{CERTIFICATE, Postgres},
+    wait,
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -203,4 +207,17 @@ fn where_no_token_is_required_any_password_is_ignored_and_a_token_is_verified() 
     let expired = issuer.token("ann", "cards-db", -300);
     let told = with_password(&gate, &postgres, "require", &expired);
     assert!(told.contains("not valid any more"), "{told}");
+}
+
+#[test]
+fn a_credential_may_be_a_certificate_in_place_of_a_password() {
+    let postgres = Postgres::start("");
+    schema(&postgres);
+    for tls in ["verify-full", "require"] {
+        let setup =
+            Setup { statements: EVERYTHING, tls: Some(tls), certificate: true, ..Setup::default() };
+        let gate = Gate::with(&postgres, setup);
+        let told = gate.psql(&postgres, "SELECT session_user, pan FROM cards WHERE id = 1");
+        assert_eq!(told, format!("{CERTIFICATE}|411111******1111\n"));
+    }
 }

@@ -16,7 +16,7 @@ use pcigate_gateway::{
 };
 use pcigate_policy::document::{Documents, EgressEffect};
 use pcigate_postgres::login::{Options, Secret};
-use pcigate_tests::postgres::{DATABASE, PASSWORD, Postgres, SCRAM};
+use pcigate_tests::postgres::{CERTIFICATE, DATABASE, PASSWORD, Postgres, SCRAM};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -54,6 +54,8 @@ pub struct Gate {
 pub struct Setup<'a> {
     pub statements: &'a str,
     pub tls: Option<&'a str>,
+    /// Logs in with a certificate in place of a password.
+    pub certificate: bool,
     /// Offers TLS to the client, with the server's certificate.
     pub client_tls: bool,
     /// More of the gate rule, and of the Target's `spec`.
@@ -179,6 +181,11 @@ async fn recorder(
 fn documents(postgres: &Postgres, setup: &Setup<'_>) -> String {
     let tls_mode = setup.tls.unwrap_or("disable");
     let statements = setup.statements;
+    let credential = if setup.certificate {
+        format!("{{username: {CERTIFICATE}, certFile: /run/cert, keyFile: /run/key}}")
+    } else {
+        format!("{{username: {SCRAM}, passwordFile: /run/password}}")
+    };
     format!(
         "apiVersion: pcigate.dev/v1alpha1
 kind: AgentPolicy
@@ -202,7 +209,7 @@ spec:
   protocol: postgres
   endpoints: [{{cidr: 127.0.0.1/32, port: {port}}}]
   upstream: {{address: \"127.0.0.1:{port}\", tls: {{mode: {tls_mode}}}}}
-  credential: {{username: {SCRAM}, passwordFile: /run/password}}
+  credential: {credential}
   columns:
     - {{table: public.cards, column: pan, class: pan}}
     - {{table: public.cards, column: cvv, class: sad}}
@@ -234,16 +241,18 @@ fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
             Tokens::new(token, setup.jwks.as_bytes()).unwrap_or_else(|error| panic!("{error}")),
         )
     });
+    let keys = &postgres.keys;
+    let own = setup.certificate.then(|| (keys.client.as_bytes(), keys.client_key.as_bytes()));
     let upstream_tls = match tls_mode {
-        "verify-full" => Some(tls::verify_full(postgres.keys.authority.as_bytes()).unwrap()),
-        "require" => Some(tls::encrypt_only().unwrap()),
+        "verify-full" => Some(tls::verify_full(keys.authority.as_bytes(), own).unwrap()),
+        "require" => Some(tls::encrypt_only(own).unwrap()),
         _ => None,
     };
     Plan {
         masker: Maskers::of(&target).unwrap(),
         target,
         rules: statements,
-        password: Box::new(|| Some(Secret::new(PASSWORD.into()))),
+        password: Box::new(move || (!setup.certificate).then(|| Secret::new(PASSWORD.into()))),
         upstream_tls,
         client_tls: setup.client_tls.then(|| {
             let keys = &postgres.keys;

@@ -12,8 +12,8 @@ use pcigate_gateway::{
 use pcigate_policy::{
     document::{
         CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, Masking,
-        ObjectName, PasswordRef, Place, SessionBudget, SessionRole, Shape, Statement,
-        StatementAction, Target, TargetProtocol, TlsMode, Token, Upstream,
+        ObjectName, Place, SessionBudget, SessionRole, Shape, Statement, StatementAction, Target,
+        TargetProtocol, TlsMode, Token, Upstream,
     },
     mask::{Detector, SettingsError},
 };
@@ -48,6 +48,8 @@ const CLASSES: [ColumnClass; 2] = [ColumnClass::Pan, ColumnClass::Sad];
 pub struct Terms {
     /// PEM of the authorities, for `verify-full`.
     pub authorities: Vec<u8>,
+    /// PEM of certificate and key that the credential has.
+    pub own: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     /// PEM of certificate and key towards clients, where TLS is offered.
     pub client_tls: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     /// The key set for tokens, where the Target has them.
@@ -112,6 +114,7 @@ impl Terms {
     pub fn blank() -> Self {
         Self {
             authorities: Vec::new(),
+            own: None,
             client_tls: None,
             jwks: None,
             request_secret: Zeroizing::default(),
@@ -166,11 +169,13 @@ impl Terms {
         let target = Arc::new(self.target);
         let name = || target.name.to_string();
         let failed = |whom| move |source| TermsError::Tls { whom, target: name(), source };
+        let own = self.own.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
         let upstream_tls = match target.upstream.tls {
             TlsMode::Disable => None,
-            TlsMode::Require => Some(tls::encrypt_only().map_err(failed(""))?),
-            TlsMode::VerifyFull => Some(tls::verify_full(&self.authorities).map_err(failed(""))?),
+            TlsMode::Require => Some(tls::encrypt_only(own)),
+            TlsMode::VerifyFull => Some(tls::verify_full(&self.authorities, own)),
         };
+        let upstream_tls = upstream_tls.transpose().map_err(failed(""))?;
         let client_tls = self.client_tls.as_ref();
         let client_tls = client_tls.map(|(certificate, key)| tls::to_clients(certificate, key));
         let client_tls = client_tls.transpose().map_err(failed("clients of "))?;
@@ -201,10 +206,12 @@ impl Terms {
 
 fn fields(io: &mut Fields<'_>, terms: &mut Terms) -> Result<(), Malformed> {
     io.bytes(&mut terms.authorities, FILE_MAX)?;
-    io.option(&mut terms.client_tls, Default::default, |io, (certificate, key)| {
-        io.bytes(certificate, FILE_MAX)?;
-        io.bytes(key, FILE_MAX)
-    })?;
+    for pair in [&mut terms.own, &mut terms.client_tls] {
+        io.option(pair, Default::default, |io, (certificate, key)| {
+            io.bytes(certificate, FILE_MAX)?;
+            io.bytes(key, FILE_MAX)
+        })?;
+    }
     io.option(&mut terms.jwks, Vec::new, |io, jwks| io.bytes(jwks, FILE_MAX))?;
     io.bytes(&mut terms.request_secret, WORD_MAX)?;
     io.text(&mut terms.workload.id, WORD_MAX)?;
@@ -348,7 +355,7 @@ fn blank_session_role() -> SessionRole {
 }
 
 fn blank_credential() -> Credential {
-    Credential { username: String::new(), password: PasswordRef::File(String::new()) }
+    Credential { username: String::new(), password: None, certificate: None }
 }
 
 fn blank_detector() -> Detector {

@@ -137,6 +137,7 @@ fn a_list_that_says_it_is_long_takes_no_memory_for_it() {
 fn whole() -> Terms {
     let mut terms = Terms::blank();
     terms.authorities = vec![7; 300_000];
+    terms.own = Some((vec![9; 300], Zeroizing::new(b"made up as well".to_vec())));
     terms.client_tls = Some((vec![8; 400], Zeroizing::new(b"made up, too".to_vec())));
     terms.jwks = Some(b"{}".to_vec());
     terms.request_secret = Zeroizing::new(vec![9; 32]);
