@@ -70,6 +70,8 @@ fn connection(id: u8) -> Session {
         role: "billing_ro".into(),
         application: "psql".into(),
         client: "10.0.0.9:40112".into(),
+        token_subject: "system:serviceaccount:payments:billing-bot".into(),
+        token_issuer: "https://issuer.example".into(),
         ..Session::default()
     }
 }
@@ -119,6 +121,9 @@ fn records() -> Vec<Record> {
     let denial = "ErrorResponse\tERROR\t42501\tpcigate: a change without a condition\trule: x\n";
     let refused =
         statement(2, "DELETE FROM cards", &["write"], "pcigate: a change without a condition");
+    let Event::Statement(mut refused) = refused else { panic!("it is a statement") };
+    refused.request_key = vec![7; 32];
+    let refused = Event::Statement(refused);
     let Event::Statement(mut execute) = statement(3, "SELECT $1, $2", &["read"], "") else {
         panic!("it is a statement")
     };

@@ -170,6 +170,10 @@ fn head(summary: &Summary) -> Vec<(&'static str, String)> {
         session.user, session.application, session.client
     );
     rows.push(("asked as", escaped(&text)));
+    if !session.token_subject.is_empty() {
+        let text = format!("{}, by the word of {}", session.token_subject, session.token_issuer);
+        rows.push(("token", escaped(&text)));
+    }
     rows.push(("began", time::rfc3339(summary.began, 3)));
     rows
 }
@@ -243,6 +247,10 @@ fn what_became(
     let line = match after {
         After::End(end) => Some(ended(&end.1)),
         After::Missing => Some("NO END ON RECORD: it was sent, nothing says what came".to_owned()),
+        After::Nothing if !statement.request_key.is_empty() => {
+            let key = hex::encode(&statement.request_key);
+            Some(format!("refused: {} (request {key})", statement.reason))
+        }
         After::Nothing if !statement.reason.is_empty() => {
             Some(format!("refused: {}", statement.reason))
         }

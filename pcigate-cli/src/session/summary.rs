@@ -164,6 +164,8 @@ impl Summary {
             "application": application,
             "client": client,
             "client_tls": self.session.client_tls,
+            "token_subject": self.session.token_subject,
+            "token_issuer": self.session.token_issuer,
             "state": match &self.end {
                 End::Recorded(..) => "ended",
                 End::Open => "open",

@@ -180,7 +180,10 @@ fn every_wrong_target_is_refused_with_its_reason() {
         ("endpoints: []", "is an empty list"),
         ("upstream: {address: db}", "is not host:port"),
         ("upstream: {address: 'db:1', tls: {mode: require, caFile: /a}}", "verify-full` only"),
-        ("credential: {username: u}", "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`"),
+        (
+            "credential: {username: u}",
+            "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`",
+        ),
         ("credential: {username: u, passwordFile: a}", "is not an absolute path"),
         ("credential: {username: u, password: hunter2}", "password: unknown field"),
         ("mask: {default: none}", "known: truncate, last4, full"),

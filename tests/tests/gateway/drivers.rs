@@ -40,7 +40,7 @@ fn gate() -> (Postgres, Gate) {
 
 fn told(gate: &Gate, mut program: Command) -> String {
     let program = gate.reach(&mut program).env("PGSSLMODE", "disable");
-    text(&program.output().expect("it starts: run `cargo xtask setup`"))
+    text(&program.output().unwrap())
 }
 
 fn in_repository(path: &str) -> std::path::PathBuf {

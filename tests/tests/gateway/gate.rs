@@ -242,7 +242,7 @@ fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
         )
     });
     let keys = &postgres.keys;
-    let own = setup.certificate.then(|| (keys.client.as_bytes(), keys.client_key.as_bytes()));
+    let own = setup.certificate.then_some((keys.client.as_bytes(), keys.client_key.as_bytes()));
     let upstream_tls = match tls_mode {
         "verify-full" => Some(tls::verify_full(keys.authority.as_bytes(), own).unwrap()),
         "require" => Some(tls::encrypt_only(own).unwrap()),
