@@ -125,9 +125,12 @@ impl Summary {
         hex::encode(&self.session.id)
     }
 
-    /// How long it was open; nothing where no record tells.
+    /// How long it was open, login included; nothing where no record tells.
     pub fn duration_ns(&self) -> Option<u64> {
-        matches!(self.end, End::Recorded(..)).then_some(self.session.duration_ns)
+        match self.end {
+            End::Recorded(at, _) => Some(at.saturating_sub(self.began)),
+            _ => None,
+        }
     }
 
     /// The pod and so on, where it is one.
@@ -179,7 +182,8 @@ impl Summary {
         }
         if let End::Recorded(at, _) = self.end {
             object.insert("ended".to_owned(), json!(time::rfc3339(at, 9)));
-            object.insert("duration_ns".to_owned(), json!(self.session.duration_ns.to_string()));
+            object
+                .insert("duration_ns".to_owned(), json!(at.saturating_sub(self.began).to_string()));
         }
         if let Some(counts) = &self.counts {
             object.insert("statements".to_owned(), json!(counts.statements));
@@ -195,7 +199,7 @@ impl Summary {
     pub fn totals(&self) -> String {
         let mut text = match &self.end {
             End::Recorded(at, reason) => {
-                let after = duration(self.session.duration_ns);
+                let after = duration(at.saturating_sub(self.began));
                 format!("ended {} after {after}: {reason}", time::rfc3339(*at, 3))
             }
             End::Open => "open: there is no record of its end".to_owned(),
