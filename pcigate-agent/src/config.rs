@@ -44,6 +44,11 @@ pub struct Config {
 pub enum Workloads {
     /// A `v1.PodList` with cgroup paths, read anew when it changes.
     File(PathBuf),
+    /// The API server's pods of this node.
+    Kubernetes {
+        /// `None`: by the ServiceAccount of the agent's own pod.
+        kubeconfig: Option<PathBuf>,
+    },
 }
 
 /// Where records are sent.
@@ -114,6 +119,12 @@ impl Config {
             ],
         );
         let exempt = top.fields("exempt").map(exempt);
+        if matches!(workloads, Some(Workloads::Kubernetes { .. }))
+            && node_name.is_none()
+            && collector.is_none()
+        {
+            top.mistake("nodeName", "is required with source `kubernetes`: whose pods are wanted?");
+        }
         refuse_what_is_missing(&mut top);
         top.finish();
         let config = Self {
@@ -152,10 +163,13 @@ policies: [{DEFAULT_POLICY_DIR}]
 
 # Where workloads are learned from. Required.
 workloads:
-  # file: a v1.PodList with cgroup paths. (kubernetes: not available yet.)
+  # file: a v1.PodList. kubernetes: the API server's pods of this node (nodeName).
   source: file
   # The file; required with source file.
   file: /etc/pcigate/workloads.yaml
+  # With source kubernetes, outside of a pod: how to reach the API server. Default: by the
+  # ServiceAccount of the agent's own pod.
+  # kubeconfig: /etc/pcigate/kubeconfig
 
 # Where records are sent. Default: nowhere; they stay in the spool until it is full.
 collector:
@@ -218,16 +232,26 @@ fn policies(top: &mut Fields<'_, '_>) -> Vec<PathBuf> {
 }
 
 fn workloads(mut fields: Fields<'_, '_>) -> Option<Workloads> {
-    let is_file = fields.required_parsed("source", |text| match text {
-        "kubernetes" => Err("`kubernetes` is not available yet; use `file`".to_owned()),
-        _ => yaml_choice(text, "file"),
-    });
+    let is_file = fields.required_one_of("source", &[("file", true), ("kubernetes", false)]);
     let file = fields.parsed("file", absolute);
-    if is_file.is_some() && !fields.has("file") {
-        fields.mistake("file", "is required with source `file`; name the file of workloads");
+    let kubeconfig = fields.parsed("kubeconfig", absolute);
+    match is_file {
+        Some(true) if !fields.has("file") => {
+            fields.mistake("file", "is required with source `file`; name the file of workloads");
+        }
+        Some(true) if fields.has("kubeconfig") => {
+            fields.mistake("kubeconfig", "is for source `kubernetes`; remove the field");
+        }
+        Some(false) if fields.has("file") => {
+            fields.mistake("file", "is for source `file`; remove the field");
+        }
+        _ => {}
     }
     fields.finish();
-    file.map(Workloads::File)
+    match is_file? {
+        true => file.map(Workloads::File),
+        false => Some(Workloads::Kubernetes { kubeconfig }),
+    }
 }
 
 fn collector(mut fields: Fields<'_, '_>) -> Option<Collector> {
@@ -395,11 +419,25 @@ mod tests {
     }
 
     #[test]
+    fn the_source_kubernetes_wants_to_know_the_node_and_no_file() {
+        let read = |text: &str| Config::parse("agent.yaml", text).map(|config| config.workloads);
+        let found = read("nodeName: n\nworkloads: {source: kubernetes, kubeconfig: /k}\n").unwrap();
+        assert_eq!(found, Workloads::Kubernetes { kubeconfig: Some("/k".into()) });
+        let found = read("collector: {url: 'https://c:1'}\nworkloads: {source: kubernetes}\n");
+        assert_eq!(found.unwrap(), Workloads::Kubernetes { kubeconfig: None }, "the certificate");
+        let text = mistakes("workloads: {source: kubernetes, file: /w}\n");
+        assert!(text.contains("nodeName: is required with source `kubernetes`"), "{text}");
+        assert!(text.contains("workloads.file: is for source `file`"), "{text}");
+        let text = mistakes("workloads: {source: file, file: /w, kubeconfig: /k}\n");
+        assert!(text.contains("workloads.kubeconfig: is for source `kubernetes`"), "{text}");
+    }
+
+    #[test]
     fn what_is_not_available_yet_is_refused_and_says_so() {
         let text = mistakes(
-            "workloads: {source: kubernetes}\nfailMode: open\nadmin: {listen: '127.0.0.1:9464'}\n",
+            "workloads: {source: file, file: /w}\nfailMode: open\nadmin: {listen: 'x:1'}\n",
         );
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.lines().all(|line| line.contains("not available yet")), "{text}");
     }
 

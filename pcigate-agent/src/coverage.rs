@@ -10,6 +10,7 @@ use crate::{
     draft::{CAPABILITIES_MAX, Capability, CapabilityState, CoverageState, Draft, Event},
     enforcer::ExecRefusal,
     pipeline::now_unix_nano,
+    workloads::kubernetes::{Answering, Status},
 };
 
 /// The hooks follow the socket's cgroup, not the caller's.
@@ -139,17 +140,38 @@ const NAMES_BYTES_MAX: usize = 240;
 /// The workloads that are exempt, by name and UID: as many rows as their names need.
 #[must_use]
 pub fn of_exempt<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<Capability> {
+    named("exempt", names)
+}
+
+/// What the API server tells of workloads, and what of them the node cannot confine.
+#[must_use]
+pub fn of_workloads(status: &Status) -> Vec<Capability> {
+    let (state, reason) = match &status.answering {
+        Answering::Yes => (CapabilityState::Observed, "this node's pods, from the API server"),
+        Answering::NotYet | Answering::Away { .. } => (
+            CapabilityState::NotEnforceableHere,
+            "the API server does not answer: pods as last known; new ones are unknown workloads",
+        ),
+    };
+    let mut rows = vec![capability("workloads", state, reason)];
+    rows.extend(named("on-host", &status.on_host));
+    rows.extend(named("workload-not-known", &status.unused));
+    rows
+}
+
+/// Rows of what is not enforceable here, as many as the names need.
+fn named<'a>(name: &'static str, names: impl IntoIterator<Item = &'a String>) -> Vec<Capability> {
     let mut rows: Vec<String> = Vec::new();
-    for name in names {
+    for one in names {
         match rows.last_mut() {
-            Some(row) if row.len() + name.len() + 2 <= NAMES_BYTES_MAX => {
+            Some(row) if row.len() + one.len() + 2 <= NAMES_BYTES_MAX => {
                 row.push_str(", ");
-                row.push_str(name);
+                row.push_str(one);
             }
-            _ => rows.push(name.clone()),
+            _ => rows.push(one.clone()),
         }
     }
-    let of = |row: String| capability("exempt", CapabilityState::NotEnforceableHere, &row);
+    let of = |row: String| capability(name, CapabilityState::NotEnforceableHere, &row);
     rows.into_iter().map(of).collect()
 }
 

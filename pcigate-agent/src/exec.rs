@@ -144,6 +144,7 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         witness_dir: directory.join("witness"),
         collector: options.collector.map(|url| Collector { url, tls_dir: options.tls_dir }),
         survival: None,
+        source: Vec::new(),
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {

@@ -220,6 +220,8 @@ impl Governor {
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
         let (set, entries) = if found.exempt {
             (None, Arc::new(KernelEntries::exempt()))
+        } else if found.refused {
+            (None, Arc::new(KernelEntries::refused()))
         } else {
             let set = self.documents.select(&found.identity);
             let entries = self

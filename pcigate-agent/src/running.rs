@@ -57,6 +57,8 @@ pub struct Plan {
     pub collector: Option<Collector>,
     /// What outlives the agent; `None` for `exec`, whose command ends with it.
     pub survival: Option<Survival>,
+    /// What the source of workloads can and cannot tell, for Coverage records.
+    pub source: Vec<Capability>,
 }
 
 /// The parts.
@@ -67,6 +69,8 @@ pub struct Agent {
     pub refusal: ExecRefusal,
     /// Rings when a cgroup is made.
     pub doorbell: Doorbell,
+    /// What the source of workloads can and cannot tell, for Coverage records.
+    pub source: Vec<Capability>,
     confinement: Confinement,
     enforcer: Enforcer,
     digests: Digests,
@@ -167,6 +171,7 @@ impl Agent {
             governor,
             refusal,
             doorbell,
+            source: plan.source,
             confinement,
             enforcer,
             digests,
@@ -227,6 +232,7 @@ impl Agent {
     ) -> anyhow::Result<()> {
         let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
         capabilities.extend(more);
+        capabilities.extend(self.source.iter().cloned());
         capabilities.extend(coverage::of_exempt(self.governor.exempt()));
         capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
         let draft = coverage::draft(state, message, capabilities);

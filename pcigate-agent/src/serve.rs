@@ -1,5 +1,7 @@
 //! `pcigate-agent serve`: the DaemonSet.
 
+mod source;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -9,17 +11,18 @@ use anyhow::{Context, bail};
 use pcigate_agent::{
     causes::chain,
     cgroup::{self, Cgroup},
-    config::{self, Config, Workloads},
-    draft::CoverageState,
+    config::{self, Config},
+    draft::{Capability, CoverageState},
     enforcer, exporter,
     handover::Survival,
     hooks::{Hooks, SOCKET},
     notify, policies, preflight, privileges,
     running::{Agent, Plan, open_spool},
-    workloads::{Found, file},
 };
 use pcigate_policy::document::Documents;
 use tokio::signal::unix::{SignalKind, signal};
+
+use source::Source;
 
 /// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
 /// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
@@ -79,12 +82,17 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     if bpffs.state != preflight::State::Ok {
         bail!("{}: {}", bpffs.detail, bpffs.remedy);
     }
-    let found = find(&config, &root)?;
-    let mut agent = Agent::start(plan(options, &config, documents, root.clone())?, &found)?;
+    let node = node_name(&config)?;
+    let mut source = Source::open(&config, &node).await?;
+    let found = source.find(&config, &root)?;
+    let mut plan = plan(options, &config, documents, root.clone(), node)?;
+    plan.source = source.coverage();
+    let mut agent = Agent::start(plan, &found)?;
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
         .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
     let doorbell = agent.doorbell.rung();
+    let mut listed = source.changed();
     privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
     tell(notify::READY);
@@ -98,7 +106,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
             _ = hang_up.recv() => reload(&mut agent, &config),
             _ = scan.tick() => {
                 expected = false;
-                look(&mut agent, &config, &root, &mut trouble);
+                look(&mut agent, &mut source, &config, &root, &mut trouble);
                 if let Err(error) = agent.beat() {
                     tracing::warn!("cannot tell the next agent that this one lives: {error}");
                 }
@@ -108,9 +116,13 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
                 expected = true;
                 scan.reset_after(LOOK_WITHIN);
             }
+            Ok(()) = listed.changed(), if !expected => {
+                expected = true;
+                scan.reset_after(LOOK_WITHIN);
+            }
             Some(question) = hooks.asked() => {
                 hooks.wait(question);
-                look(&mut agent, &config, &root, &mut trouble);
+                look(&mut agent, &mut source, &config, &root, &mut trouble);
             }
         }
         hooks.answer(&agent.governor);
@@ -132,6 +144,7 @@ fn plan(
     config: &Config,
     documents: Documents,
     root: Cgroup,
+    node: String,
 ) -> anyhow::Result<Plan> {
     let directory = config.state_dir.join("spool");
     std::fs::create_dir_all(&directory)
@@ -140,7 +153,8 @@ fn plan(
     Ok(Plan {
         unknown: config.unknown_workloads,
         documents,
-        node: node_name(config)?,
+        node,
+        source: Vec::new(),
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
@@ -161,9 +175,15 @@ fn tell(state: &str) {
 
 /// Makes the kernel govern what is there now. A source that fails leaves what was; the same trouble
 /// is told once.
-fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String) {
+fn look(
+    agent: &mut Agent,
+    source: &mut Source,
+    config: &Config,
+    root: &Cgroup,
+    trouble: &mut String,
+) {
     let exempt = agent.governor.exempt().clone();
-    let now = match find(config, root) {
+    let now = match source.find(config, root) {
         Ok(found) => {
             let errors = agent.governor.apply(&found);
             let unheard = agent.follow_networks();
@@ -182,10 +202,25 @@ fn look(agent: &mut Agent, config: &Config, root: &Cgroup, trouble: &mut String)
         }
         *trouble = now;
     }
-    if exempt != *agent.governor.exempt()
-        && let Err(error) =
-            agent.record_coverage(CoverageState::Change, "other workloads are exempt than before")
-    {
+    if exempt != *agent.governor.exempt() {
+        tell_coverage(agent, "other workloads are exempt than before");
+    }
+    follow_source(agent, source.coverage());
+}
+
+/// Records what the source of workloads can and cannot tell, when that has changed.
+fn follow_source(agent: &mut Agent, now: Vec<Capability>) {
+    let said = |rows: &[Capability]| {
+        rows.iter().map(|row| (row.name, row.reason.as_str().to_owned())).collect::<Vec<_>>()
+    };
+    if said(&now) != said(&agent.source) {
+        agent.source = now;
+        tell_coverage(agent, "what is known of workloads has changed");
+    }
+}
+
+fn tell_coverage(agent: &Agent, message: &str) {
+    if let Err(error) = agent.record_coverage(CoverageState::Change, message) {
         tracing::error!("{error:#}");
     }
 }
@@ -213,15 +248,7 @@ fn reload(agent: &mut Agent, config: &Config) {
             "policies with mistakes were refused; those before stay in force".to_owned()
         }
     };
-    if let Err(error) = agent.record_coverage(CoverageState::Change, &message) {
-        tracing::error!("{error:#}");
-    }
-}
-
-fn find(config: &Config, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
-    let Workloads::File(path) = &config.workloads;
-    let pods = file::read(path)?;
-    Ok(file::find(&root.path, &pods, &config.exempt)?)
+    tell_coverage(agent, &message);
 }
 
 fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {

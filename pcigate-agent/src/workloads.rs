@@ -6,7 +6,9 @@
 
 pub mod exempt;
 pub mod file;
+pub mod kubernetes;
 pub mod layout;
+pub mod pods;
 
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ pub struct Found {
     pub workload: Arc<Workload>,
     /// No policy governs it, whatever they select.
     pub exempt: bool,
+    /// Too little is known of it to select its policies: everything is refused, unless exempt.
+    pub refused: bool,
 }
 
 impl Found {
@@ -51,6 +55,6 @@ impl Found {
             cgroup_id,
             cgroup_path: masked(cgroup_path),
         };
-        Self { cgroup_id, identity, workload: Arc::new(workload), exempt: false }
+        Self { cgroup_id, identity, workload: Arc::new(workload), exempt: false, refused: false }
     }
 }

@@ -184,6 +184,14 @@ impl KernelEntries {
         Self { exempt: true, hash: [0xff; 32], ..Self::fixed(allowed) }
     }
 
+    /// Entries of a workload of which too little is known to select its policies: everything is
+    /// refused.
+    #[must_use]
+    pub fn refused() -> Self {
+        let refused = Decision::enforced(verdict::DENY, rule::UNKNOWN_WORKLOAD);
+        Self { decides_ingress: true, hash: [0xfe; 32], ..Self::fixed(refused) }
+    }
+
     /// What the kernel answers for an exec.
     #[must_use]
     pub fn exec(&self, request: &ExecRequest<'_>) -> Decision {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on should say where")]
 
+pub mod apiserver;
 pub mod attack;
 pub mod crash;
 pub mod dns;

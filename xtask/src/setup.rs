@@ -15,8 +15,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools and Python packages to target/duckdb and
-/// target/psycopg, never to the user's own programs.
+/// rust-src). bpf-linker goes to target/tools and Python packages to target/duckdb, target/psycopg
+/// and target/kubectl, never to the user's own programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -30,7 +30,7 @@ pub enum Scope {
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
     /// Both of these, QEMU with kernels for other kernels, and what is not ours to check ours with:
-    /// Go, DuckDB, PostgreSQL and its drivers.
+    /// Go, DuckDB, kubectl, PostgreSQL and its drivers.
     All,
 }
 
@@ -104,7 +104,7 @@ const NEEDS: &[Need] = &[
         packages: &["golang-go", "golang-github-lib-pq-dev"],
     },
     Need {
-        what: "pip for Python (it brings another engine for the index, and a driver)",
+        what: "pip for Python (it brings an engine, a driver, kubectl)",
         scope: Scope::All,
         present: python::possible,
         packages: &["python3-pip"],

@@ -1,4 +1,4 @@
-//! Workloads from a file: a `v1.PodList` (YAML or JSON) and the cgroups found below the root.
+//! Workloads from a file: a `v1.PodList` (YAML or JSON).
 //!
 //! For one machine and for tests; it is read again at every scan, so editing the file is enough.
 //! A file that is missing or wrong leaves the last good list in force.
@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,13 +17,10 @@ use pcigate_policy::{
     yaml,
 };
 
-use super::{Found, exempt::Exempt, layout};
-use crate::cgroup;
+use super::pods::{DEFAULT_SERVICE_ACCOUNT, ListedPod, Pods};
 
 /// The annotation that holds the cgroup name of a static pod.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
-/// What the API server fills in where a pod names no ServiceAccount.
-const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
 /// Why the file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -49,36 +45,19 @@ pub enum FileError {
         /// The first thing wrong.
         what: String,
     },
-    /// The cgroup tree cannot be walked.
-    #[error("cannot list the cgroups below {path}")]
-    Walk {
-        /// The governed root.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// A pod of the list, by the UID its cgroup carries.
-#[derive(Clone, Debug)]
-pub struct ListedPod {
-    identity: Arc<Identity>,
-    /// Container id → name.
-    containers: HashMap<String, String>,
 }
 
 /// Reads the list.
 ///
 /// # Errors
 /// Names the file and the first thing wrong.
-pub fn read(path: &Path) -> Result<HashMap<String, ListedPod>, FileError> {
+pub fn read(path: &Path) -> Result<Pods, FileError> {
     let text = fs::read_to_string(path)
         .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<HashMap<String, ListedPod>, FileError> {
+fn parse(path: &Path, text: &str) -> Result<Pods, FileError> {
     let wrong = |what: String| FileError::NotAPodList {
         path: path.to_owned(),
         what: Masked::new(what.as_bytes(), Cut::Whole).into_string(),
@@ -93,7 +72,7 @@ fn parse(path: &Path, text: &str) -> Result<HashMap<String, ListedPod>, FileErro
     }
     let items = list.get_mut("items").map(serde_json::Value::take).unwrap_or_default();
     let items = items.as_array().ok_or_else(|| wrong("`items` is not a list".into()))?.clone();
-    let mut pods = HashMap::new();
+    let mut pods = Pods::new();
     for (i, item) in items.into_iter().enumerate() {
         let pod: Pod =
             serde_json::from_value(item).map_err(|error| wrong(format!("items[{i}]: {error}")))?;
@@ -123,7 +102,8 @@ fn listed(pod: Pod) -> Result<(String, ListedPod), String> {
         pod_uid: pod_uid.clone(),
     };
     let containers = containers(pod.status.unwrap_or_default());
-    Ok((static_uid.unwrap_or(pod_uid), ListedPod { identity: Arc::new(identity), containers }))
+    let pod = ListedPod { identity: Arc::new(identity), containers, refused: false };
+    Ok((static_uid.unwrap_or(pod_uid), pod))
 }
 
 fn service_account(spec: Option<PodSpec>) -> String {
@@ -147,45 +127,6 @@ fn containers(status: PodStatus) -> HashMap<String, String> {
             Some((id.to_owned(), container.name))
         })
         .collect()
-}
-
-/// The cgroups below `root` that belong to pods of the list, and to exempt ones.
-///
-/// # Errors
-/// The root cannot be listed.
-pub fn find(
-    root: &Path,
-    pods: &HashMap<String, ListedPod>,
-    exempt: &Exempt,
-) -> Result<Vec<Found>, FileError> {
-    let directories =
-        cgroup::walk(root).map_err(|source| FileError::Walk { path: root.to_owned(), source })?;
-    let found = directories.iter().filter_map(|directory| {
-        let relative = directory.strip_prefix(root).ok()?.to_str()?;
-        let place = layout::place(relative)?;
-        let pod = pods.get(&place.pod_uid);
-        let listed =
-            pod.map(|pod| (pod.identity.namespace.as_str(), pod.identity.pod_uid.as_str()));
-        let (namespace, pod_uid) = listed.unwrap_or(("", &place.pod_uid));
-        let is_exempt =
-            exempt.covers(namespace, pod_uid) || exempt.pod_uids.contains(&place.pod_uid);
-        if pod.is_none() && !is_exempt {
-            return None;
-        }
-        // A cgroup that has just been removed is nobody's.
-        let id = fs::metadata(directory).ok()?.ino();
-        let name = |id: &str| pod.and_then(|pod| pod.containers.get(id)).map_or("", String::as_str);
-        let container = place.container_id.as_deref().map(|id| (name(id), id));
-        let identity =
-            pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
-        Some(Found { exempt: is_exempt, ..Found::new(id, relative, identity, container) })
-    });
-    Ok(found.collect())
-}
-
-/// A pod that is exempt by its UID; no list says more of it.
-fn unlisted(pod_uid: &str) -> Arc<Identity> {
-    Arc::new(Identity { pod_uid: pod_uid.to_owned(), ..Identity::default() })
 }
 
 #[cfg(test)]

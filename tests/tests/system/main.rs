@@ -6,6 +6,7 @@ mod bad_input;
 mod evidence;
 mod gated;
 mod index;
+mod kubernetes;
 mod operations;
 mod outages;
 mod sandbox;

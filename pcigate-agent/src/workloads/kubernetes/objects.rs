@@ -1,0 +1,204 @@
+//! What is kept of a Pod and a Namespace. Everything else is skipped while it is read, so that
+//! annotations of a megabyte or managed fields cost no memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pcigate_policy::{
+    mask::{Cut, Masked},
+    workload::Identity,
+};
+use serde::Deserialize;
+
+use crate::workloads::pods::DEFAULT_SERVICE_ACCOUNT;
+
+/// The longest name of an object (RFC 1123 subdomain).
+const NAME_MAX: usize = 253;
+/// Bytes of labels of one object that are kept.
+pub(super) const LABELS_MAX: usize = 64 << 10;
+/// Containers of one pod that are named.
+const CONTAINERS_MAX: usize = 256;
+/// Hexadecimal digits of a container's id, in every runtime.
+const CONTAINER_ID: usize = 64;
+
+/// `metadata` of a list, or of an object of which nothing else is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) creation_timestamp: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<Annotations>,
+    #[serde(rename = "continue")]
+    pub(super) rest: Option<String>,
+}
+
+/// What the kubelet says of a pod that does not come from the API server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    /// Set on the API server's copy ("mirror") of a static pod; equal to the hash.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<String>,
+    /// What the cgroup of a static pod is named by instead of the UID.
+    #[serde(rename = "kubernetes.io/config.hash")]
+    hash: Option<String>,
+}
+
+/// A Pod or a Namespace.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Object {
+    pub(super) metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<PodStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    service_account_name: Option<String>,
+    host_network: Option<bool>,
+    #[serde(rename = "hostPID")]
+    host_pid: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodStatus {
+    container_statuses: Option<Vec<Container>>,
+    init_container_statuses: Option<Vec<Container>>,
+    ephemeral_container_statuses: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
+    #[serde(rename = "containerID")]
+    id: Option<String>,
+}
+
+/// A pod as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pod {
+    /// Without the namespace's labels, which are kept once.
+    pub(super) identity: Identity,
+    /// Container id → name.
+    pub(super) containers: HashMap<String, String>,
+    /// What its cgroup carries instead of its UID.
+    pub(super) hash: Option<String>,
+    /// When it was made, in RFC 3339, which sorts.
+    pub(super) created: String,
+    /// It shares the node's network.
+    pub(super) host_network: bool,
+    /// It sees the node's processes.
+    pub(super) host_pid: bool,
+    /// It has more labels than are kept.
+    pub(super) overlong: bool,
+}
+
+impl Object {
+    /// The pod it is.
+    ///
+    /// # Errors
+    /// It lacks what it is known by, or that is no name.
+    pub(super) fn into_pod(self) -> Result<Pod, String> {
+        let Self { metadata, spec, status } = self;
+        let Metadata { name, namespace, uid, labels, annotations, creation_timestamp, .. } =
+            metadata;
+        let spec = spec.unwrap_or_default();
+        let account = spec.service_account_name.filter(|account| !account.is_empty());
+        let account = account.unwrap_or_else(|| DEFAULT_SERVICE_ACCOUNT.to_owned());
+        for (field, text) in [
+            ("metadata.name", &name),
+            ("metadata.namespace", &namespace),
+            ("metadata.uid", &uid),
+            ("spec.serviceAccountName", &account),
+        ] {
+            check(field, text)?;
+        }
+        let labels = labels.unwrap_or_default();
+        let overlong = is_overlong(&labels);
+        let identity = Identity {
+            namespace,
+            pod: name,
+            pod_uid: uid,
+            service_account: account,
+            labels: if overlong { BTreeMap::new() } else { labels },
+            namespace_labels: BTreeMap::new(),
+        };
+        Ok(Pod {
+            identity,
+            containers: containers(status.unwrap_or_default()),
+            hash: annotations.and_then(Annotations::hash),
+            created: creation_timestamp.unwrap_or_default(),
+            host_network: spec.host_network.unwrap_or_default(),
+            host_pid: spec.host_pid.unwrap_or_default(),
+            overlong,
+        })
+    }
+
+    /// (name, labels) of the namespace it is; no labels where there are more than are kept.
+    ///
+    /// # Errors
+    /// It has no name.
+    pub(super) fn into_namespace(
+        self,
+    ) -> Result<(String, Option<BTreeMap<String, String>>), String> {
+        let Metadata { name, labels, .. } = self.metadata;
+        check("metadata.name", &name)?;
+        let labels = labels.unwrap_or_default();
+        Ok((name, (!is_overlong(&labels)).then_some(labels)))
+    }
+}
+
+impl Annotations {
+    /// Only the kubelet's own copies count: it runs no pod that carries the first annotation, and
+    /// an ordinary pod that carries the second alone is named by its UID all the same.
+    fn hash(self) -> Option<String> {
+        let hash = self.hash?;
+        let is_hash = hash.len() >= 32
+            && hash.len() <= 64
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        (is_hash && self.mirror.as_ref() == Some(&hash)).then_some(hash)
+    }
+}
+
+fn is_overlong(labels: &BTreeMap<String, String>) -> bool {
+    labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > LABELS_MAX
+}
+
+/// The API server allows nothing else; this is for one that lies.
+fn check(field: &str, text: &str) -> Result<(), String> {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'_');
+    if text.is_empty() || text.len() > NAME_MAX || !text.bytes().all(plain) {
+        let start: String = text.chars().take(40).collect();
+        let shown = Masked::new(start.escape_debug().to_string().as_bytes(), Cut::Whole);
+        return Err(format!("{field} `{}` is not a name", shown.as_str()));
+    }
+    Ok(())
+}
+
+/// `containerd://<id>` → name, of all kinds of containers.
+fn containers(status: PodStatus) -> HashMap<String, String> {
+    let all = [
+        status.container_statuses,
+        status.init_container_statuses,
+        status.ephemeral_container_statuses,
+    ];
+    let named = all.into_iter().flatten().flatten().filter_map(|container| {
+        let id = container.id?;
+        let (_, id) = id.split_once("://")?;
+        let is_id = id.len() == CONTAINER_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_named = check("name", &container.name).is_ok();
+        (is_id && is_named).then(|| (id.to_owned(), container.name))
+    });
+    named.take(CONTAINERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use serde_json::json;
+
+use super::*;
+
+const UID: &str = "1a2b3c4d-0000-4000-8000-1234567890ab";
+const HASH: &str = "0123456789abcdef0123456789abcdef";
+
+fn object(value: serde_json::Value) -> Object {
+    serde_json::from_value(value).unwrap()
+}
+
+fn pod(uid: &str, labels: serde_json::Value) -> Object {
+    object(json!({"metadata": {"name": "web", "namespace": "x", "uid": uid, "labels": labels}}))
+}
+
+fn namespace(labels: serde_json::Value) -> Object {
+    object(json!({"metadata": {"name": "x", "labels": labels}}))
+}
+
+fn with_namespace() -> Store {
+    let mut store = Store::default();
+    store.take(Collection::Namespaces, Event::Listed, namespace(json!({"team": "a"})));
+    store
+}
+
+fn set(uids: &[&str]) -> HashSet<String> {
+    uids.iter().map(|&uid| uid.to_owned()).collect()
+}
+
+#[test]
+fn a_pod_is_named_only_when_the_labels_of_its_namespace_are_known() {
+    let mut store = Store::default();
+    store.take(Collection::Pods, Event::Listed, pod(UID, json!({})));
+    assert!(store.pods().is_empty());
+    store.take(Collection::Namespaces, Event::Changed, namespace(json!({"team": "a"})));
+    assert_eq!(store.pods()[UID].identity.namespace_labels["team"], "a");
+    store.take(Collection::Namespaces, Event::Changed, namespace(json!({"team": "b"})));
+    assert_eq!(store.pods()[UID].identity.namespace_labels["team"], "b");
+    store.take(Collection::Namespaces, Event::Deleted, namespace(json!({})));
+    store.listed(Collection::Namespaces, &[]);
+    assert_eq!(store.pods()[UID].identity.namespace_labels["team"], "b", "a pod of it is there");
+}
+
+#[test]
+fn a_pod_whose_object_is_gone_stays_known_as_long_as_it_has_a_cgroup() {
+    for by_list in [false, true] {
+        let mut store = with_namespace();
+        store.take(Collection::Pods, Event::Listed, pod(UID, json!({"app": "web"})));
+        if by_list {
+            store.listed(Collection::Pods, &[]);
+        } else {
+            store.take(Collection::Pods, Event::Deleted, pod(UID, json!({"app": "web"})));
+        }
+        store.forget_gone(&set(&[UID]));
+        assert_eq!(store.pods()[UID].identity.labels["app"], "web");
+        store.forget_gone(&set(&[]));
+        assert!(store.pods().is_empty());
+    }
+    let mut store = with_namespace();
+    store.take(Collection::Pods, Event::Listed, pod(UID, json!({})));
+    store.forget_gone(&set(&[]));
+    assert_eq!(store.pods().len(), 1, "its cgroup may still come");
+}
+
+#[test]
+fn of_two_claims_to_a_cgroup_its_own_uid_counts_and_then_the_older() {
+    let mirror = |uid: &str, name: &str, created: &str, hash: &str| {
+        let annotations =
+            json!({"kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash});
+        object(json!({"metadata": {"name": name, "namespace": "x", "uid": uid,
+                                   "creationTimestamp": created, "annotations": annotations}}))
+    };
+    let mut store = with_namespace();
+    store.take(
+        Collection::Pods,
+        Event::Listed,
+        mirror("a", "forged", "2026-02-01T00:00:00Z", HASH),
+    );
+    store.take(Collection::Pods, Event::Listed, mirror("b", "etcd", "2026-01-01T00:00:00Z", HASH));
+    store.take(Collection::Pods, Event::Listed, mirror("c", "thief", "2020-01-01T00:00:00Z", UID));
+    store.take(Collection::Pods, Event::Listed, pod(UID, json!({})));
+    let pods = store.pods();
+    assert_eq!(pods[HASH].identity.pod, "etcd");
+    assert_eq!(pods[UID].identity.pod, "web");
+    let unused = store.status().unused.join("; ");
+    assert!(unused.contains("x/forged: ") && unused.contains("x/thief: "), "{unused}");
+}
+
+#[test]
+fn labels_that_are_too_long_refuse_everything_instead_of_selecting_nothing() {
+    let labels: BTreeMap<String, String> =
+        (0..2000).map(|i| (format!("key-{i:04}"), "v".repeat(63))).collect();
+    let mut store = with_namespace();
+    store.take(Collection::Pods, Event::Listed, pod(UID, json!(labels)));
+    assert!(store.pods()[UID].refused);
+    assert!(store.status().unused.join("").contains("everything is refused"));
+    store.take(Collection::Pods, Event::Changed, pod(UID, json!({"app": "web"})));
+    assert!(!store.pods()[UID].refused);
+    assert!(store.status().unused.is_empty(), "told no longer");
+    store.take(Collection::Namespaces, Event::Changed, namespace(json!(labels)));
+    assert!(store.pods()[UID].refused);
+}
+
+#[test]
+fn more_pods_than_a_node_has_are_not_kept_and_that_is_told() {
+    let mut store = with_namespace();
+    for number in 0..PODS_MAX + 100 {
+        store.take(Collection::Pods, Event::Listed, pod(&format!("uid-{number}"), json!({})));
+    }
+    assert_eq!(store.pods().len(), PODS_MAX);
+    assert!(store.status().unused.join("").contains("more than 4096 pods"));
+}
+
+#[test]
+fn trouble_is_told_with_its_beginning_until_the_server_answers_again() {
+    let mut store = Store::default();
+    assert_eq!(store.status().answering, Answering::NotYet);
+    store.listed(Collection::Pods, &[]);
+    store.listed(Collection::Namespaces, &[]);
+    assert_eq!(store.status().answering, Answering::Yes);
+    store.trouble(Collection::Pods, "first".to_owned());
+    assert_eq!(store.status().answering, Answering::Yes, "one broken watch is no outage");
+    store.trouble(Collection::Pods, "second".to_owned());
+    let Answering::Away { since, .. } = store.status().answering else { panic!("away") };
+    store.trouble(Collection::Pods, "third".to_owned());
+    let again = Answering::Away { since, why: "third".to_owned() };
+    assert_eq!(store.status().answering, again, "since the first");
+    store.answered(Collection::Pods);
+    assert_eq!(store.status().answering, Answering::Yes);
+}
+
+#[test]
+fn what_is_remembered_is_governed_before_the_first_list_and_checked_by_it() {
+    let mut store = with_namespace();
+    store.take(Collection::Pods, Event::Listed, pod(UID, json!({"app": "web"})));
+    let memory = store.take_unkept().unwrap();
+    assert!(store.take_unkept().is_none(), "nothing new");
+    let mut next = Store::default();
+    next.remember(memory);
+    assert_eq!(next.pods()[UID].identity.namespace_labels["team"], "a");
+    next.listed(Collection::Pods, &[]);
+    next.forget_gone(&set(&[]));
+    assert!(next.pods().is_empty());
+}
