@@ -37,7 +37,8 @@ impl Source {
                     node: node.to_owned(),
                     kubeconfig: kubeconfig.clone(),
                     state_dir: config.state_dir.clone(),
-                })?;
+                })
+                .await?;
                 if !kubernetes.listed(LIST_WITHIN).await {
                     let known = kubernetes.status().pods;
                     tracing::error!(

@@ -6,10 +6,8 @@
 //! cgroup. What is not known yet is an unknown workload, treated by `unknownWorkloads`.
 
 mod backoff;
-mod client;
 mod connection;
 mod kept;
-mod kubeconfig;
 mod objects;
 mod reflector;
 mod store;
@@ -31,8 +29,6 @@ use super::{
     pods::{self, WalkError},
 };
 use crate::atomic_file;
-use client::Client;
-use connection::Connection;
 use reflector::Reflector;
 use store::Store;
 
@@ -65,13 +61,13 @@ type Shared = Arc<Mutex<Store>>;
 type Bell = Arc<watch::Sender<()>>;
 
 impl Kubernetes {
-    /// Begins to watch, with what was known last. Must run inside of a tokio runtime.
+    /// Begins to watch, with what was known last.
     ///
     /// # Errors
     /// The way to the API server is not known: the kubeconfig or the ServiceAccount's files are
     /// missing or wrong. That nobody answers is no error.
-    pub fn start(settings: &Settings) -> Result<Self, ConnectError> {
-        let connection = Connection::find(settings.kubeconfig.as_deref())?;
+    pub async fn start(settings: &Settings) -> Result<Self, ConnectError> {
+        let client = connection::client(settings.kubeconfig.as_deref()).await?;
         if let Err((error, path)) = atomic_file::make_dir(&settings.state_dir) {
             tracing::error!("cannot make {} (stateDir): {error}", path.display());
         }
@@ -83,11 +79,11 @@ impl Kubernetes {
         }
         let store = Arc::new(Mutex::new(store));
         let changed = Bell::new(watch::Sender::new(()));
-        let client = Client::new(connection);
         let mut watching = JoinSet::new();
-        for reflector in [Reflector::pods(&settings.node), Reflector::namespaces()] {
+        let pods = Reflector::pods(client.clone(), &settings.node);
+        for reflector in [pods, Reflector::namespaces(client)] {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
-            watching.spawn(reflector.run(client.clone(), store, changed));
+            watching.spawn(reflector.run(store, changed));
         }
         Ok(Self { store, changed, kept, kept_at: None, _watching: watching })
     }

@@ -39,11 +39,10 @@ impl Node {
     }
 
     fn source_as(&self, token: &str) -> Kubernetes {
-        let _inside = self.runtime.enter();
         let kubeconfig = Some(self.server.kubeconfig(self.directory.path(), token));
         let state_dir = self.directory.path().to_owned();
         let settings = Settings { node: NODE.to_owned(), kubeconfig, state_dir };
-        Kubernetes::start(&settings).unwrap()
+        self.runtime.block_on(Kubernetes::start(&settings)).unwrap()
     }
 
     /// One that has listed all.

@@ -1,7 +1,16 @@
-//! What is kept of a Pod and a Namespace. Everything else is skipped while it is read, so that
-//! annotations of a megabyte or managed fields cost no memory.
+//! What is kept of a Pod and a Namespace. Specs and states are skipped while they are read but for
+//! a few fields, and nothing but what [`Pod`] has is kept: annotations of a megabyte cost nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+use kube::{
+    Resource,
+    api::{ApiResource, ObjectMeta},
+    core::DynamicResourceScope,
+};
 
 use pcigate_policy::{
     mask::{Cut, Masked},
@@ -20,43 +29,21 @@ const CONTAINERS_MAX: usize = 256;
 /// Hexadecimal digits of a container's id, in every runtime.
 const CONTAINER_ID: usize = 64;
 
-/// `metadata` of a list, or of an object of which nothing else is wanted.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Metadata {
-    pub(super) name: String,
-    pub(super) namespace: String,
-    pub(super) uid: String,
-    pub(super) resource_version: String,
-    pub(super) creation_timestamp: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<Annotations>,
-    #[serde(rename = "continue")]
-    pub(super) rest: Option<String>,
-}
-
-/// What the kubelet says of a pod that does not come from the API server.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    /// Set on the API server's copy ("mirror") of a static pod; equal to the hash.
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<String>,
-    /// What the cgroup of a static pod is named by instead of the UID.
-    #[serde(rename = "kubernetes.io/config.hash")]
-    hash: Option<String>,
-}
+/// Set on the API server's copy ("mirror") of a static pod; equal to the hash.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// What the cgroup of a static pod is named by instead of the UID.
+const HASH: &str = "kubernetes.io/config.hash";
 
 /// A Pod or a Namespace.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Object {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ObjectMeta,
     spec: Option<Spec>,
     status: Option<PodStatus>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
     service_account_name: Option<String>,
@@ -65,7 +52,7 @@ struct Spec {
     host_pid: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct PodStatus {
     container_statuses: Option<Vec<Container>>,
@@ -73,7 +60,7 @@ struct PodStatus {
     ephemeral_container_statuses: Option<Vec<Container>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Container {
     name: String,
@@ -107,8 +94,9 @@ impl Object {
     /// It lacks what it is known by, or that is no name.
     pub(super) fn into_pod(self) -> Result<Pod, String> {
         let Self { metadata, spec, status } = self;
-        let Metadata { name, namespace, uid, labels, annotations, creation_timestamp, .. } =
+        let ObjectMeta { name, namespace, uid, labels, annotations, creation_timestamp, .. } =
             metadata;
+        let [name, namespace, uid] = [name, namespace, uid].map(Option::unwrap_or_default);
         let spec = spec.unwrap_or_default();
         let account = spec.service_account_name.filter(|account| !account.is_empty());
         let account = account.unwrap_or_else(|| DEFAULT_SERVICE_ACCOUNT.to_owned());
@@ -133,8 +121,8 @@ impl Object {
         Ok(Pod {
             identity,
             containers: containers(status.unwrap_or_default()),
-            hash: annotations.and_then(Annotations::hash),
-            created: creation_timestamp.unwrap_or_default(),
+            hash: annotations.and_then(hash),
+            created: creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
             host_network: spec.host_network.unwrap_or_default(),
             host_pid: spec.host_pid.unwrap_or_default(),
             overlong,
@@ -148,23 +136,52 @@ impl Object {
     pub(super) fn into_namespace(
         self,
     ) -> Result<(String, Option<BTreeMap<String, String>>), String> {
-        let Metadata { name, labels, .. } = self.metadata;
+        let ObjectMeta { name, labels, .. } = self.metadata;
+        let name = name.unwrap_or_default();
         check("metadata.name", &name)?;
         let labels = labels.unwrap_or_default();
         Ok((name, (!is_overlong(&labels)).then_some(labels)))
     }
 }
 
-impl Annotations {
-    /// Only the kubelet's own copies count: it runs no pod that carries the first annotation, and
-    /// an ordinary pod that carries the second alone is named by its UID all the same.
-    fn hash(self) -> Option<String> {
-        let hash = self.hash?;
-        let is_hash = hash.len() >= 32
-            && hash.len() <= 64
-            && hash.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        (is_hash && self.mirror.as_ref() == Some(&hash)).then_some(hash)
+/// Which of them it is says the [`ApiResource`] it is asked for by.
+impl Resource for Object {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(of: &ApiResource) -> Cow<'_, str> {
+        of.kind.as_str().into()
     }
+
+    fn group(of: &ApiResource) -> Cow<'_, str> {
+        of.group.as_str().into()
+    }
+
+    fn version(of: &ApiResource) -> Cow<'_, str> {
+        of.version.as_str().into()
+    }
+
+    fn plural(of: &ApiResource) -> Cow<'_, str> {
+        of.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Only the kubelet's own copies count: it runs no pod that carries the first annotation, and an
+/// ordinary pod that carries the second alone is named by its UID all the same.
+fn hash(mut annotations: BTreeMap<String, String>) -> Option<String> {
+    let hash = annotations.remove(HASH)?;
+    let is_hash = hash.len() >= 32
+        && hash.len() <= 64
+        && hash.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    (is_hash && annotations.get(MIRROR) == Some(&hash)).then_some(hash)
 }
 
 fn is_overlong(labels: &BTreeMap<String, String>) -> bool {

@@ -118,7 +118,9 @@ impl Store {
         event: Event,
         object: Object,
     ) -> Option<String> {
-        let place = format!("{}/{}", object.metadata.namespace, object.metadata.name);
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let Object { metadata, .. } = &object;
+        let place = format!("{}/{}", name(&metadata.namespace), name(&metadata.name));
         self.unused.remove(&place);
         let taken = match collection {
             Collection::Pods => object.into_pod().and_then(|pod| {
