@@ -234,7 +234,7 @@ fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
         _ => None,
     };
     Plan {
-        masker: Maskers::of(&target).unwrap(),
+        masker: Arc::new(Maskers::of(&target.mask).unwrap()),
         target,
         rules: statements,
         password: Box::new(|| Some(Secret::new(PASSWORD.into()))),
