@@ -216,6 +216,11 @@ fn joint(text: &[u8], at: usize) -> Option<(Joint, usize)> {
     }
 }
 
+/// Whether a line wraps in the blanks at `at`.
+pub(super) fn wraps(text: &[u8], at: usize) -> bool {
+    matches!(joint(text, at), Some((Joint::Wrap, _)))
+}
+
 fn grouped(text: &[u8], start: usize, run: usize) -> Option<Found> {
     let mut sizes = [0_usize; GROUPS_MAX];
     let mut ends = [0_usize; GROUPS_MAX];
@@ -292,7 +297,7 @@ fn chained(text: &[u8], start: usize, end: usize, sizes: &[usize], kind: Option<
 }
 
 /// Whether two digit runs are whole lines each: then they are a column of numbers.
-fn alone_on_lines(text: &[u8], start: usize, end: usize) -> bool {
+pub(super) fn alone_on_lines(text: &[u8], start: usize, end: usize) -> bool {
     let edge = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'\r'));
     edge(start.checked_sub(1).and_then(|at| text.get(at))) && edge(text.get(end))
 }

@@ -172,7 +172,7 @@ impl Hints {
         let base64 = masks.base64 & masks.base64 >> 4 & masks.base64 >> 8;
         let (marked, behind) = (masks.marked(), next.marked());
         let crowded = marked.count_ones() + behind.count_ones() >= MARKED_DIGITS;
-        let marked = if crowded { marked } else { 0 };
+        let marked = if crowded { masks.escaped() } else { 0 };
         // Of a digit in UTF-16, the NUL byte may be the first of the next span.
         let rare = masks.rare & (SPAN_BITS | SPAN_BITS << 1);
         let others = rare | (base64 | marked) & SPAN_BITS;
@@ -365,7 +365,7 @@ impl Span<'_> {
     /// Escaped digits behind which, in 64 bytes, there are enough of them.
     fn crowded(&self, next: &Masks) -> u64 {
         let (now, next) = (self.masks.marked(), next.marked());
-        let (mut kept, mut rest) = (0, now & SPAN_BITS);
+        let (mut kept, mut rest) = (0, self.masks.escaped() & SPAN_BITS);
         while rest != 0 {
             let bit = rest.trailing_zeros();
             rest &= rest - 1;
