@@ -343,16 +343,15 @@ impl Span<'_> {
             let run = digits.trailing_ones();
             let place = self.place(bit);
             let behind = self.text.get(place + run as usize).copied().unwrap_or(b' ');
-            if run < LONG && !GOES_ON[usize::from(behind)] {
+            let stops = (run < LONG) & !GOES_ON[usize::from(behind)];
+            // `2026-11-22`: a short run, one byte, and two or three digits.
+            let second = (digits >> (run & 63) >> 1).trailing_ones();
+            let date = (run <= LONG) & ((second == 2) | (second == 3));
+            // Which of both it is comes at random: one branch is better than two.
+            if stops | date {
                 continue;
             }
             if close & start == 0 && !goes_far(self.text, place + run as usize) {
-                continue;
-            }
-            // `2026-11-22`: a short run, one byte, and two or three digits.
-            let behind = digits >> (run & 63) >> 1;
-            let second = behind.trailing_ones();
-            if run <= LONG && (second == 2 || second == 3) {
                 continue;
             }
             if runs::may_count(self.text, place, digits) {

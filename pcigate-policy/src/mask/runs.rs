@@ -78,8 +78,9 @@ fn may_go_on(text: &[u8], start: usize, run: usize, digits: u64) -> bool {
 /// Whether four digits 3 may stand at every second place: hexadecimal pairs of digits look so. One
 /// of any four such places is one of these.
 fn looks_like_pairs(text: &[u8], start: usize, run: usize) -> bool {
-    let places = [6, 7, 14, 15, 22, 23, 30, 31, 38, 39];
-    let three = |place: &usize| text.get(start + place) == Some(&b'3');
-    places.iter().take_while(|place| **place < run).any(three)
+    let three = |place: usize| (place < run) & (text.get(start + place) == Some(&b'3'));
+    let four = |at: usize| three(at) | three(at + 1) | three(at + 8) | three(at + 9);
+    run >= 8
+        && (four(6) || run > 22 && (four(22) | three(38) | three(39)))
         && spelling::looks_like_hex(text, start).is_some()
 }

@@ -168,7 +168,10 @@ const fn is_first(letter: u8) -> bool {
 
 /// Whether five groups of text may begin at one of the first four letters: asked of all at once.
 fn may_be_groups(letters: &[u8; TOKEN_LETTERS]) -> bool {
-    let firsts = letters.map(|letter| u8::from(is_first(letter)));
+    let mut firsts = [0; TOKEN_LETTERS];
+    for (first, letter) in firsts.iter_mut().zip(letters) {
+        *first = u8::from(is_first(*letter));
+    }
     let (fours, _) = firsts.as_chunks::<4>();
     fours.iter().take(5).fold(u32::MAX, |all, four| all & u32::from_le_bytes(*four)) != 0
 }
