@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use pcigate_proto::Verdict;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::draft::{Draft, LostReason, Queue};
 use crate::spool::Spool;
@@ -79,7 +79,13 @@ pub struct Recorder {
     thread: JoinHandle<()>,
 }
 
-type Reply = SyncSender<Result<u64, NotRecorded>>;
+type Answer = Result<u64, NotRecorded>;
+
+/// Who waits for an answer.
+enum Reply {
+    Thread(SyncSender<Answer>),
+    Task(oneshot::Sender<Answer>),
+}
 
 enum Message {
     Drafts(Vec<Draft>),
@@ -210,6 +216,25 @@ impl RecorderHandle {
         self.ask(|reply| Message::Durable(drafts, reply))
     }
 
+    /// As [`Self::record_durable`], for a task: no thread waits for the disk.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn record_durably(&self, drafts: Vec<Draft>) -> Result<u64, NotRecorded> {
+        let (reply, answer) = oneshot::channel();
+        let count = drafts.len();
+        self.shared.queued_drafts.fetch_add(count, Ordering::Relaxed);
+        let Err(refused) = self.try_queue(Message::Durable(drafts, Reply::Task(reply))) else {
+            return answer.await.unwrap_or(Err(NotRecorded::Stopped));
+        };
+        self.shared.queued_drafts.fetch_sub(count, Ordering::Relaxed);
+        // A thread can wait for room.
+        let drafts = refused.into_drafts().unwrap_or_default();
+        let recorder = self.clone();
+        let recorded = tokio::task::spawn_blocking(move || recorder.record_durable(drafts)).await;
+        recorded.unwrap_or(Err(NotRecorded::Stopped))
+    }
+
     /// Waits until everything queued so far is durable or counted lost. Blocks the thread.
     ///
     /// # Errors
@@ -251,7 +276,7 @@ impl RecorderHandle {
 
     fn ask(&self, message: impl FnOnce(Reply) -> Message) -> Result<u64, NotRecorded> {
         let (reply, answer) = sync_channel(1);
-        let message = message(reply);
+        let message = message(Reply::Thread(reply));
         self.shared.queued_drafts.fetch_add(message.drafts(), Ordering::Relaxed);
         self.shared.queued_messages.fetch_add(1, Ordering::Relaxed);
         if let Err(refused) = self.queue.send(message) {
@@ -262,6 +287,16 @@ impl RecorderHandle {
             return Err(NotRecorded::Stopped);
         }
         answer.recv().unwrap_or(Err(NotRecorded::Stopped))
+    }
+}
+
+impl Reply {
+    /// Nobody may listen any more: the drafts are durable or counted all the same.
+    fn send(self, answer: Answer) {
+        match self {
+            Self::Thread(reply) => drop(reply.send(answer)),
+            Self::Task(reply) => drop(reply.send(answer)),
+        }
     }
 }
 
@@ -319,8 +354,7 @@ fn run(mut writer: Writer, shared: &Shared, messages: &Receiver<Message>) {
         let was_full = writer.group_is_full();
         writer.commit(false);
         for (ticket, reply) in replies {
-            // Nobody may listen any more: the drafts are durable or counted all the same.
-            let _ = reply.send(writer.outcome(&ticket));
+            reply.send(writer.outcome(&ticket));
         }
         if stop.is_some() && !was_full {
             break;
@@ -329,7 +363,7 @@ fn run(mut writer: Writer, shared: &Shared, messages: &Receiver<Message>) {
     // Whatever was lost up to here is told now, from the reserve if need be.
     writer.commit(true);
     if let Some(reply) = stop {
-        let _ = reply.send(writer.last_outcome());
+        reply.send(writer.last_outcome());
     }
 }
 

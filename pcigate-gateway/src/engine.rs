@@ -351,7 +351,7 @@ where
 
 /// Look for card data in values.
 fn look<'a>(plan: &'a Plan, known: &'a Known) -> Look<'a> {
-    let Maskers { values: masker, mixed } = &plan.masker;
+    let Maskers { values: masker, mixed } = &*plan.masker;
     Look { masker, mixed, types: &known.types, style: plan.target.mask.style }
 }
 

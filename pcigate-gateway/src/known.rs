@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use pcigate_policy::document::{Column, ColumnClass};
+use pcigate_policy::document::{Column, ColumnClass, Masking};
+use pcigate_policy::mask::SettingsError;
 use pcigate_sql::Catalog;
 
 pub(crate) use read::read;
 
+use crate::plan::Maskers;
 use crate::rows::shape::{FIRST_OWN, Types};
 
 /// What is known of one database.
@@ -80,11 +82,13 @@ impl Known {
     }
 }
 
-/// What is known of the databases of one Target, kept once while sessions use it: a thousand
+/// What is known of one Target and its databases, kept once while sessions use it: a thousand
 /// sessions on one database hold one catalog, and one of them reads it when it is old.
 #[derive(Debug, Default)]
 pub struct Knowledge {
     databases: Mutex<HashMap<String, Newest>>,
+    /// The newest, and what they were made of.
+    maskers: Mutex<(Masking, Weak<Maskers>)>,
 }
 
 #[derive(Debug)]
@@ -107,6 +111,24 @@ pub(crate) struct AsOf {
 const DATABASES: usize = 256;
 
 impl Knowledge {
+    /// How answers of a Target with this `mask` are masked. Automata are large: sessions share
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Maskers::of`].
+    pub fn maskers(&self, mask: &Masking) -> Result<Arc<Maskers>, SettingsError> {
+        let mut newest = self.maskers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of, shared) = &*newest;
+        if of == mask
+            && let Some(shared) = shared.upgrade()
+        {
+            return Ok(shared);
+        }
+        let made = Arc::new(Maskers::of(mask)?);
+        *newest = (mask.clone(), Arc::downgrade(&made));
+        Ok(made)
+    }
+
     fn databases(&self) -> MutexGuard<'_, HashMap<String, Newest>> {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,5 +195,16 @@ mod tests {
         // Equal knowledge is kept once.
         let same = knowledge.share("shop", other(), Instant::now());
         assert!(Arc::ptr_eq(&same.known, &new.known));
+    }
+
+    #[test]
+    fn sessions_share_maskers_until_the_target_masks_otherwise() {
+        let (knowledge, mask) = (Knowledge::default(), Masking::default());
+        let first = knowledge.maskers(&mask).unwrap();
+        assert!(Arc::ptr_eq(&first, &knowledge.maskers(&mask).unwrap()));
+        let strict = Masking { card_data: true, ..Masking::default() };
+        let other = knowledge.maskers(&strict).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert!(Arc::ptr_eq(&other, &knowledge.maskers(&strict).unwrap()));
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcigate_policy::document::{SessionBudget, Statement, Target};
+use pcigate_policy::document::{Masking, SessionBudget, Statement, Target};
 use pcigate_policy::mask::{Detector, Masker, SettingsError};
 use pcigate_postgres::login::Secret;
 use pcigate_postgres::{backend, frontend, session};
@@ -49,8 +49,8 @@ pub struct Plan {
     pub databases: Vec<String>,
     /// Who may cancel: a key of one scope means nothing in another. Name workload and Target.
     pub scope: String,
-    /// How answers are masked: [`Maskers::of`].
-    pub masker: Maskers,
+    /// How answers are masked: [`Knowledge::maskers`].
+    pub masker: Arc<Maskers>,
     /// What is known of databases, shared so that equal knowledge is kept once.
     pub knowledge: Arc<Knowledge>,
     /// How much a session may use of the gateway.
@@ -79,13 +79,13 @@ pub struct Maskers {
 const EXPONENT: &str = "[1-9]\\.[0-9]{11,17}e\\+1[1-8]";
 
 impl Maskers {
-    /// Those for answers of a Target, as its `mask` says.
+    /// Those for answers of a Target with this `mask`.
     ///
     /// # Errors
     /// It has as many detectors as a masker can have, so that there is no room for one more.
-    pub fn of(target: &Target) -> Result<Self, SettingsError> {
-        let values = target.mask.masker()?;
-        let mut settings = target.mask.settings();
+    pub fn of(mask: &Masking) -> Result<Self, SettingsError> {
+        let values = mask.masker()?;
+        let mut settings = mask.settings();
         let exponent =
             Detector { name: "exponent".to_owned(), pattern: EXPONENT.to_owned(), luhn: false };
         settings.detectors.push(exponent);

@@ -91,14 +91,12 @@ impl Recording {
     }
 
     async fn durable(&self, drafts: Vec<Draft>) -> bool {
-        let recorder = self.recorder.clone();
-        match tokio::task::spawn_blocking(move || recorder.record_durable(drafts)).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => {
+        match self.recorder.record_durably(drafts).await {
+            Ok(_) => true,
+            Err(error) => {
                 tracing::error!(%error, "a gated session ends: its records cannot be kept");
                 false
             }
-            Err(_) => false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every draft ends as a durable record or in a count.
 
+use std::future::Future as _;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pcigate_proto::record::{Event as ProtoEvent, check_complete};
@@ -124,6 +126,36 @@ fn a_durable_record_is_on_disk_when_the_call_returns() {
     assert_eq!(handle.record_durable(vec![exec("late")]), Err(NotRecorded::Stopped));
     assert_eq!(handle.record(vec![exec("later")]), Err(1));
     assert_eq!(handle.counters().lost_unreported, 2);
+}
+
+#[tokio::test]
+async fn a_task_is_answered_once_its_record_is_on_disk() {
+    let Fixture { _dir, spool, recorder } = fixture();
+    let handle = recorder.handle();
+    let seq = handle.record_durably(vec![exec("a"), exec("b")]).await.unwrap();
+    assert_eq!((seq, lock(&spool).durable_seq()), (2, 2));
+    recorder.stop().unwrap();
+    assert_eq!(handle.record_durably(vec![exec("late")]).await, Err(NotRecorded::Stopped));
+    assert_eq!(handle.counters().lost_unreported, 1);
+}
+
+#[test]
+fn a_task_waits_behind_a_full_queue_and_loses_nothing() {
+    let Fixture { _dir, spool, recorder } = fixture();
+    let handle = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let held = lock(&spool);
+    handle.record(vec![exec("first")]).unwrap();
+    // The thread has taken it, and waits for the spool.
+    until(|| handle.shared.queued_messages.load(Ordering::Relaxed) == 0);
+    while handle.try_queue(Message::Drafts(Vec::new())).is_ok() {}
+    let mut behind = std::pin::pin!(handle.record_durably(vec![exec("behind")]));
+    let once = std::future::poll_fn(|cx| Poll::Ready(behind.as_mut().poll(cx)));
+    assert!(runtime.block_on(once).is_pending(), "there is no room for it");
+    drop(held);
+    assert_eq!(runtime.block_on(behind), Ok(2));
+    recorder.stop().unwrap();
+    assert_eq!(handle.counters().lost, BTreeMap::new());
 }
 
 #[test]

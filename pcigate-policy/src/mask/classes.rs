@@ -37,6 +37,12 @@ impl Masks {
         self.digits & self.marks << 1
     }
 
+    /// Of these, those whose mark is no digit, as `8` is for the tables: only they may be an escape.
+    #[inline]
+    pub(super) const fn escaped(&self) -> u64 {
+        self.marked() & !(self.digits << 1)
+    }
+
     /// The masks of the block that begins a byte earlier, with a blank.
     pub(super) const fn behind_a_blank(self) -> Self {
         Self {

@@ -273,24 +273,30 @@ fn iban(text: &[u8], start: usize, end: usize) -> bool {
     let window = text.get(from..text.len().min(end + BYTES_MAX)).unwrap_or_default();
     // The number may begin behind the country's letters at the earliest.
     let head = window.get(..start + 2 - from).unwrap_or_default();
-    head.windows(4).enumerate().any(|(at, four)| {
-        let [first, second, third, fourth] = four else { return false };
-        // Letters before digits are rare: nothing else is asked of most places.
-        if !third.is_ascii_digit() || !second.is_ascii_uppercase() || !fourth.is_ascii_digit() {
-            return false;
-        }
-        let touches = at.checked_sub(1).and_then(|before| window.get(before));
-        if touches.is_some_and(u8::is_ascii_alphanumeric) {
-            return false;
-        }
-        let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
-        country.is_some_and(|(_, length)| {
-            // Two letters right before what is called a card number are just two letters.
-            let glued = from + at + 2 == start && names_card(text, start);
-            iban_end(window, at, *length)
-                .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
+    // Letters right before digits are rare: most numbers need nothing else. Asked of all places
+    // without a branch, the compiler does it for many at once.
+    let behind = head.get(1..).unwrap_or_default();
+    let letters = head.iter().zip(behind).fold(false, |any, (letter, digit)| {
+        any | (letter.is_ascii_uppercase() & digit.is_ascii_digit())
+    });
+    letters
+        && head.windows(4).enumerate().any(|(at, four)| {
+            let [first, second, third, fourth] = four else { return false };
+            if !third.is_ascii_digit() || !second.is_ascii_uppercase() || !fourth.is_ascii_digit() {
+                return false;
+            }
+            let touches = at.checked_sub(1).and_then(|before| window.get(before));
+            if touches.is_some_and(u8::is_ascii_alphanumeric) {
+                return false;
+            }
+            let country = IBANS.iter().find(|(code, _)| *code == &[*first, *second]);
+            country.is_some_and(|(_, length)| {
+                // Two letters right before what is called a card number are just two letters.
+                let glued = from + at + 2 == start && names_card(text, start);
+                iban_end(window, at, *length)
+                    .is_some_and(|(last, valid)| last + from >= end && (valid || !glued))
+            })
         })
-    })
 }
 
 /// The end of the IBAN that begins at `at` and has this many letters and digits, and whether its
@@ -344,10 +350,9 @@ fn named_otherwise(text: &[u8], start: usize) -> bool {
         count += 1;
     }
     let plain = plain.get(..count).unwrap_or_default();
-    OTHER_KEYS.iter().any(|known| known.as_bytes() == plain)
-        || OTHER_KEYS.iter().any(|known| {
-            // `device.imei`, `x-trace-id`: the last word of the key.
-            let last = key.rsplit(|byte| matches!(byte, b'_' | b'-' | b'.')).next();
-            last.is_some_and(|last| last.eq_ignore_ascii_case(known.as_bytes()))
-        })
+    // `device.imei`, `x-trace-id`: the last word of the key.
+    let last = key.rsplit(|byte| matches!(byte, b'_' | b'-' | b'.')).next().unwrap_or_default();
+    OTHER_KEYS.iter().map(|known| known.as_bytes()).any(|known| {
+        known == plain || known.len() == last.len() && known.eq_ignore_ascii_case(last)
+    })
 }

@@ -131,7 +131,7 @@ impl View<'_> {
         let pan::Found { end, number, tier, grouped } = pan::at(self.text, start, run)?;
         let (text, card_data) = (self.text, self.rules.card_data);
         let counts = context::counts(text, (start, end), &number, tier, grouped, card_data);
-        counts.then(|| Hit { more: keyed::followers(text, end), ..Hit::number(start, end, number) })
+        counts.then(|| Hit::number(start, end, number))
     }
 
     /// An escape that begins before `start` and ends behind it: its place, end and meaning.
@@ -369,6 +369,6 @@ impl View<'_> {
 impl Hit {
     /// A value found by its key, or a track.
     pub(super) fn word((start, end, kind): (usize, usize, Kind)) -> Self {
-        Self { start, end, kind, edit: Edit::Word, number: None, more: [None; 3] }
+        Self { start, end, kind, edit: Edit::Word, number: None }
     }
 }

@@ -144,8 +144,29 @@ pub(super) fn checks(text: &[u8], start: usize, run: usize) -> bool {
 /// Digits from `at` on without interruption, counted up to `most`.
 #[inline]
 pub(super) fn run_length(text: &[u8], at: usize, most: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    rest.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count()
+    let mut run = 0;
+    while run < most
+        && let Some(word) = text.get(at + run..).and_then(<[u8]>::first_chunk)
+    {
+        let digits = digits_first(u64::from_le_bytes(*word));
+        run += digits;
+        if digits < 8 {
+            return run.min(most);
+        }
+    }
+    let rest = text.get(at + run..).unwrap_or_default();
+    run + rest.iter().take(most.saturating_sub(run)).take_while(|b| b.is_ascii_digit()).count()
+}
+
+/// How many of eight bytes, the first of which is the lowest, are digits up to the first that is
+/// none.
+#[inline]
+const fn digits_first(word: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Digits become 0–9; of what is more, adding 118 sets the highest bit, or it is set.
+    let value = word ^ (b'0' as u64 * ONES);
+    let others = ((value & (127 * ONES)) + 118 * ONES | value) & (128 * ONES);
+    others.trailing_zeros() as usize / 8
 }
 
 /// The longest number that begins with the run of `run` digits at `start`.
@@ -193,6 +214,11 @@ fn joint(text: &[u8], at: usize) -> Option<(Joint, usize)> {
         }
         _ => None,
     }
+}
+
+/// Whether a line wraps in the blanks at `at`.
+pub(super) fn wraps(text: &[u8], at: usize) -> bool {
+    matches!(joint(text, at), Some((Joint::Wrap, _)))
 }
 
 fn grouped(text: &[u8], start: usize, run: usize) -> Option<Found> {
@@ -271,7 +297,7 @@ fn chained(text: &[u8], start: usize, end: usize, sizes: &[usize], kind: Option<
 }
 
 /// Whether two digit runs are whole lines each: then they are a column of numbers.
-fn alone_on_lines(text: &[u8], start: usize, end: usize) -> bool {
+pub(super) fn alone_on_lines(text: &[u8], start: usize, end: usize) -> bool {
     let edge = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b'\n' | b'\r'));
     edge(start.checked_sub(1).and_then(|at| text.get(at))) && edge(text.get(end))
 }

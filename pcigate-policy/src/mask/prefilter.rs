@@ -172,7 +172,7 @@ impl Hints {
         let base64 = masks.base64 & masks.base64 >> 4 & masks.base64 >> 8;
         let (marked, behind) = (masks.marked(), next.marked());
         let crowded = marked.count_ones() + behind.count_ones() >= MARKED_DIGITS;
-        let marked = if crowded { marked } else { 0 };
+        let marked = if crowded { masks.escaped() } else { 0 };
         // Of a digit in UTF-16, the NUL byte may be the first of the next span.
         let rare = masks.rare & (SPAN_BITS | SPAN_BITS << 1);
         let others = rare | (base64 | marked) & SPAN_BITS;
@@ -343,16 +343,15 @@ impl Span<'_> {
             let run = digits.trailing_ones();
             let place = self.place(bit);
             let behind = self.text.get(place + run as usize).copied().unwrap_or(b' ');
-            if run < LONG && !GOES_ON[usize::from(behind)] {
+            let stops = (run < LONG) & !GOES_ON[usize::from(behind)];
+            // `2026-11-22`: a short run, one byte, and two or three digits.
+            let second = (digits >> (run & 63) >> 1).trailing_ones();
+            let date = (run <= LONG) & ((second == 2) | (second == 3));
+            // Which of both it is comes at random: one branch is better than two.
+            if stops | date {
                 continue;
             }
             if close & start == 0 && !goes_far(self.text, place + run as usize) {
-                continue;
-            }
-            // `2026-11-22`: a short run, one byte, and two or three digits.
-            let behind = digits >> (run & 63) >> 1;
-            let second = behind.trailing_ones();
-            if run <= LONG && (second == 2 || second == 3) {
                 continue;
             }
             if runs::may_count(self.text, place, digits) {
@@ -365,7 +364,7 @@ impl Span<'_> {
     /// Escaped digits behind which, in 64 bytes, there are enough of them.
     fn crowded(&self, next: &Masks) -> u64 {
         let (now, next) = (self.masks.marked(), next.marked());
-        let (mut kept, mut rest) = (0, now & SPAN_BITS);
+        let (mut kept, mut rest) = (0, self.masks.escaped() & SPAN_BITS);
         while rest != 0 {
             let bit = rest.trailing_zeros();
             rest &= rest - 1;

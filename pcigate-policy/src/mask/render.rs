@@ -2,7 +2,7 @@
 
 use super::pan::{self, Number, Tier};
 use super::spelling::Piece;
-use super::{Kind, Rendering, Rules, keyed::Value, scan::Taken};
+use super::{Kind, Rendering, Rules, keyed, keyed::Value, scan::Taken};
 
 /// Stands where a word will stand, in a text that keeps its length: like the end of that word, it
 /// is neither letter, digit nor separator.
@@ -16,8 +16,6 @@ pub(super) struct Hit {
     pub edit: Edit,
     /// The card number, for its fingerprint.
     pub number: Option<Number>,
-    /// What stands behind it and goes with it.
-    pub more: [Option<Value>; 3],
 }
 
 /// How it is taken out.
@@ -33,15 +31,22 @@ pub(super) enum Edit {
 impl Hit {
     /// A card number in plain digits.
     pub(super) fn number(start: usize, end: usize, number: Number) -> Self {
-        let edit = Edit::Digits;
-        Self { start, end, kind: Kind::Pan, edit, number: Some(number), more: [None; 3] }
+        Self { start, end, kind: Kind::Pan, edit: Edit::Digits, number: Some(number) }
     }
 
     /// A value in binary coded digits: a number keeps its place, not its digits.
     pub(super) fn coded(start: usize, end: usize, kind: Kind) -> Self {
         let edit =
             if kind == Kind::Pan { Edit::Bytes(vec![b'*'; end - start]) } else { Edit::Word };
-        Self { start, end, kind, edit, number: None, more: [None; 3] }
+        Self { start, end, kind, edit, number: None }
+    }
+
+    /// What stands behind a number in plain digits and goes with it.
+    pub(super) fn followers(&self, text: &[u8]) -> [Option<Value>; 3] {
+        match self.edit {
+            Edit::Digits => keyed::followers(text, self.end),
+            Edit::Bytes(_) | Edit::Word => [None; 3],
+        }
     }
 
     /// The same hit, from a decoded piece to the text the piece was decoded from.
@@ -50,11 +55,11 @@ impl Hit {
         let in_place = packed && matches!(self.kind, Kind::Cvv | Kind::Expiry | Kind::PinBlock);
         if matches!(self.edit, Edit::Word) && !in_place {
             let (start, end) = (piece.start_of(start), piece.end_of(end - 1));
-            return Self { start, end, number: None, more: [None; 3], ..self };
+            return Self { start, end, number: None, ..self };
         }
         let mut chars = piece.chars.clone();
         let (kind, number) = (self.kind, self.number);
-        let more = self.more;
+        let more = self.followers(&chars);
         let mut values: Vec<Value> = more.into_iter().flatten().collect();
         if in_place {
             values.push((start, end, kind));
@@ -67,7 +72,7 @@ impl Hit {
         }
         let (start, end) = (piece.start_of(start), piece.end_of(end - 1));
         let bytes = piece.part(piece.written(&chars), start, end);
-        Self { start, end, kind, edit: Edit::Bytes(bytes), number, more: [None; 3] }
+        Self { start, end, kind, edit: Edit::Bytes(bytes), number }
     }
 
     /// Takes the hit out of the text, in place; returns where the text has changed.

@@ -41,24 +41,27 @@ pub(super) fn may_count(text: &[u8], start: usize, digits: u64) -> bool {
         }
         b' ' if matches!(before, b'B' | b'b') => true,
         b' ' | b'\t' | b'\r' | b'\n' | 0 | b'-' | b'.' | b'_' | b'/' | b'+' => {
-            run <= DIGITS_MAX && may_go_on(text, start + run, run, digits)
+            run <= DIGITS_MAX && may_go_on(text, start, run, digits)
         }
         _ => false,
     }
 }
 
 /// Whether groups in a layout of use, or two in a line that wraps, may begin with this run, which
-/// ends before the separator at `end`.
-fn may_go_on(text: &[u8], end: usize, run: usize, digits: u64) -> bool {
+/// ends before a separator.
+fn may_go_on(text: &[u8], start: usize, run: usize, digits: u64) -> bool {
+    let end = start + run;
     let behind = digits >> run >> 1;
     let second = behind.trailing_ones() as usize;
     let white = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-    let wrap = matches!(text.get(end), Some(b'\r' | b'\n'));
     if second == 0 {
         // More than one blank, of which one is a line's end.
-        return white(text.get(end)) && white(text.get(end + 1));
+        return white(text.get(end)) && white(text.get(end + 1)) && pan::wraps(text, end);
     }
-    if wrap && (DIGITS_MIN..=DIGITS_MAX).contains(&(run + second)) {
+    if matches!(text.get(end), Some(b'\r' | b'\n'))
+        && (DIGITS_MIN..=DIGITS_MAX).contains(&(run + second))
+        && !pan::alone_on_lines(text, start, end + 1 + second)
+    {
         return true;
     }
     let third = (behind >> second >> 1).trailing_ones() as usize;
@@ -75,8 +78,9 @@ fn may_go_on(text: &[u8], end: usize, run: usize, digits: u64) -> bool {
 /// Whether four digits 3 may stand at every second place: hexadecimal pairs of digits look so. One
 /// of any four such places is one of these.
 fn looks_like_pairs(text: &[u8], start: usize, run: usize) -> bool {
-    let places = [6, 7, 14, 15, 22, 23, 30, 31, 38, 39];
-    let three = |place: &usize| text.get(start + place) == Some(&b'3');
-    places.iter().take_while(|place| **place < run).any(three)
+    let three = |place: usize| (place < run) & (text.get(start + place) == Some(&b'3'));
+    let four = |at: usize| three(at) | three(at + 1) | three(at + 8) | three(at + 9);
+    run >= 8
+        && (four(6) || run > 22 && (four(22) | three(38) | three(39)))
         && spelling::looks_like_hex(text, start).is_some()
 }

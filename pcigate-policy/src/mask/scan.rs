@@ -11,6 +11,8 @@ use super::{Cut, Finding, Kind, Rules};
 
 /// Bytes before a candidate that decide about it: words, the beginning of its token, its piece.
 const CONTEXT: usize = 512;
+/// Bytes of the least that can be found, `cvv=123`.
+const LEAST: usize = 7;
 /// Bytes before a changed card number in plain digits that are looked at again.
 const AGAIN: usize = 64;
 
@@ -73,10 +75,13 @@ impl Scan {
         rules: &Rules,
         taken: &mut Vec<Taken>,
     ) {
+        if text.len() < LEAST {
+            return;
+        }
         while let Some(hit) = self.next(text, until, cut, rules) {
             let wide = matches!(hit.edit, Edit::Bytes(_));
             let word = matches!(hit.edit, Edit::Word);
-            let (kind, number, more) = (hit.kind, hit.number, hit.more);
+            let (kind, number, more) = (hit.kind, hit.number, hit.followers(text));
             let text = text.to_mut();
             let (start, end) = hit.apply(text, rules);
             let mut one = Taken::new((start, end, kind), word);

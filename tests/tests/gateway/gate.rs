@@ -249,7 +249,7 @@ fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
         _ => None,
     };
     Plan {
-        masker: Maskers::of(&target).unwrap(),
+        masker: Arc::new(Maskers::of(&target.mask).unwrap()),
         target,
         rules: statements,
         password: Box::new(move || (!setup.certificate).then(|| Secret::new(PASSWORD.into()))),

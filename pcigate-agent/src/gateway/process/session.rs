@@ -3,6 +3,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use pcigate_gateway::{Client, Dial, Entry, NotRecorded, Password, serve};
@@ -10,6 +11,7 @@ use pcigate_postgres::login::Secret;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
 };
 use zeroize::Zeroizing;
 
@@ -22,6 +24,10 @@ use crate::{
 
 /// Entries on their way to the agent; the session stands still while there is no room.
 const ENTRIES_MAX: usize = 64;
+/// How long what nobody waits for waits for more, and how many entries do: the next statement
+/// mostly follows soon, and one frame and one sync of the disk then do for both.
+const LINGER: Duration = Duration::from_millis(5);
+const LINGERING_MAX: usize = 16;
 /// Bytes of events in one frame.
 const ROOM: usize = FRAME_MAX - 64;
 
@@ -77,10 +83,15 @@ fn credential() -> (Credential, Password) {
 
 /// Hands entries over, one frame at a time: what comes meanwhile goes together.
 async fn tell(shared: Arc<Shared>, session: u64, mut entries: mpsc::Receiver<Entry>) {
-    let mut batch = Vec::with_capacity(ENTRIES_MAX);
-    while entries.recv_many(&mut batch, TOLD_MAX).await > 0 {
+    loop {
+        // A new one each time: a session that is idle holds none.
+        let mut batch = Vec::new();
+        if entries.recv_many(&mut batch, TOLD_MAX).await == 0 {
+            return;
+        }
+        linger(&mut entries, &mut batch).await;
         let mut frame = Frame::default();
-        for Entry { event, durable } in batch.drain(..) {
+        for Entry { event, durable } in batch {
             let mut told = Told::of(event);
             // Its texts have been cut to what crosses; the answer that is dropped says no.
             let Ok(size) = wire::size(&mut told) else { continue };
@@ -92,6 +103,19 @@ async fn tell(shared: Arc<Shared>, session: u64, mut entries: mpsc::Receiver<Ent
             frame.waiting.extend(durable);
         }
         frame.send(&shared, session).await;
+    }
+}
+
+/// Waits a moment for more, unless somebody waits for what there is.
+async fn linger(entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
+    let until = Instant::now() + LINGER;
+    while batch.len() < LINGERING_MAX && batch.iter().all(|entry| entry.durable.is_none()) {
+        let room = TOLD_MAX - batch.len();
+        match timeout_at(until, entries.recv_many(batch, room)).await {
+            Ok(more) if more > 0 => {}
+            // It is time, or the session is over.
+            _ => return,
+        }
     }
 }
 

@@ -6,9 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pcigate_gateway::{
-    Knowledge, Limits, Maskers, Password, Plan, Tokens, TokensError, Workload, tls,
-};
+use pcigate_gateway::{Knowledge, Limits, Password, Plan, Tokens, TokensError, Workload, tls};
 use pcigate_policy::{
     document::{
         CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, Masking,
@@ -182,8 +180,8 @@ impl Terms {
         let tokens = target.token.as_ref().zip(self.jwks.as_ref());
         let tokens = tokens.map(|(token, jwks)| Tokens::new(token, jwks)).transpose();
         let tokens = tokens.map_err(|source| TermsError::Tokens { target: name(), source })?;
-        let masker =
-            Maskers::of(&target).map_err(|source| TermsError::Mask { target: name(), source })?;
+        let masker = knowledge.maskers(&target.mask);
+        let masker = masker.map_err(|source| TermsError::Mask { target: name(), source })?;
         let secret = self.request_secret;
         Ok(Plan {
             rules: self.rules,

@@ -98,7 +98,7 @@ pub(in crate::mask) enum Token {
 /// begin with digits. Bit n of `digits`, of 16, says whether byte n of the token is one.
 #[inline]
 pub(in crate::mask) fn may_be_token(text: &[u8], start: usize, digits: u64) -> bool {
-    may_be_pairs(digits) || !text.get(start..start + TOKEN_LETTERS).is_some_and(is_hex)
+    may_be_pairs(digits) || !text.get(start..).and_then(<[u8]>::first_chunk).is_some_and(is_hex)
 }
 
 /// Whether every second of the first 16 is a digit.
@@ -109,8 +109,8 @@ pub(in crate::mask) const fn may_be_pairs(digits: u64) -> bool {
 }
 
 #[inline]
-fn is_hex(letters: &[u8]) -> bool {
-    letters.iter().fold(true, |hex, letter| hex & IS_HEX[usize::from(*letter)])
+fn is_hex(letters: &[u8; TOKEN_LETTERS]) -> bool {
+    letters.iter().fold(true, |hex, letter| hex & letter.is_ascii_hexdigit())
 }
 
 /// Letters a token must have.
@@ -122,8 +122,11 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     const AFTER_MARK: usize = 32;
     let at_mark = |at: usize| {
         // Hashes and ids are ruled out first: there are many of them.
-        let run = text.get(at..at + TOKEN_LETTERS)?;
+        let run = text.get(at..)?.first_chunk()?;
         let hex = is_hex(run);
+        if !hex && !may_be_groups(run) {
+            return None;
+        }
         let places = at..at + if hex { 2 } else { 4 };
         places.into_iter().find_map(|at| {
             let letters = text.get(at..at + LOOKED_AT)?;
@@ -140,24 +143,13 @@ pub(in crate::mask) fn token(text: &[u8], start: usize) -> Option<Token> {
     }
     // A name may stand before it: `scan_`. A hash has none, and there are many.
     let run = text.get(start..start + AFTER_MARK)?;
-    let head = run.get(..TOKEN_LETTERS)?;
-    if is_hex(head) {
+    if is_hex(run.first_chunk()?) {
         return None;
     }
     let mark = run.iter().rposition(|byte| !byte.is_ascii_alphanumeric())?;
     let first = run.iter().position(|byte| !byte.is_ascii_alphanumeric())?;
     at_mark(start + first + 1).or_else(|| at_mark(start + mark + 1))
 }
-
-const IS_HEX: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut rest: &[u8] = b"0123456789abcdefABCDEF";
-    while let [byte, tail @ ..] = rest {
-        table[*byte as usize] = true;
-        rest = tail;
-    }
-    table
-};
 
 const fn is_printable(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
@@ -169,12 +161,24 @@ fn is_text_in_pairs(letters: &[u8]) -> bool {
     high && pairs.iter().all(|[high, low]| pair(*high, *low).is_some_and(is_printable))
 }
 
+/// First letters of groups of printable text, and of NUL.
+const fn is_first(letter: u8) -> bool {
+    matches!(letter, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f')
+}
+
+/// Whether five groups of text may begin at one of the first four letters: asked of all at once.
+fn may_be_groups(letters: &[u8; TOKEN_LETTERS]) -> bool {
+    let mut firsts = [0; TOKEN_LETTERS];
+    for (first, letter) in firsts.iter_mut().zip(letters) {
+        *first = u8::from(is_first(*letter));
+    }
+    let (fours, _) = firsts.as_chunks::<4>();
+    fours.iter().take(5).fold(u32::MAX, |all, four| all & u32::from_le_bytes(*four)) != 0
+}
+
 fn is_text_in_groups(letters: &[u8]) -> bool {
     let (groups, _) = letters.as_chunks::<4>();
-    let first = groups.iter().fold(true, |all, [first, ..]| {
-        all & matches!(first, b'A' | b'C' | b'D' | b'I'..=b'Z' | b'a'..=b'f')
-    });
-    first
+    groups.iter().fold(true, |all, [first, ..]| all & is_first(*first))
         && groups.iter().all(|group| {
             decode(*group)
                 .is_some_and(|bytes| bytes.iter().all(|byte| is_printable(*byte) || *byte == 0))
