@@ -163,14 +163,13 @@ impl Agent {
         // From here on no program of an earlier agent runs.
         let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
-        let doorbell = enforcer.take_doorbell()?;
         let mut agent = Self {
             gateway,
             postgres,
             root: plan.root.path,
             governor,
             refusal,
-            doorbell,
+            doorbell: enforcer.take_doorbell()?,
             source: plan.source,
             confinement,
             enforcer,

@@ -1,6 +1,9 @@
-//! Where `serve` learns of workloads, by the configuration, and how it tells of a source that fails.
+//! Where `serve` learns of workloads, by the configuration; what it tells of a failing source.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use pcigate_agent::{
     cgroup::Cgroup,
@@ -23,8 +26,8 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 pub enum Source {
     /// A `v1.PodList`, and a bell that nobody rings.
     File(PathBuf, watch::Sender<()>),
-    /// The API server, and whether it was said that it does not answer.
-    Kubernetes(Box<Kubernetes>, bool),
+    /// The API server, and since when it is said not to answer.
+    Kubernetes(Box<Kubernetes>, Option<Instant>),
 }
 
 impl Source {
@@ -46,7 +49,7 @@ impl Source {
                          known from before, all others are unknown workloads"
                     );
                 }
-                Ok(Self::Kubernetes(Box::new(kubernetes), false))
+                Ok(Self::Kubernetes(Box::new(kubernetes), None))
             }
         }
     }
@@ -72,20 +75,24 @@ impl Source {
 
     /// What Coverage records say of it. Logs when the API server goes and comes back.
     pub fn coverage(&mut self) -> Vec<Capability> {
-        let Self::Kubernetes(kubernetes, is_away) = self else { return Vec::new() };
+        let Self::Kubernetes(kubernetes, away) = self else { return Vec::new() };
         let status = kubernetes.status();
-        match &status.answering {
-            Answering::Away { why, .. } if !*is_away => {
-                *is_away = true;
+        match (&status.answering, *away) {
+            (Answering::Away { since, why }, None) => {
+                *away = Some(*since);
                 tracing::warn!(
                     "the API server does not tell of pods any more ({why}); {} pods stay governed \
                      as last known",
                     status.pods
                 );
             }
-            Answering::Yes if *is_away => {
-                *is_away = false;
-                tracing::warn!("the API server tells of pods again: {} are known", status.pods);
+            (Answering::Yes, Some(since)) => {
+                *away = None;
+                tracing::warn!(
+                    "the API server tells of pods again after {} s: {} are known",
+                    since.elapsed().as_secs(),
+                    status.pods
+                );
             }
             _ => {}
         }

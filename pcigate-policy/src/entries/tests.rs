@@ -311,6 +311,20 @@ fn without_a_selecting_policy_everything_is_allowed_and_says_so() {
 }
 
 #[test]
+fn a_workload_that_is_not_known_well_enough_is_refused_everything() {
+    let entries = KernelEntries::refused();
+    let address: IpAddr = "192.0.2.1".parse().unwrap();
+    for path in [None, Some(&b"/bin/true"[..])] {
+        let request = ExecRequest { path, invoked: b"", sha256: None, args: None };
+        assert_eq!(entries.exec(&request).verdict, verdict::DENY);
+    }
+    assert_eq!(entries.egress(address, &["example.com"], 6, 443).verdict, verdict::DENY);
+    assert_eq!(entries.ingress(address, 6, 443).verdict, verdict::DENY);
+    assert!(entries.decides_ingress && !entries.exempt);
+    assert_ne!(entries.hash, KernelEntries::exempt().hash);
+}
+
+#[test]
 fn a_longer_prefix_carries_what_a_shorter_one_denies() {
     let rules = [
         "action: deny, to: [{cidr: 10.0.0.0/8}], ports: [{port: 22}]".to_owned(),

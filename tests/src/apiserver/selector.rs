@@ -21,7 +21,7 @@ enum Label {
 impl Selector {
     /// Reads both. `fields_known` are the fields this resource can be selected by.
     pub(super) fn read(labels: &str, fields: &str, fields_known: &[&str]) -> Result<Self, String> {
-        let labels = terms(labels).into_iter().map(label).collect::<Result<_, _>>()?;
+        let labels = terms(labels).iter().map(|term| label(term)).collect::<Result<_, _>>()?;
         let fields: Vec<_> =
             terms(fields).into_iter().map(|term| field(&term)).collect::<Result<_, _>>()?;
         if let Some((path, ..)) =
@@ -69,7 +69,7 @@ fn terms(text: &str) -> Vec<String> {
     terms
 }
 
-fn label(term: String) -> Result<Label, String> {
+fn label(term: &str) -> Result<Label, String> {
     let term = term.trim();
     let set = |values: &str| {
         let inner = values.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));

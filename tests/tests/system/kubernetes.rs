@@ -1,5 +1,5 @@
-//! Pods from an API server, in real cgroups, through the whole agent: governed, relabelled, deleted,
-//! and governed on while the API server is away.
+//! Pods from an API server, in real cgroups, through the whole agent: governed, relabelled,
+//! deleted, and governed on while the API server is away.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -133,6 +133,15 @@ fn a_pod_of_the_api_server_is_governed_by_its_labels_as_they_are_now_and_named_i
     let change = json!({"metadata": {"labels": {"zone": "closed"}}});
     node.server.change("/api/v1/namespaces/payments", &change);
     node.label("billing-bot");
+    node.until(&pod, &action, "EPERM");
+    let change = json!({"metadata": {"labels": {"zone": "open"}}});
+    node.server.change("/api/v1/namespaces/payments", &change);
+    node.label("open");
+    node.until(&pod, &action, "ok");
+    // More labels than are kept: which policies select it cannot be known any more.
+    let many = (0..1200).map(|i| (format!("label-{i:04}"), json!("x".repeat(63))));
+    let many: serde_json::Map<_, _> = many.collect();
+    node.server.change(POD, &json!({"metadata": {"labels": many}}));
     node.until(&pod, &action, "EPERM");
     agent.end(Signal::SIGTERM);
     let egress = node.site.records(&["--kind", "egress", "--limit", "100000"]);

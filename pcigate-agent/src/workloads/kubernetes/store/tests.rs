@@ -1,3 +1,6 @@
+//! What is known after which events.
+
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -141,4 +144,116 @@ fn what_is_remembered_is_governed_before_the_first_list_and_checked_by_it() {
     next.listed(Collection::Pods, &[]);
     next.forget_gone(&set(&[]));
     assert!(next.pods().is_empty());
+}
+
+/// What may happen, to one of four pods of one of two namespaces.
+#[derive(Clone, Debug)]
+enum Step {
+    Told {
+        pod: u8,
+        label: u8,
+        deleted: bool,
+    },
+    Namespace {
+        name: u8,
+        label: u8,
+    },
+    /// A list that holds the pods of these bits.
+    Listed(u8),
+    Made(u8),
+    Removed(u8),
+    Looked,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..4_u8, 0..3_u8, any::<bool>()).prop_map(|(pod, label, deleted)| Step::Told {
+            pod,
+            label,
+            deleted
+        }),
+        (0..2_u8, 0..3_u8).prop_map(|(name, label)| Step::Namespace { name, label }),
+        (0..16_u8).prop_map(Step::Listed),
+        (0..4_u8).prop_map(Step::Made),
+        (0..4_u8).prop_map(Step::Removed),
+        Just(Step::Looked),
+    ]
+}
+
+/// The obvious way: every pod ever told with its last labels, and which of them must be known.
+#[derive(Default)]
+struct Model {
+    labels: BTreeMap<u8, u8>,
+    there: BTreeSet<u8>,
+    namespaces: BTreeMap<u8, u8>,
+    cgroups: BTreeSet<u8>,
+}
+
+fn uid(pod: u8) -> String {
+    format!("pod-{pod}")
+}
+
+fn object_of(pod: u8, label: u8) -> Object {
+    object(json!({"metadata": {"name": uid(pod), "namespace": format!("ns-{}", pod % 2),
+                               "uid": uid(pod), "labels": {"l": label.to_string()}}}))
+}
+
+fn take(store: &mut Store, model: &mut Model, step: Step) {
+    match step {
+        Step::Told { pod, label, deleted } => {
+            let event = if deleted { Event::Deleted } else { Event::Changed };
+            store.take(Collection::Pods, event, object_of(pod, label));
+            if !deleted {
+                model.there.insert(pod);
+            } else if !model.there.remove(&pod) && !model.labels.contains_key(&pod) {
+                return;
+            }
+            model.labels.insert(pod, label);
+        }
+        Step::Namespace { name, label } => {
+            let labels = json!({"l": label.to_string()});
+            let told = json!({"metadata": {"name": format!("ns-{name}"), "labels": labels}});
+            store.take(Collection::Namespaces, Event::Changed, object(told));
+            model.namespaces.insert(name, label);
+        }
+        Step::Listed(bits) => {
+            let held = |pod: &u8| bits & (1 << pod) != 0;
+            let mut keys = Vec::new();
+            for pod in (0..4).filter(held) {
+                let label = model.labels.get(&pod).copied().unwrap_or_default();
+                keys.extend(store.take(Collection::Pods, Event::Listed, object_of(pod, label)));
+                model.labels.insert(pod, label);
+            }
+            store.listed(Collection::Pods, &keys);
+            model.there = (0..4).filter(held).collect();
+        }
+        Step::Made(pod) => drop(model.cgroups.insert(pod)),
+        Step::Removed(pod) => drop(model.cgroups.remove(&pod)),
+        Step::Looked => {
+            let cgroups = model.cgroups.iter().map(|pod| uid(*pod)).collect();
+            store.forget_gone(&cgroups);
+            let Model { labels, there, cgroups, .. } = model;
+            labels.retain(|pod, _| there.contains(pod) || cgroups.contains(pod));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_in_whatever_order_no_pod_with_a_cgroup_is_forgotten_or_mistaken(
+        steps in proptest::collection::vec(step(), 0..60),
+    ) {
+        let (mut store, mut model) = (Store::default(), Model::default());
+        for step in steps {
+            take(&mut store, &mut model, step);
+            let pods = store.pods();
+            for pod in 0..4 {
+                let expected = model.labels.get(&pod).zip(model.namespaces.get(&(pod % 2)));
+                let found = pods.get(&uid(pod)).map(|pod| &pod.identity);
+                let found = found.map(|own| (&own.labels["l"], &own.namespace_labels["l"]));
+                let expected = expected.map(|(own, of)| (own.to_string(), of.to_string()));
+                prop_assert_eq!(found, expected.as_ref().map(|(own, of)| (own, of)));
+            }
+        }
+    }
 }
