@@ -243,7 +243,7 @@ fn many_pods_are_listed_in_chunks() {
     }
     let mut source = node.source();
     assert_eq!(find(&mut source, &node.root()).len(), 250);
-    assert_eq!(node.server.count("GET /api/v1/pods"), 3);
+    assert_eq!(node.server.count("GET /api/v1/pods"), 5);
 }
 
 #[test]

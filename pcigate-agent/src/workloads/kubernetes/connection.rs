@@ -60,8 +60,8 @@ pub(super) async fn client(kubeconfig: Option<&Path>) -> Result<Client, ConnectE
 async fn by_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
     let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source };
     let read = Kubeconfig::read_from(path).map_err(failed)?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default());
-    let config = config.await.map_err(failed)?;
+    let of_it = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(read, &of_it).await.map_err(failed)?;
     if config.accept_invalid_certs {
         return Err(ConnectError::Unverified { path: path.to_owned() });
     }
