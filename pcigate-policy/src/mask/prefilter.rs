@@ -240,8 +240,7 @@ fn tokens(masks: &Masks) -> u64 {
 /// Whether an escape or more than one blank stands at `at`.
 fn goes_far(text: &[u8], at: usize) -> bool {
     let white = |at: usize| text.get(at).is_none_or(|byte| *byte <= WHITE);
-    let byte = text.get(at).copied().unwrap_or(WHITE);
-    is_escape(byte) || white(at) && white(at + 1)
+    text.get(at).is_some_and(|byte| is_escape(*byte)) || white(at) && white(at + 1)
 }
 
 const fn is_escape(byte: u8) -> bool {
