@@ -18,10 +18,11 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use pcigate_gateway::{Keys, Knowledge};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
@@ -62,7 +63,10 @@ pub fn run() -> Result<(), ProcessError> {
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(ProcessError::Link)?;
     let runtime = tokio::runtime::Runtime::new().map_err(ProcessError::Runtime)?;
     confined::compute_only().map_err(ProcessError::Confined)?;
-    let result = runtime.block_on(attend(socket));
+    // In a worker, which then wakes sessions by itself; the main thread would need another for it.
+    let attending = async { tokio::spawn(attend(socket)).await };
+    let result = runtime.block_on(attending);
+    let result = result.unwrap_or_else(|error| Err(ProcessError::Runtime(io::Error::other(error))));
     // Nobody is left to record what sessions do.
     runtime.shutdown_background();
     result
@@ -76,7 +80,9 @@ async fn attend(socket: OwnedFd) -> Result<(), ProcessError> {
         knowledge: Mutex::default(),
         sessions: Mutex::default(),
         dials: AtomicU32::new(0),
+        lull: Lull::default(),
     });
+    tokio::spawn(lulls(Arc::clone(&shared)));
     shared.tell(FromGateway::Ready).await.map_err(ProcessError::Link)?;
     let mut buffer = Zeroizing::new(vec![0; FRAME_MAX]);
     loop {
@@ -102,6 +108,28 @@ struct Shared {
     sessions: Mutex<HashMap<u64, Open>>,
     /// Numbers the questions for connections.
     dials: AtomicU32,
+    lull: Lull,
+}
+
+/// The end of waiting for more to tell: one timer for all sessions, where each would set one for
+/// each statement.
+#[derive(Default)]
+struct Lull {
+    began: Notify,
+    ended: Notify,
+}
+
+/// How long what nobody waits for waits for more, at most: the next statement mostly follows soon,
+/// and one frame and one sync of the disk then do for both.
+const LULL: Duration = Duration::from_millis(5);
+
+/// Ends every lull [`LULL`] behind the first that began.
+async fn lulls(shared: Arc<Shared>) {
+    loop {
+        shared.lull.began.notified().await;
+        tokio::time::sleep(LULL).await;
+        shared.lull.ended.notify_waiters();
+    }
 }
 
 /// A session, as frames of the agent find it.

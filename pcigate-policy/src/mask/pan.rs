@@ -145,17 +145,19 @@ pub(super) fn checks(text: &[u8], start: usize, run: usize) -> bool {
 #[inline]
 pub(super) fn run_length(text: &[u8], at: usize, most: usize) -> usize {
     let mut run = 0;
-    while run < most
-        && let Some(word) = text.get(at + run..).and_then(<[u8]>::first_chunk)
-    {
+    while run < most {
+        let Some(word) = text.get(at + run..).and_then(<[u8]>::first_chunk) else {
+            let rest = text.get(at + run..).unwrap_or_default();
+            run += rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            break;
+        };
         let digits = digits_first(u64::from_le_bytes(*word));
         run += digits;
         if digits < 8 {
-            return run.min(most);
+            break;
         }
     }
-    let rest = text.get(at + run..).unwrap_or_default();
-    run + rest.iter().take(most.saturating_sub(run)).take_while(|b| b.is_ascii_digit()).count()
+    run.min(most)
 }
 
 /// How many of eight bytes, the first of which is the lowest, are digits up to the first that is
@@ -165,7 +167,7 @@ const fn digits_first(word: u64) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // Digits become 0–9; of what is more, adding 118 sets the highest bit, or it is set.
     let value = word ^ (b'0' as u64 * ONES);
-    let others = ((value & (127 * ONES)) + 118 * ONES | value) & (128 * ONES);
+    let others = (((value & (127 * ONES)) + 118 * ONES) | value) & (128 * ONES);
     others.trailing_zeros() as usize / 8
 }
 

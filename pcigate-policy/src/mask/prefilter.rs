@@ -200,7 +200,11 @@ fn runs(masks: &Masks) -> u64 {
     let seen = digits >> end.saturating_sub(SHORT) & ((1 << (SHORT + 25)) - 1);
     let crowded = seen.count_ones() >= WINDOW_DIGITS || end >= FAR_SEEN;
     // Which of the runs it is does not matter: then all are looked at.
-    if far != 0 && (crowded || far & far.wrapping_sub(1) != 0) { starts } else { close }
+    let all = if far != 0 && (crowded || far & far.wrapping_sub(1) != 0) { starts } else { close };
+    // Runs of four to seven digits before a letter, as ids in hexadecimal have them, go nowhere.
+    let inside = (ends & masks.letters & !masks.not_hex) >> 4;
+    let inside = inside | inside >> 1;
+    all & !(inside | inside >> 2)
 }
 
 /// Where runs of four digits begin, and those of them behind which digits stand where all layouts
@@ -236,8 +240,7 @@ fn tokens(masks: &Masks) -> u64 {
 /// Whether an escape or more than one blank stands at `at`.
 fn goes_far(text: &[u8], at: usize) -> bool {
     let white = |at: usize| text.get(at).is_none_or(|byte| *byte <= WHITE);
-    let byte = text.get(at).copied().unwrap_or(WHITE);
-    is_escape(byte) || white(at) && white(at + 1)
+    text.get(at).is_some_and(|byte| is_escape(*byte)) || white(at) && white(at + 1)
 }
 
 const fn is_escape(byte: u8) -> bool {

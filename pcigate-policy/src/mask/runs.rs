@@ -84,3 +84,73 @@ fn looks_like_pairs(text: &[u8], start: usize, run: usize) -> bool {
         && (four(6) || run > 22 && (four(22) | three(38) | three(39)))
         && spelling::looks_like_hex(text, start).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::find::{Quiet, View};
+    use super::super::prefilter::PLAIN;
+    use super::super::{Cut, Kind, Masked, Masker, Settings};
+    use super::*;
+
+    fn lines_of_digits() -> impl Strategy<Value = Vec<u8>> {
+        let gap =
+            prop::sample::select(vec![" ", "\n", "\r\n", "  ", " \n ", "\t", "-", "x", "%20"]);
+        let group = prop_oneof![
+            2 => "[0-9]{4}",
+            1 => "[0-9]{5,9}",
+            1 => "[0-9]{10,20}",
+            1 => Just("4111111111111111".to_owned()),
+            1 => "3[0-9]3[0-9]3[0-9]3[0-9]",
+        ];
+        prop::collection::vec((group, gap), 1..8).prop_map(|groups| {
+            groups.into_iter().map(|(digits, gap)| digits + gap).collect::<String>().into_bytes()
+        })
+    }
+
+    fn digit_at(text: &[u8], at: usize) -> bool {
+        text.get(at).is_some_and(u8::is_ascii_digit)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_ruled_out_the_exact_search_does_not_find_either(text in lines_of_digits()) {
+            let settings = Settings { card_data: true, ..Settings::default() };
+            let masker = Masker::new(settings).unwrap();
+            let view = View { text: &text, cut: Cut::Whole, rules: &masker.rules, depth: 2 };
+            let starts = |at: &usize| {
+                !at.checked_sub(1).is_some_and(|before| digit_at(&text, before))
+                    && (0..4).all(|by| digit_at(&text, at + by))
+            };
+            for start in (0..text.len()).filter(starts) {
+                let bit = |by: usize| u64::from(digit_at(&text, start + by)) << by;
+                let digits = (0..64).map(bit).sum();
+                if !may_count(&text, start, digits) {
+                    let looked = view.look(start, PLAIN, Quiet::default());
+                    prop_assert!(looked.hit.is_none(), "{start} of {}", text.escape_ascii());
+                }
+            }
+        }
+
+        #[test]
+        fn digits_are_counted_as_if_one_by_one(
+            text in prop::collection::vec(prop_oneof![4 => b'0'..=b'9', 1 => any::<u8>()], 0..60),
+            at in 0_usize..70,
+            most in 0_usize..50,
+        ) {
+            let rest = text.get(at..).unwrap_or_default();
+            let expected = rest.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
+            prop_assert_eq!(pan::run_length(&text, at, most), expected);
+        }
+    }
+
+    #[test]
+    fn the_shortest_text_that_can_hold_something_is_looked_at() {
+        let masked = Masked::new(b"cvv=123", Cut::Whole);
+        assert_eq!(masked.as_str(), "cvv=[SAD:cvv]");
+        assert_eq!(masked.findings().first().map(|finding| finding.kind), Some(Kind::Cvv));
+    }
+}

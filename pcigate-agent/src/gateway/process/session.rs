@@ -2,8 +2,8 @@
 
 use std::{
     os::fd::OwnedFd,
+    pin::pin,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use pcigate_gateway::{Client, Dial, Entry, NotRecorded, Password, serve};
@@ -11,11 +11,10 @@ use pcigate_postgres::login::Secret;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
 };
 use zeroize::Zeroizing;
 
-use super::Shared;
+use super::{Lull, Shared};
 use crate::{
     causes::chain,
     gateway::wire::{self, FRAME_MAX, FromGateway, TOLD_MAX, Terms, Told},
@@ -24,9 +23,7 @@ use crate::{
 
 /// Entries on their way to the agent; the session stands still while there is no room.
 const ENTRIES_MAX: usize = 64;
-/// How long what nobody waits for waits for more, and how many entries do: the next statement
-/// mostly follows soon, and one frame and one sync of the disk then do for both.
-const LINGER: Duration = Duration::from_millis(5);
+/// Entries that wait for more, while nobody waits for them.
 const LINGERING_MAX: usize = 16;
 /// Bytes of events in one frame.
 const ROOM: usize = FRAME_MAX - 64;
@@ -89,7 +86,7 @@ async fn tell(shared: Arc<Shared>, session: u64, mut entries: mpsc::Receiver<Ent
         if entries.recv_many(&mut batch, TOLD_MAX).await == 0 {
             return;
         }
-        linger(&mut entries, &mut batch).await;
+        linger(&shared.lull, &mut entries, &mut batch).await;
         let mut frame = Frame::default();
         for Entry { event, durable } in batch {
             let mut told = Told::of(event);
@@ -107,16 +104,23 @@ async fn tell(shared: Arc<Shared>, session: u64, mut entries: mpsc::Receiver<Ent
 }
 
 /// Waits a moment for more, unless somebody waits for what there is.
-async fn linger(entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
-    let until = Instant::now() + LINGER;
-    while batch.len() < LINGERING_MAX && batch.iter().all(|entry| entry.durable.is_none()) {
+async fn linger(lull: &Lull, entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
+    if !may_wait(batch) {
+        return;
+    }
+    let mut ended = pin!(lull.ended.notified());
+    lull.began.notify_one();
+    while may_wait(batch) {
         let room = TOLD_MAX - batch.len();
-        match timeout_at(until, entries.recv_many(batch, room)).await {
-            Ok(more) if more > 0 => {}
-            // It is time, or the session is over.
-            _ => return,
+        tokio::select! {
+            more = entries.recv_many(batch, room) => if more == 0 { return },
+            () = &mut ended => return,
         }
     }
+}
+
+fn may_wait(batch: &[Entry]) -> bool {
+    batch.len() < LINGERING_MAX && batch.iter().all(|entry| entry.durable.is_none())
 }
 
 #[derive(Default)]
