@@ -15,6 +15,10 @@ use pcigate_agent::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// What is logged where PCIGATE_LOG says nothing. That the API server does not answer is said once
+/// by us, not for each attempt.
+const LOG: &str = "warn,kube_client=off,kube_runtime=off";
+
 /// Makes PCI DSS controls unavoidable for the pods of a node.
 #[derive(Parser)]
 #[command(version, about)]
@@ -73,7 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn logged(run: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
-    let filter = EnvFilter::try_from_env("PCIGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("PCIGATE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

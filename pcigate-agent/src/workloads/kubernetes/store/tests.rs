@@ -12,10 +12,12 @@ fn object(value: serde_json::Value) -> Object {
     serde_json::from_value(value).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is made in place")]
 fn pod(uid: &str, labels: serde_json::Value) -> Object {
     object(json!({"metadata": {"name": "web", "namespace": "x", "uid": uid, "labels": labels}}))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is made in place")]
 fn namespace(labels: serde_json::Value) -> Object {
     object(json!({"metadata": {"name": "x", "labels": labels}}))
 }
@@ -147,7 +149,7 @@ fn what_is_remembered_is_governed_before_the_first_list_and_checked_by_it() {
 }
 
 /// What may happen, to one of four pods of one of two namespaces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Told {
         pod: u8,
