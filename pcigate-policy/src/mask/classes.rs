@@ -37,7 +37,7 @@ impl Masks {
         self.digits & self.marks << 1
     }
 
-    /// Of these, those whose mark is no digit (to the tables `8` is one): only they may be an escape.
+    /// Of these, those whose mark is no digit (for tables `8` is one): only they may be an escape.
     #[inline]
     pub(super) const fn escaped(&self) -> u64 {
         self.marked() & !(self.digits << 1)
