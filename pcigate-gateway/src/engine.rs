@@ -41,6 +41,10 @@ pub(crate) use decide::masked;
 
 /// Bytes of texts that a session remembers, so that what comes again is not parsed again.
 const CACHE: usize = 128 << 10;
+/// How long a session that has ended takes what its client still sends, at most, and while nothing
+/// comes.
+const HEARD: Duration = Duration::from_secs(2);
+const LULL: Duration = Duration::from_millis(100);
 
 /// What an open session is made of.
 pub(crate) struct Parts<'p, C, U> {
@@ -302,6 +306,22 @@ where
         end.farewell(&mut client.outgoing);
         let last = poll_fn(|cx| client.poll_send(cx));
         let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+    }
+
+    /// Takes what a client is still sending: the kernel resets a connection that is closed with
+    /// something unread, and the client would not hear why it was.
+    pub(crate) async fn hear_out(&mut self) {
+        let until = Instant::now() + HEARD;
+        let client = &mut self.pipe.client;
+        let mut before = client.heard;
+        loop {
+            let pause = poll_fn(|cx| client.poll_discard(cx));
+            let over = tokio::time::timeout(LULL, pause).await.is_ok();
+            if over || client.heard == before || Instant::now() > until {
+                return;
+            }
+            before = client.heard;
+        }
     }
 
     /// Stops what still runs upstream. Not where the client is gone: then its last statement is

@@ -232,6 +232,7 @@ where
     if let Err(end) = &result {
         engine.farewell(end).await;
         engine.stop(end).await;
+        engine.hear_out().await;
     }
     for entry in engine.rest() {
         let _ = tokio::time::timeout(plan.limits.stalled, door.send(entry)).await;

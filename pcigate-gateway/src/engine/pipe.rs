@@ -27,12 +27,21 @@ pub(crate) struct End<S> {
     pub incoming: BytesMut,
     pub outgoing: BytesMut,
     pub closed: bool,
+    /// Bytes that came and were dropped.
+    pub heard: u64,
     unflushed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
     pub(crate) fn new(stream: S, incoming: BytesMut) -> Self {
-        Self { stream, incoming, outgoing: BytesMut::new(), closed: false, unflushed: false }
+        Self {
+            stream,
+            incoming,
+            outgoing: BytesMut::new(),
+            closed: false,
+            heard: 0,
+            unflushed: false,
+        }
     }
 
     /// Writes what can be written; whether anything was.
@@ -63,6 +72,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         self.closed = buffer.filled().is_empty();
         self.incoming.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(()))
+    }
+
+    /// Drops what still comes; ready once nothing does.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let received = ready!(self.poll_receive(cx));
+        self.heard += u64::try_from(self.incoming.len()).unwrap_or(u64::MAX);
+        self.incoming.clear();
+        if received.is_err() || self.closed {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Gives back the memory of what was taken out.

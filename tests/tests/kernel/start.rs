@@ -127,6 +127,17 @@ impl Node {
         self.write("bundle/config.json", &bundle.to_string());
     }
 
+    /// Whether the hook of this node's container runs.
+    fn hook_waits(&self) -> bool {
+        let config = self.path("agent.yaml").display().to_string();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        lines.map(|line| String::from_utf8_lossy(&line).into_owned()).any(|line| {
+            let words: Vec<&str> = line.split('\0').collect();
+            words.contains(&"oci-hook") && words.contains(&config.as_str())
+        })
+    }
+
     fn runc(&self) -> Command {
         let mut runc = Command::new("runc");
         runc.arg("--root").arg(self.path("runc")).args(["run", "--bundle"]);
@@ -177,8 +188,9 @@ fn the_first_instruction_of_a_container_is_governed_even_when_its_pod_is_known_l
     node.bundle(30, &["/bin/busybox", "sh", "-c", "/bin/ls; exit 7"]);
     let mut runc = node.runc();
     let running = std::thread::spawn(move || output(&mut runc));
-    let container = node.root.cgroup.path.join(format!("pod{UID}/{CONTAINER}"));
-    wait::until("the container's cgroup", || container.exists().then_some(()));
+    // Not before: runc's helper may execute itself again in the container's cgroup, as a file
+    // without a path.
+    wait::until("the hook", || node.hook_waits().then_some(()));
     node.list_pod();
     let ended = running.join().unwrap();
     let errors = String::from_utf8_lossy(&ended.stderr);
