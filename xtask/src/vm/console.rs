@@ -16,7 +16,7 @@ pub const BOOT_MAX: Duration = Duration::from_secs(90);
 /// Without a line for so long, nothing goes on any more.
 pub const SILENCE_MAX: Duration = Duration::from_secs(150);
 /// All of it.
-pub const RUN_MAX: Duration = Duration::from_secs(15 * 60);
+pub const RUN_MAX: Duration = Duration::from_secs(25 * 60);
 /// A panic is followed by the state of the machine, which is worth keeping.
 const PANIC_MAX: Duration = Duration::from_secs(5);
 
