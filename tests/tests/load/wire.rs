@@ -106,18 +106,17 @@ impl Wire {
         String::from_utf8_lossy(value.unwrap()).into_owned()
     }
 
-    /// What the connection ends with: SQLSTATE and sentence of the last error.
+    /// What the session ends with: SQLSTATE and sentence of the error that says so.
     pub fn last_words(&mut self) -> (String, String) {
-        let mut last = None;
-        while let Ok(Some(frame)) = self.next() {
-            if let backend::Message::ErrorResponse(report) =
-                backend::Message::decode(&frame).unwrap()
-            {
-                last = Some(report);
+        while let Some(frame) = self.next().unwrap() {
+            match backend::Message::decode(&frame).unwrap() {
+                backend::Message::ErrorResponse(report) if report.ends_session() => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    return (text(report.code()), text(report.field(b'M').unwrap()));
+                }
+                _ => {}
             }
         }
-        let report = last.unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (text(report.code()), text(report.field(b'M').unwrap()))
+        panic!("the connection was closed without a word");
     }
 }
