@@ -20,6 +20,7 @@ mod context;
 mod custom;
 mod find;
 mod keyed;
+mod line;
 mod pan;
 mod prefilter;
 mod render;
@@ -37,6 +38,7 @@ use std::fmt;
 
 pub use brands::VERSION as BRANDS_VERSION;
 pub use custom::DetectorError;
+pub use line::one_line;
 use settings::Rules;
 pub use settings::{Detector, FingerprintKey, Masker, Rendering, Settings, SettingsError};
 pub use stream::Stream;

@@ -1,7 +1,12 @@
 //! The agent's source of workloads against the API server of the tests: what it knows after what
 //! happened there. Pods' cgroups are plain directories here.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use pcigate_agent::workloads::{
     Found,
@@ -232,6 +237,18 @@ fn throttling_and_errors_of_the_server_are_waited_out() {
     let late = node.pod("late", json!({}));
     node.cgroup(&late);
     until(&node, &mut source, "the late pod", |found| found.contains_key("late"));
+}
+
+#[test]
+fn a_server_that_only_fails_is_asked_less_and_less_often() {
+    let node = Node::new();
+    node.server.fail(usize::MAX, 500);
+    let began = Instant::now();
+    let _source = node.source_as(ADMIN);
+    let asked = || node.server.count("GET /api/v1/pods");
+    wait::until("the fifth list", || (asked() >= 5).then_some(()));
+    // 0.2, 0.4, 0.8 and 1.6 s between them, at least.
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[test]

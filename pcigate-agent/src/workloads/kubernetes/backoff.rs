@@ -20,6 +20,11 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// How many there were since something worked.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// The time to wait now.
     pub(super) fn next(&mut self, random: u8) -> Duration {
         let doubled = FIRST.saturating_mul(1 << self.failures.min(16));

@@ -9,6 +9,7 @@ use kube::{
     api::ApiResource,
     runtime::{watcher, watcher::Event as Watched},
 };
+use pcigate_policy::mask::one_line;
 use rand_core::{OsRng, RngCore};
 use tokio_stream::StreamExt;
 
@@ -26,6 +27,8 @@ const CHUNK: u32 = 50;
 /// Failures in a row behind which all is listed anew: one is a watch that broke, and goes on from
 /// where it was.
 const LISTED_ANEW: u32 = 2;
+/// Bytes of what is told of a failure: the server's words are among it.
+const WHY_MAX: usize = 300;
 
 /// Follows one collection.
 pub(super) struct Reflector {
@@ -56,27 +59,27 @@ impl Reflector {
         loop {
             let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
             let mut listing = Vec::new();
-            let mut failures = 0;
             // It ends by itself never.
             while let Some(event) = events.next().await {
-                let event = match event {
-                    Ok(event) => event,
+                match event {
+                    // It is about to list, whether or not the server lets it.
+                    Ok(Watched::Init) => listing.clear(),
+                    Ok(event) => {
+                        self.take(event, &mut listing, &store);
+                        changed.send_replace(());
+                        backoff.reset();
+                    }
                     Err(error) => {
-                        lock(&store).trouble(self.collection, chain(&error));
+                        let why = one_line(&chain(&error), WHY_MAX);
+                        lock(&store).trouble(self.collection, why);
                         changed.send_replace(());
                         let random = OsRng.next_u32().to_le_bytes()[0];
                         tokio::time::sleep(backoff.next(random)).await;
-                        failures += 1;
-                        if failures < LISTED_ANEW {
-                            continue;
+                        if backoff.failures() >= LISTED_ANEW {
+                            break;
                         }
-                        break;
                     }
-                };
-                self.take(event, &mut listing, &store);
-                changed.send_replace(());
-                backoff.reset();
-                failures = 0;
+                }
             }
         }
     }
@@ -84,8 +87,7 @@ impl Reflector {
     fn take(&self, event: Watched<Object>, listing: &mut Vec<String>, store: &Shared) {
         let mut store = lock(store);
         match event {
-            // The server may still refuse to list.
-            Watched::Init => return listing.clear(),
+            Watched::Init => return,
             Watched::InitApply(object) => {
                 listing.extend(store.take(self.collection, Event::Listed, object));
             }
