@@ -33,14 +33,13 @@ pub enum ConnectError {
         #[source]
         source: KubeconfigError,
     },
-    /// It asks not to verify the server.
-    #[error(
-        "the kubeconfig {path} says insecure-skip-tls-verify: anybody could then say who runs \
-         where; give certificate-authority instead"
-    )]
-    Unverified {
+    /// It asks for what the agent does not do.
+    #[error("the kubeconfig {path} says {what}")]
+    NotDone {
         /// The file.
         path: PathBuf,
+        /// What, why not, and what to do.
+        what: &'static str,
     },
     /// What they name cannot be used.
     #[error("the way to the API server cannot be used: check its certificates and token")]
@@ -59,11 +58,49 @@ pub(super) async fn client(kubeconfig: Option<&Path>) -> Result<Client, ConnectE
 
 async fn by_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
     let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source };
+    let not_done = |what| Err(ConnectError::NotDone { path: path.to_owned(), what });
     let read = Kubeconfig::read_from(path).map_err(failed)?;
+    let mut users = read.auth_infos.iter().filter_map(|user| user.auth_info.as_ref());
+    if users.any(|user| user.exec.is_some() || user.auth_provider.is_some()) {
+        return not_done(
+            "how to run a program for a credential: an agent that enforces starts none; give a \
+             certificate, or a tokenFile",
+        );
+    }
     let of_it = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(read, &of_it).await.map_err(failed)?;
     if config.accept_invalid_certs {
-        return Err(ConnectError::Unverified { path: path.to_owned() });
+        return not_done(
+            "insecure-skip-tls-verify: anybody could then say who runs where; give \
+             certificate-authority",
+        );
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_proves_nobody_or_runs_programs_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        for (cluster, user, wrong) in [
+            ("insecure-skip-tls-verify: true", "token: made-up", "insecure-skip-tls-verify"),
+            ("", "exec: {apiVersion: client.authentication.k8s.io/v1, command: aws}", "a program"),
+        ] {
+            let text = format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+                 clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:1\", {cluster}}}}}]\n\
+                 users: [{{name: u, user: {{{user}}}}}]\n\
+                 contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let error = client(Some(&path)).await.err().expect("it is refused").to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(client(Some(&path)).await, Err(ConnectError::Kubeconfig { .. })));
+    }
 }
