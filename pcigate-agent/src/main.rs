@@ -6,13 +6,17 @@ mod oci_hook;
 mod serve;
 mod uninstall;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use pcigate_agent::{
     gateway::{keeper, process},
     sandbox,
 };
+use pcigate_policy::mask::one_line;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where PCIGATE_LOG says nothing. That the API server does not answer is said once
@@ -52,7 +56,15 @@ enum Verb {
 /// Usage, configuration or the node is wrong; the command has not run.
 const CANNOT: u8 = 125;
 
+/// Bytes of a fault's words.
+const FAULT_BYTES_MAX: usize = 400;
+
 fn main() -> ExitCode {
+    // What is said of a fault may quote what was being read.
+    std::panic::set_hook(Box::new(|fault| {
+        let fault = one_line(&fault.to_string(), FAULT_BYTES_MAX);
+        drop(writeln!(std::io::stderr(), "pcigate-agent: {fault}"));
+    }));
     let cli = Cli::parse();
     let result = match cli.verb {
         // The stages of the sandbox stay single-threaded and silent.

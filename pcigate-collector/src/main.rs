@@ -16,8 +16,11 @@ use pcigate_collector::{
     issue::{self, Holder, Order},
     logging, reindex, server,
 };
+use pcigate_policy::mask::one_line;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Bytes of a fault's words.
+const FAULT_BYTES_MAX: usize = 400;
 /// Exit code when a second signal cut the orderly end short.
 const SECOND_SIGNAL: i32 = 130;
 
@@ -104,6 +107,11 @@ impl HolderArgs {
 }
 
 fn main() -> ExitCode {
+    // What is said of a fault may quote what was being read.
+    std::panic::set_hook(Box::new(|fault| {
+        let fault = one_line(&fault.to_string(), FAULT_BYTES_MAX);
+        drop(writeln!(std::io::stderr(), "pcigate-collector: {fault}"));
+    }));
     let done: anyhow::Result<ExitCode> = match Cli::parse().command {
         Command::Serve(Serve { print_config: true, .. }) => {
             say(config::DOCUMENTED.trim_end()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
