@@ -90,8 +90,9 @@ async fn tell(shared: Arc<Shared>, session: u64, mut entries: mpsc::Receiver<Ent
         let mut frame = Frame::default();
         for Entry { event, durable } in batch {
             let mut told = Told::of(event);
-            // Its texts have been cut to what crosses; the answer that is dropped says no.
-            let Ok(size) = wire::size(&mut told) else { continue };
+            // Its texts have been cut to what crosses. Where one has not, nothing more can be told,
+            // and the session ends.
+            let Ok(size) = wire::size(&mut told) else { return };
             if frame.size + size > ROOM {
                 std::mem::take(&mut frame).send(&shared, session).await;
             }
