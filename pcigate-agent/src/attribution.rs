@@ -124,7 +124,9 @@ impl Attribution {
         {
             digests.seen(header.workload, PathBuf::from(OsStr::from_bytes(event.path)));
         }
-        let path = path(event.path, unresolved);
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let masker = directory.rules(header.policy).map_or(Masker::standard(), |of| of.masker());
+        let path = path(masker, event.path, unresolved);
         let cut = if has(flags::INVOKED_TRUNCATED) { Cut::End } else { Cut::Whole };
         let argv = event.argv.strip_suffix(b"\0").unwrap_or(event.argv);
         let argv_cut = if has(flags::ARGV_TRUNCATED) { Cut::End } else { Cut::Whole };
@@ -137,8 +139,6 @@ impl Attribution {
             let key = (header.task.pid, header.task.start_ns);
             self.processes.set(key, Arc::new(path.clone()));
         }
-        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
-        let masker = directory.rules(header.policy).map_or(Masker::standard(), |of| of.masker());
         let exec = draft::Exec {
             invoked: (event.invoked != event.path && !event.invoked.is_empty())
                 .then(|| Masked::with(masker, event.invoked, cut)),
@@ -230,11 +230,11 @@ fn egress_event(egress: &event::Egress) -> (draft::Event, Option<Enforcement>) {
 
 /// A path that could not be resolved is only its end, and may be empty (a memfd has a name, a
 /// detached descriptor may have none).
-fn path(path: &[u8], unresolved: bool) -> Masked {
+fn path(masker: &Masker, path: &[u8], unresolved: bool) -> Masked {
     match path {
         [] => Masked::new(b"(unresolved)", Cut::Whole),
-        path if unresolved => Masked::new(&[b"(unresolved)", path].concat(), Cut::Whole),
-        path => Masked::new(path, Cut::Whole),
+        path if unresolved => Masked::with(masker, &[b"(unresolved)", path].concat(), Cut::Whole),
+        path => Masked::with(masker, path, Cut::Whole),
     }
 }
 

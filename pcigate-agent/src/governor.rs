@@ -335,13 +335,13 @@ impl Governor {
     ) -> Result<(), SettingsError> {
         let shared = Arc::clone(&self.directory);
         let mut directory = write(&shared);
-        self.numbers.insert(found.cgroup_id, number);
-        let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
-        self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload))
-            || !directory.rules.contains_key(&number);
         if let Entry::Vacant(place) = directory.rules.entry(number) {
             place.insert(Arc::new(rules::table(entries, set)?));
+            self.unsaved = true;
         }
+        self.numbers.insert(found.cgroup_id, number);
+        let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
+        self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload));
         while directory.rules.len() > RULE_TABLES_MAX {
             directory.rules.pop_first();
         }
