@@ -27,14 +27,13 @@ pub struct Request<'a> {
 }
 
 /// HMAC-SHA-256 over the whole request, under a key that only gateways know: without it nobody
-/// can tell from a key what was asked for, or make one.
+/// can tell from a key what was asked for, or make one. Nothing where HMAC takes no such key, which
+/// it always does (RFC 2104).
 #[must_use]
-pub fn request_key(secret: &Secret, request: &Request<'_>) -> [u8; 32] {
+pub fn request_key(secret: &Secret, request: &Request<'_>) -> Option<[u8; 32]> {
     let Request { workload, target, database, roles, search_path, text, types, parameters } =
         *request;
-    // HMAC takes keys of any length (RFC 2104).
-    let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { return [0; 32] };
-    let mut parts = Parts(mac);
+    let mut parts = Parts(Hmac::<Sha256>::new_from_slice(secret.bytes()).ok()?);
     parts.bytes(b"pcigate request 1");
     for name in [workload, target, database] {
         parts.bytes(name.as_bytes());
@@ -54,7 +53,7 @@ pub fn request_key(secret: &Secret, request: &Request<'_>) -> [u8; 32] {
         parts.number(usize::from(value.is_some()));
         parts.bytes(value.unwrap_or_default());
     }
-    parts.0.finalize().into_bytes().into()
+    Some(parts.0.finalize().into_bytes().into())
 }
 
 /// Each part says how long it is, so that no two requests are one text.
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     fn key(request: &Request<'_>) -> [u8; 32] {
-        request_key(&Secret::new(vec![7; 32]), request)
+        request_key(&Secret::new(vec![7; 32]), request).unwrap()
     }
 
     #[test]
@@ -125,7 +124,7 @@ mod tests {
         let keys: HashSet<[u8; 32]> = others.iter().chain([&plain]).map(key).collect();
         assert_eq!(keys.len(), others.len() + 1);
         assert_eq!(key(&plain), key(&plain.clone()));
-        let other = request_key(&Secret::new(vec![8; 32]), &plain);
+        let other = request_key(&Secret::new(vec![8; 32]), &plain).unwrap();
         assert_ne!(other, key(&plain), "another gateway's secret");
     }
 

@@ -54,7 +54,7 @@ where
             types,
             parameters,
         };
-        Some(request_key(secret, &request))
+        request_key(secret, &request)
     }
 }
 
