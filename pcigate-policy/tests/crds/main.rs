@@ -8,6 +8,7 @@ mod coverage;
 mod decoder;
 mod definition;
 mod policy;
+mod rules;
 mod schema;
 mod structural;
 mod target;
