@@ -23,6 +23,7 @@ pub mod gateway;
 pub mod governor;
 pub mod grants;
 pub mod hooks;
+pub mod kubernetes;
 pub mod workloads;
 
 pub mod attribution;

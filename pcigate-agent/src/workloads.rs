@@ -6,9 +6,10 @@
 
 pub mod exempt;
 pub mod file;
-pub mod kubernetes;
 pub mod layout;
 pub mod pods;
+
+pub use crate::kubernetes::pods as kubernetes;
 
 use std::sync::Arc;
 

@@ -4,17 +4,20 @@
 mod access;
 mod canonical;
 mod cidr;
+mod claims;
 mod egress;
 mod exec;
 mod ingress;
 mod masking;
 mod names;
+mod object;
 mod policy;
+mod secret;
 mod session;
 mod statement;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use access::{CertificateRef, ClientTls, SessionRole, Token};
@@ -24,13 +27,17 @@ pub use exec::ExecRule;
 pub use ingress::IngressRule;
 pub use masking::{FingerprintRef, Masking};
 pub use names::{Fqdn, ObjectName, Place};
+pub use object::{Document, FILE_FIELDS};
 pub use policy::{About, Action, Mode, Policy, Section, Selector};
+pub use secret::SecretKey;
 pub use session::SessionBudget;
 pub use statement::{Effect, Shape, Statement, StatementAction};
 pub use target::{
     Column, ColumnClass, Credential, Endpoint, EndpointAt, KeyPair, MaskStyle, PasswordRef, Target,
     TargetProtocol, TlsMode, Upstream,
 };
+
+use claims::Claims;
 
 use crate::yaml::{self, Fields, Mistakes, Node, choice};
 
@@ -51,6 +58,22 @@ impl Documents {
     /// # Errors
     /// Every mistake of every file, with file, line and field.
     pub fn read<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Self, Mistakes> {
+        Self::read_files(files, false)
+    }
+
+    /// As [`Self::read`], of files that are a part of the set only: the Targets of gate rules may
+    /// come from elsewhere ([`Self::with`], [`Self::without_target`]).
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_part<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Self, Mistakes> {
+        Self::read_files(files, true)
+    }
+
+    fn read_files<N: AsRef<str>, T: AsRef<str>>(
+        files: &[(N, T)],
+        is_part: bool,
+    ) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
         let mut read = Decoded::default();
         for (name, text) in files {
@@ -62,8 +85,55 @@ impl Documents {
                 }
             }
         }
+        read.incomplete |= is_part;
         let documents = read.joined(&mut mistakes);
         mistakes.into_result(documents)
+    }
+
+    /// These and those of them that agree with all before: no name twice, no destination of
+    /// another namespace's Target. Why not, for each that is left out.
+    #[must_use]
+    pub fn with(&self, more: &[Document]) -> (Self, Vec<Option<String>>) {
+        let mut all = self.clone();
+        let mut claims = Claims::default();
+        // They agree among themselves.
+        let _ = self.targets.values().try_for_each(|target| claims.add(target));
+        let mut names: BTreeSet<&ObjectName> = self.policies.iter().map(|p| &p.name).collect();
+        let mut refused = Vec::new();
+        for document in more {
+            refused.push(match document {
+                Document::Policy(policy) if !names.insert(&policy.name) => {
+                    Some("a policy of this name is given by a file of the node".to_owned())
+                }
+                Document::Policy(policy) => {
+                    all.policies.push(Arc::clone(policy));
+                    None
+                }
+                Document::Target(target) if all.targets.contains_key(&target.name) => {
+                    Some("a Target of this name is given by a file of the node".to_owned())
+                }
+                Document::Target(target) => claims.add(target).err().or_else(|| {
+                    all.targets.insert(target.name.clone(), Arc::clone(target));
+                    None
+                }),
+            });
+        }
+        all.policies.sort_by(|a, b| a.name.cmp(&b.name));
+        (all, refused)
+    }
+
+    /// Gate rules (policy, rule, Target) that lead nowhere, because their Target is not there.
+    pub fn without_target(&self) -> impl Iterator<Item = (&Policy, &str, &ObjectName)> {
+        let rules = self.policies.iter().flat_map(|policy| {
+            let rules = policy.egress.iter().flat_map(|section| &section.rules);
+            rules.map(|rule| (policy.as_ref(), rule))
+        });
+        rules.filter_map(|(policy, rule)| match &rule.effect {
+            EgressEffect::Gate { target, .. } if !self.targets.contains_key(target) => {
+                Some((policy, rule.id.as_str(), target))
+            }
+            _ => None,
+        })
     }
 
     /// All policies.
@@ -147,7 +217,13 @@ impl Decoded {
         if !self.incomplete {
             self.policies.iter().for_each(|policy| gates(policy, &targets, mistakes));
         }
-        overlaps(&targets, mistakes);
+        let mut claims = Claims::default();
+        for target in targets.values() {
+            if let Err(message) = claims.add(target) {
+                let Place { file, line } = &target.place;
+                mistakes.add(file, *line, "spec.endpoints", message);
+            }
+        }
         Documents { policies: self.policies.into_iter().map(Arc::new).collect(), targets }
     }
 }
@@ -175,10 +251,7 @@ fn twice(kind: &str, name: &ObjectName, first: &Place, second: &Place, mistakes:
     if name.name.is_empty() || name.namespace == NAMELESS {
         return;
     }
-    let message = format!(
-        "{kind} {name} is given twice, first at {}:{}; remove or rename one",
-        first.file, first.line
-    );
+    let message = format!("{kind} {name} is given twice, first at {first}; remove or rename one");
     mistakes.add(&second.file, second.line, "metadata.name", message);
 }
 
@@ -191,37 +264,6 @@ fn gates(policy: &Policy, targets: &BTreeMap<ObjectName, Arc<Target>>, mistakes:
             let message = format!("there is no Target {target}; add it or correct the name");
             mistakes.add(&place.file, place.line, "target", message);
         }
-    }
-}
-
-/// A Target that claims another namespace's destination could make its gateway a confused deputy.
-fn overlaps(targets: &BTreeMap<ObjectName, Arc<Target>>, mistakes: &mut Mistakes) {
-    let mut claims = Vec::new();
-    for target in targets.values() {
-        for endpoint in &target.endpoints {
-            if let EndpointAt::Cidr(cidr) = endpoint.at {
-                let (address, bits) = cidr.mapped();
-                claims.push((endpoint.port, address, bits, cidr, target));
-            }
-        }
-    }
-    claims.sort_by_key(|(port, address, bits, cidr, _)| (*port, cidr.is_v4(), *address, *bits));
-    // In this order a prefix follows those that cover it, so the covering ones form a stack.
-    let mut covering: Vec<(u16, Cidr, &Arc<Target>)> = Vec::new();
-    for (port, _, _, cidr, target) in claims {
-        while covering.last().is_some_and(|(p, c, _)| *p != port || !c.overlaps(&cidr)) {
-            covering.pop();
-        }
-        let other = covering.iter().find(|(.., t)| t.name.namespace != target.name.namespace);
-        if let Some((_, _, other)) = other {
-            let message = format!(
-                "{cidr} port {port} overlaps Target {} of another namespace ({}:{}); \
-                 only one namespace may protect a destination",
-                other.name, other.place.file, other.place.line
-            );
-            mistakes.add(&target.place.file, target.place.line, "spec.endpoints", message);
-        }
-        covering.push((port, cidr, target));
     }
 }
 

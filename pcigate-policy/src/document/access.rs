@@ -1,7 +1,7 @@
 //! How clients of a Target get in: TLS towards them, tokens, a role of the session's own. Holds
 //! only references to secrets, never a secret.
 
-use super::names::dns_subdomain;
+use super::secret::{self, SecretKey};
 use super::target::{Credential, KeyPair, TargetProtocol, absolute_path};
 use crate::yaml::{Fields, shown};
 
@@ -33,8 +33,10 @@ pub struct Token {
     pub audience: String,
     /// What `iss` must be.
     pub issuer: String,
-    /// File with the issuer's keys (JWK Set, RFC 7517).
+    /// File with the issuer's keys (JWK Set, RFC 7517); empty where they are in a Secret.
     pub jwks_file: String,
+    /// The keys in a Secret of the target's namespace.
+    pub jwks_secret: Option<SecretKey>,
 }
 
 /// A role at the target for each session.
@@ -58,11 +60,7 @@ impl ClientTls {
     pub(super) fn decode(mut fields: Fields<'_, '_>) -> Option<Self> {
         let cert = fields.parsed("certFile", absolute_path);
         let key = fields.parsed("keyFile", absolute_path);
-        let secret = fields.fields("secretRef").and_then(|mut secret| {
-            let name = secret.required_parsed("name", dns_subdomain);
-            secret.finish();
-            name.map(CertificateRef::Secret)
-        });
+        let secret = secret::pair(&mut fields, "secretRef").map(CertificateRef::Secret);
         let files = fields.has("certFile") || fields.has("keyFile");
         if fields.has("certFile") != fields.has("keyFile") || files == fields.has("secretRef") {
             fields.mistake("", "needs either `certFile` and `keyFile`, or `secretRef`");
@@ -86,9 +84,13 @@ impl Token {
             let required = fields.bool("required");
             let audience = fields.required_string("audience");
             let issuer = fields.required_string("issuer");
-            let jwks_file = fields.required_parsed("jwksFile", absolute_path);
+            let jwks_file = fields.parsed("jwksFile", absolute_path).unwrap_or_default();
+            let jwks_secret = SecretKey::decode(&mut fields, "jwksSecretRef");
+            if fields.has("jwksFile") == fields.has("jwksSecretRef") {
+                fields.mistake("", "needs exactly one of `jwksFile` and `jwksSecretRef`");
+            }
             fields.finish();
-            Some(Self { required: required?, audience, issuer, jwks_file: jwks_file? })
+            Some(Self { required: required?, audience, issuer, jwks_file, jwks_secret })
         });
         if given && !spec.has("clientTls") {
             let message = "is asked for over TLS only, because whoever reads it can use it; \

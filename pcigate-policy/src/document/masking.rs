@@ -129,7 +129,11 @@ fn detector(item: &Item<'_>, mistakes: &mut Mistakes) -> Option<Detector> {
     let name = fields.required_parsed("name", super::names::dns_label);
     let pattern = fields.required_string("pattern");
     let luhn = fields.one_of("checksum", CHECKSUMS).unwrap_or_default();
-    let detector = Detector { name: name?, pattern, luhn };
+    let Some(name) = name else {
+        fields.finish();
+        return None;
+    };
+    let detector = Detector { name, pattern, luhn };
     let alone = Masking { detectors: vec![detector.clone()], ..Masking::default() };
     let usable = alone.masker();
     if let Err(error) = &usable

@@ -31,8 +31,16 @@ impl fmt::Display for ObjectName {
 pub struct Place {
     /// The file's name as given to `Documents::read`.
     pub file: Arc<str>,
-    /// Line, from 1.
+    /// Line, from 1; 0 where there are none.
     pub line: usize,
+}
+
+/// `FILE:LINE`; the file alone where there are no lines.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 { write!(f, ":{}", self.line) } else { Ok(()) }
+    }
 }
 
 impl Place {

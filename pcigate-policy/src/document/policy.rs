@@ -90,17 +90,7 @@ impl Policy {
     pub(super) fn decode(root: &Node, name: ObjectName, top: &mut Fields<'_, '_>) -> Option<Self> {
         let canonical = canonical::of_document(root, &name);
         let mut spec = top.required_fields("spec")?;
-        let namespace_selector = if name.namespace.is_empty() {
-            let selector = spec.required_fields("namespaceSelector");
-            let labels = selector.map(|mut fields| {
-                let labels = labels(&mut fields);
-                fields.finish();
-                labels
-            });
-            Some(labels.unwrap_or_default())
-        } else {
-            None
-        };
+        let namespace_selector = Self::namespace_selector(&mut spec, name.namespace.is_empty());
         let selector = spec.required_fields("selector").map(Selector::decode).unwrap_or_default();
         let mode = spec.one_of("mode", MODES).unwrap_or(Mode::Enforce);
         let mut scope = RuleScope { namespace: name.namespace.clone(), mode, ids: HashSet::new() };
@@ -129,6 +119,20 @@ impl Policy {
         })
     }
 
+    /// Of a ClusterAgentPolicy only, which has to have one.
+    pub(super) fn namespace_selector(
+        spec: &mut Fields<'_, '_>,
+        is_cluster: bool,
+    ) -> Option<BTreeMap<String, String>> {
+        let selector = is_cluster.then(|| spec.required_fields("namespaceSelector"))?;
+        let labels = selector.map(|mut fields| {
+            let labels = labels(&mut fields);
+            fields.finish();
+            labels
+        });
+        Some(labels.unwrap_or_default())
+    }
+
     /// `AgentPolicy` or `ClusterAgentPolicy`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -137,7 +141,7 @@ impl Policy {
 }
 
 impl Selector {
-    fn decode(mut fields: Fields<'_, '_>) -> Self {
+    pub(super) fn decode(mut fields: Fields<'_, '_>) -> Self {
         let match_labels = labels(&mut fields);
         let service_account_names = fields.parsed_list("serviceAccountNames", dns_subdomain);
         refuse_empty_lists(&mut fields, &["serviceAccountNames"]);

@@ -3,13 +3,14 @@
 
 use std::fmt;
 
-use super::access::{ClientTls, SessionRole, Token};
+use super::access::{CertificateRef, ClientTls, SessionRole, Token};
 use super::canonical;
 use super::cidr::Cidr;
 use super::egress::{decode_list, port};
 use super::masking::Masking;
 use super::names::{Fqdn, ObjectName, Place, dns_label, dns_subdomain};
 use super::policy::refuse_empty_lists;
+use super::secret::{self, SecretKey};
 use super::session::SessionBudget;
 use super::statement::table;
 use crate::yaml::{Fields, Item, Mistakes, Node, shown};
@@ -101,6 +102,8 @@ pub struct Upstream {
     pub tls: TlsMode,
     /// PEM file of the authorities to trust.
     pub ca_file: Option<String>,
+    /// The same in a Secret of the target's namespace.
+    pub ca_secret: Option<SecretKey>,
     /// Name the certificate must carry; absent = the host of `address`.
     pub server_name: Option<String>,
 }
@@ -125,7 +128,7 @@ pub struct Credential {
     /// Where the password is.
     pub password: Option<PasswordRef>,
     /// The certificate that proves the user, and its key.
-    pub certificate: Option<KeyPair>,
+    pub certificate: Option<CertificateRef>,
 }
 
 /// A certificate and its key, in PEM files on the node (documents loaded from disk only).
@@ -143,12 +146,7 @@ pub enum PasswordRef {
     /// A file on the node (documents loaded from disk only).
     File(String),
     /// A key of a Kubernetes Secret of the target's namespace.
-    Secret {
-        /// Name of the Secret.
-        name: String,
-        /// Key within it.
-        key: String,
-    },
+    Secret(SecretKey),
 }
 
 /// What stays of a card number; the later one, the less.
@@ -267,8 +265,12 @@ impl Upstream {
         if let Some(mut tls) = fields.fields("tls") {
             upstream.tls = tls.one_of("mode", TLS_MODES).unwrap_or_default();
             upstream.ca_file = tls.parsed("caFile", absolute_path);
+            upstream.ca_secret = SecretKey::decode(&mut tls, "caSecretRef");
             upstream.server_name = tls.parsed("serverName", dns_subdomain);
-            for name in ["caFile", "serverName"] {
+            if tls.has("caFile") && tls.has("caSecretRef") {
+                tls.mistake("", "has both `caFile` and `caSecretRef`; remove one");
+            }
+            for name in ["caFile", "caSecretRef", "serverName"] {
                 if upstream.tls != TlsMode::VerifyFull && tls.has(name) {
                     tls.mistake(name, "is used by `mode: verify-full` only; verify or remove it");
                 }
@@ -284,12 +286,8 @@ impl Credential {
     fn decode(mut fields: Fields<'_, '_>) -> Option<Self> {
         let username = fields.required_string("username");
         let file = fields.parsed("passwordFile", absolute_path).map(PasswordRef::File);
-        let secret = fields.fields("secretRef").and_then(|mut secret| {
-            let name = secret.required_parsed("name", dns_subdomain);
-            let key = secret.required_string("key");
-            secret.finish();
-            Some(PasswordRef::Secret { name: name?, key })
-        });
+        let secret = SecretKey::decode(&mut fields, "secretRef").map(PasswordRef::Secret);
+        let pair = secret::pair(&mut fields, "certificateSecretRef").map(CertificateRef::Secret);
         let cert = fields.parsed("certFile", absolute_path);
         let key = fields.parsed("keyFile", absolute_path);
         if fields.has("certFile") != fields.has("keyFile") {
@@ -298,13 +296,18 @@ impl Credential {
         if fields.has("passwordFile") && fields.has("secretRef") {
             fields.mistake("", "has both `passwordFile` and `secretRef`; remove one");
         }
-        if !["passwordFile", "secretRef", "certFile", "keyFile"].iter().any(|of| fields.has(of)) {
-            let message = "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`";
+        if fields.has("certificateSecretRef") && (fields.has("certFile") || fields.has("keyFile")) {
+            fields.mistake("", "has both `certFile` and `certificateSecretRef`; remove one");
+        }
+        let known = ["passwordFile", "secretRef", "certFile", "keyFile", "certificateSecretRef"];
+        if !known.iter().any(|of| fields.has(of)) {
+            let message = "needs `passwordFile` or `secretRef`, `certFile` and `keyFile`, or \
+                           `certificateSecretRef`";
             fields.mistake("", message);
         }
         fields.finish();
-        let certificate = cert.zip(key).map(|(cert, key)| KeyPair { cert, key });
-        Some(Self { username, password: file.or(secret), certificate })
+        let files = cert.zip(key).map(|(cert, key)| CertificateRef::Files(KeyPair { cert, key }));
+        Some(Self { username, password: file.or(secret), certificate: files.or(pair) })
     }
 }
 

@@ -182,7 +182,7 @@ fn every_wrong_target_is_refused_with_its_reason() {
         ("upstream: {address: 'db:1', tls: {mode: require, caFile: /a}}", "verify-full` only"),
         (
             "credential: {username: u}",
-            "needs `passwordFile`, `secretRef`, or `certFile` and `keyFile`",
+            "needs `passwordFile` or `secretRef`, `certFile` and `keyFile`, or",
         ),
         ("credential: {username: u, passwordFile: a}", "is not an absolute path"),
         ("credential: {username: u, password: hunter2}", "password: unknown field"),
@@ -407,7 +407,8 @@ fn a_credential_is_a_password_a_certificate_or_both() {
         let documents = Documents::read(&[("t.yaml", text)]).map_err(|all| all.to_string())?;
         Ok::<_, String>(documents.targets().values().next().unwrap().credential.clone().unwrap())
     };
-    let pair = Some(KeyPair { cert: "/c".to_owned(), key: "/k".to_owned() });
+    let pair = KeyPair { cert: "/c".to_owned(), key: "/k".to_owned() };
+    let pair = Some(CertificateRef::Files(pair));
     let own = read("certFile: /c, keyFile: /k", "require").unwrap();
     assert_eq!((own.password, own.certificate), (None, pair.clone()));
     let both = read("certFile: /c, keyFile: /k, passwordFile: /p", "require").unwrap();

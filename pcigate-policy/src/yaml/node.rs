@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value as Json};
 
+use super::mistakes::Mistakes;
+
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -75,6 +77,46 @@ impl Node {
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
+    }
+
+    /// JSON as a node; all of it stands on line 0, which messages leave out.
+    ///
+    /// # Errors
+    /// It is nested deeper than [`super::DEPTH_MAX`].
+    pub fn of_json(file: &str, json: &Json) -> Result<Self, Mistakes> {
+        Self::of_value(&file.into(), json, super::DEPTH_MAX).ok_or_else(|| {
+            let mut mistakes = Mistakes::default();
+            let message = format!("nested deeper than {} levels", super::DEPTH_MAX);
+            mistakes.add(file, 0, "", message);
+            mistakes
+        })
+    }
+
+    fn of_value(file: &Arc<str>, json: &Json, depth: usize) -> Option<Self> {
+        let within = || depth.checked_sub(1);
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(flag) => Value::Bool(*flag),
+            Json::Number(number) => match number.as_i64() {
+                Some(number) => Value::Integer(number),
+                None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => {
+                let depth = within()?;
+                let items = items.iter().map(|item| Self::of_value(file, item, depth));
+                Value::List(items.collect::<Option<_>>()?)
+            }
+            Json::Object(fields) => {
+                let depth = within()?;
+                let entries = fields.iter().map(|(key, value)| {
+                    let value = Self::of_value(file, value, depth)?;
+                    Some(Entry { key: key.clone(), line: 0, value })
+                });
+                Value::Map(entries.collect::<Option<_>>()?)
+            }
+        };
+        Some(Self { file: Arc::clone(file), line: 0, value })
     }
 
     /// The same value as JSON, for types that others decode. Infinities and NaN become null.

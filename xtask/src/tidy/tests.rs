@@ -125,6 +125,13 @@ fn unsafe_needs_its_reason_and_a_small_file() {
 }
 
 #[test]
+fn kube_is_for_what_speaks_with_the_api_server() {
+    let body = "use kube::Client;";
+    assert_eq!(found(PATH, body), ["2: kube outside of what speaks with the API server"]);
+    assert_eq!(found("pcigate-agent/src/kubernetes/pods.rs", body), [""; 0]);
+}
+
+#[test]
 fn aya_is_for_the_sensor_and_the_enforcer() {
     let body = "use aya::maps::HashMap;";
     assert_eq!(found(PATH, body), ["2: aya outside the sensor and the enforcer"]);

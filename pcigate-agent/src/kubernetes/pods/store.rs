@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Instant,
 };
 
 use super::objects::{LABELS_MAX, Object, Pod};
-use crate::workloads::pods::{ListedPod, Pods};
+use crate::{
+    kubernetes::reflector::{Answering, Event, Health},
+    workloads::pods::{ListedPod, Pods},
+};
 
 /// Pods kept. A node runs 110 by default and a few hundred at most; more are not named.
 pub(super) const PODS_MAX: usize = 4096;
@@ -23,30 +25,6 @@ type Labels = BTreeMap<String, String>;
 pub(super) enum Collection {
     Pods,
     Namespaces,
-}
-
-/// What happened to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    Listed,
-    Changed,
-    Deleted,
-}
-
-/// Whether the API server tells what happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answering {
-    /// It does.
-    Yes,
-    /// Not yet since the agent started.
-    NotYet,
-    /// Not since then; what was known last is in force.
-    Away {
-        /// Since when.
-        since: Instant,
-        /// The last trouble.
-        why: String,
-    },
 }
 
 /// How the source is doing.
@@ -72,14 +50,6 @@ pub(super) struct Known {
     gone: bool,
     /// As it was listed last, and with which labels of its namespace.
     listed: Option<(Option<Arc<Labels>>, Arc<ListedPod>)>,
-}
-
-/// What of a collection works.
-#[derive(Debug, Default)]
-struct Health {
-    listed: bool,
-    /// Since when, the last one, and how many in a row.
-    trouble: Option<(Instant, String, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -278,29 +248,15 @@ impl Store {
         self.unkept = true;
     }
 
-    /// The API server answers.
-    pub(super) fn answered(&mut self, collection: Collection) {
-        self.health_of(collection).trouble = None;
-    }
-
-    /// It does not. One failure is a watch that broke; a second one in a row is an outage.
-    pub(super) fn trouble(&mut self, collection: Collection, why: String) {
-        let trouble = &mut self.health_of(collection).trouble;
-        let before = trouble.as_ref().map(|(since, _, count)| (*since, *count));
-        let (since, count) = before.unwrap_or_else(|| (Instant::now(), 0));
-        *trouble = Some((since, why, count.saturating_add(1)));
+    /// The API server answers, or does not.
+    pub(super) fn heard(&mut self, collection: Collection, trouble: Option<String>) {
+        self.health_of(collection).heard(trouble);
     }
 
     /// How it goes.
     pub(super) fn status(&self) -> Status {
         let is_listed = self.health.iter().all(|health| health.listed);
-        let troubles = self.health.iter().filter_map(|health| health.trouble.clone());
-        let outages = troubles.filter(|(.., count)| *count > 1);
-        let answering = match outages.min_by_key(|(since, ..)| *since) {
-            Some((since, why, _)) => Answering::Away { since, why },
-            None if is_listed => Answering::Yes,
-            None => Answering::NotYet,
-        };
+        let answering = Health::of(self.health.iter());
         let on_host = self.pods.values().filter(|known| !known.gone).filter_map(|known| {
             let Pod { identity, host_network, host_pid, .. } = &known.pod;
             let what = match (host_network, host_pid) {

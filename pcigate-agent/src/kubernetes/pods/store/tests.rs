@@ -123,14 +123,14 @@ fn trouble_is_told_with_its_beginning_until_the_server_answers_again() {
     store.listed(Collection::Pods, &[]);
     store.listed(Collection::Namespaces, &[]);
     assert_eq!(store.status().answering, Answering::Yes);
-    store.trouble(Collection::Pods, "first".to_owned());
+    store.heard(Collection::Pods, Some("first".to_owned()));
     assert_eq!(store.status().answering, Answering::Yes, "one broken watch is no outage");
-    store.trouble(Collection::Pods, "second".to_owned());
+    store.heard(Collection::Pods, Some("second".to_owned()));
     let Answering::Away { since, .. } = store.status().answering else { panic!("away") };
-    store.trouble(Collection::Pods, "third".to_owned());
+    store.heard(Collection::Pods, Some("third".to_owned()));
     let again = Answering::Away { since, why: "third".to_owned() };
     assert_eq!(store.status().answering, again, "since the first");
-    store.answered(Collection::Pods);
+    store.heard(Collection::Pods, None);
     assert_eq!(store.status().answering, Answering::Yes);
 }
 

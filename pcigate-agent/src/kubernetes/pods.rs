@@ -5,11 +5,8 @@
 //! (`pods.json` in the state directory), and after its object is deleted for as long as it has a
 //! cgroup. What is not known yet is an unknown workload, treated by `unknownWorkloads`.
 
-mod backoff;
-mod connection;
 mod kept;
 mod objects;
-mod reflector;
 mod store;
 
 use std::{
@@ -20,17 +17,26 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 
-pub use connection::ConnectError;
-pub use store::{Answering, Status};
+use k8s_openapi::api::core::v1;
+use kube::{Api, api::ApiResource};
+
+pub use super::reflector::Answering;
+pub use store::Status;
 
 use super::{
-    Found,
-    exempt::Exempt,
-    pods::{Finder, WalkError},
+    connection::{ConnectError, Connection},
+    reflector::{self, Event, Follower},
 };
-use crate::atomic_file;
-use reflector::Reflector;
-use store::Store;
+use crate::{
+    atomic_file,
+    workloads::{
+        Found,
+        exempt::Exempt,
+        pods::{Finder, WalkError},
+    },
+};
+use objects::Object;
+use store::{Collection, Store};
 
 /// The file in the state directory that holds the pods as last known.
 pub const KEPT: &str = "pods.json";
@@ -55,11 +61,36 @@ pub struct Kubernetes {
     changed: Bell,
     kept: PathBuf,
     kept_at: Option<Instant>,
+    connection: Connection,
     _watching: JoinSet<()>,
 }
 
 type Shared = Arc<Mutex<Store>>;
 type Bell = Arc<watch::Sender<()>>;
+
+/// One of the two collections.
+struct Following {
+    collection: Collection,
+    store: Shared,
+    changed: Bell,
+}
+
+impl Follower for Following {
+    type Object = Object;
+
+    fn take(&self, event: Event, object: Object) -> Option<String> {
+        lock(&self.store).take(self.collection, event, object)
+    }
+
+    fn listed(&self, keys: &[String]) {
+        lock(&self.store).listed(self.collection, keys);
+    }
+
+    fn heard(&self, trouble: Option<String>) {
+        lock(&self.store).heard(self.collection, trouble);
+        self.changed.send_replace(());
+    }
+}
 
 impl Kubernetes {
     /// Begins to watch, with what was known last.
@@ -68,7 +99,14 @@ impl Kubernetes {
     /// The way to the API server is not known: the kubeconfig or the ServiceAccount's files are
     /// missing or wrong. That nobody answers is no error.
     pub async fn start(settings: &Settings) -> Result<Self, ConnectError> {
-        let client = connection::client(settings.kubeconfig.as_deref()).await?;
+        let connection = Connection::open(settings.kubeconfig.as_deref()).await?;
+        Ok(Self::watch(connection, settings))
+    }
+
+    /// Begins to watch over a connection that is there.
+    #[must_use]
+    pub fn watch(connection: Connection, settings: &Settings) -> Self {
+        let client = connection.client.clone();
         if let Err((error, path)) = atomic_file::make_dir(&settings.state_dir) {
             tracing::error!("cannot make {} (stateDir): {error}", path.display());
         }
@@ -81,13 +119,26 @@ impl Kubernetes {
         let store = Arc::new(Mutex::new(store));
         let changed = Bell::new(watch::Sender::new(()));
         let mut watching = JoinSet::new();
-        let pods = Reflector::pods(client.clone(), &settings.node);
-        for reflector in [pods, Reflector::namespaces(client)] {
+        // All namespaces: a pod on this node may be of any.
+        let pods = Api::all_with(client.clone(), &ApiResource::erase::<v1::Pod>(&()));
+        let namespaces = Api::all_with(client, &ApiResource::erase::<v1::Namespace>(&()));
+        let of_node = format!("spec.nodeName={}", settings.node);
+        for (collection, api, fields) in [
+            (Collection::Pods, pods, of_node.as_str()),
+            (Collection::Namespaces, namespaces, ""),
+        ] {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
-            watching.spawn(reflector.run(store, changed));
+            let following = Following { collection, store, changed };
+            watching.spawn(reflector::follow(api, reflector::config(fields), following));
         }
         let finder = Finder::default();
-        Ok(Self { store, finder, changed, kept, kept_at: None, _watching: watching })
+        Self { store, finder, changed, kept, kept_at: None, connection, _watching: watching }
+    }
+
+    /// The way to the API server.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Rings when something is known that was not.

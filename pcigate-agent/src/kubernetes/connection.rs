@@ -46,14 +46,27 @@ pub enum ConnectError {
     Client(#[source] kube::Error),
 }
 
-/// A client that finds its own credential anew when that is exchanged.
-pub(super) async fn client(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let mut config = match kubeconfig {
-        None => Config::incluster().map_err(ConnectError::NotInPod)?,
-        Some(path) => by_kubeconfig(path).await?,
-    };
-    (config.connect_timeout, config.read_timeout) = (Some(CONNECT_WITHIN), Some(SILENCE));
-    Client::try_from(config).map_err(ConnectError::Client)
+/// The way to the API server, found once and shared by all that asks there. It finds its own
+/// credential anew when that is exchanged.
+#[derive(Clone)]
+pub struct Connection {
+    pub(super) client: Client,
+}
+
+impl Connection {
+    /// By a kubeconfig, or by the ServiceAccount of the agent's own pod.
+    ///
+    /// # Errors
+    /// The way is not known: the kubeconfig or the ServiceAccount's files are missing or wrong.
+    /// That nobody answers is no error.
+    pub async fn open(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
+        let mut config = match kubeconfig {
+            None => Config::incluster().map_err(ConnectError::NotInPod)?,
+            Some(path) => by_kubeconfig(path).await?,
+        };
+        (config.connect_timeout, config.read_timeout) = (Some(CONNECT_WITHIN), Some(SILENCE));
+        Ok(Self { client: Client::try_from(config).map_err(ConnectError::Client)? })
+    }
 }
 
 async fn by_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
@@ -97,10 +110,10 @@ mod tests {
                  contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
             );
             std::fs::write(&path, text).unwrap();
-            let error = client(Some(&path)).await.err().expect("it is refused").to_string();
+            let error = Connection::open(Some(&path)).await.err().expect("it is refused").to_string();
             assert!(error.contains(wrong), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(client(Some(&path)).await, Err(ConnectError::Kubeconfig { .. })));
+        assert!(matches!(Connection::open(Some(&path)).await, Err(ConnectError::Kubeconfig { .. })));
     }
 }

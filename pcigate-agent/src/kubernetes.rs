@@ -1,0 +1,10 @@
+//! The Kubernetes API server: pods, policies, secrets and what is told of them there. The crate
+//! `kube` is named below here only.
+
+mod backoff;
+mod connection;
+mod reflector;
+
+pub mod pods;
+
+pub use connection::{Connection, ConnectError};
