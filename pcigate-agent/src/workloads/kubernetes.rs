@@ -9,6 +9,7 @@ mod backoff;
 mod connection;
 mod kept;
 mod objects;
+mod owners;
 mod reflector;
 mod store;
 
@@ -81,6 +82,8 @@ impl Kubernetes {
         let changed = Bell::new(watch::Sender::new(()));
         let mut watching = JoinSet::new();
         let pods = Reflector::pods(client.clone(), &settings.node);
+        let owners = owners::run(client.clone(), Arc::clone(&store), Arc::clone(&changed));
+        watching.spawn(owners);
         for reflector in [pods, Reflector::namespaces(client)] {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             watching.spawn(reflector.run(store, changed));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::objects::{LABELS_MAX, Object, Pod};
+use super::owners::{Owner, Wanted};
 use crate::workloads::pods::{ListedPod, Pods};
 
 /// Pods kept. A node runs 110 by default and a few hundred at most; more are not named.
@@ -142,8 +143,12 @@ impl Store {
         }
     }
 
-    fn take_pod(&mut self, event: Event, pod: Pod) -> Result<String, String> {
+    fn take_pod(&mut self, event: Event, mut pod: Pod) -> Result<String, String> {
         let uid = pod.identity.pod_uid.clone();
+        if let Some(owner) = &mut pod.owner {
+            let known = self.pods.values().filter_map(|known| known.pod.owner.as_ref());
+            owner.learn(known);
+        }
         let gone = event == Event::Deleted;
         let full = self.pods.len() >= PODS_MAX;
         match self.pods.get_mut(&uid) {
@@ -204,6 +209,21 @@ impl Store {
             }
         }
         self.health_of(collection).listed = true;
+        self.changed();
+    }
+
+    /// A controller whose own controller is not known yet.
+    pub(super) fn wanted_owner(&self) -> Option<Wanted> {
+        let pods = self.pods.values().filter(|known| !known.gone).map(|known| &known.pod);
+        pods.filter_map(|pod| pod.owner.as_ref()?.wanted(&pod.identity.namespace)).next()
+    }
+
+    /// What made a controller (by UID), where anything did.
+    pub(super) fn owner_found(&mut self, uid: &str, top: Option<&(String, String)>) {
+        let owners = self.pods.values_mut().filter_map(|known| known.pod.owner.as_mut());
+        for owner in owners.filter(|owner| owner.uid == uid) {
+            owner.found(top.cloned());
+        }
         self.changed();
     }
 
@@ -344,6 +364,7 @@ fn listed(pod: &Pod, namespace_labels: Option<&Labels>) -> ListedPod {
     ListedPod {
         identity: Arc::new(identity),
         containers: HashMap::clone(&pod.containers),
+        owner: pod.owner.as_ref().map(Owner::top).unwrap_or_default(),
         refused: pod.overlong || namespace_labels.is_none(),
     }
 }
