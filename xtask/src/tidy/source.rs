@@ -14,6 +14,10 @@ const HEADER_LINES: usize = 30;
 /// Where aya may be named, as beginnings of paths.
 const AYA_PLACES: &[&str] = &["pcigate-agent/src/enforcer", "pcigate-agent/src/sensor"];
 
+/// Where kube may be named: one place each in agent and collector.
+const KUBE_PLACES: &[&str] =
+    &["pcigate-agent/src/workloads/kubernetes", "pcigate-collector/src/enroll/review.rs"];
+
 /// The rule for every text file: nothing of the machine it was written on.
 pub fn any_file(path: &str, text: &str) -> Vec<Finding> {
     // Spelled so that this file passes its own rule.
@@ -175,6 +179,12 @@ impl<'a> File<'a> {
             !may_aya && word(&["aya"]),
             "aya outside the sensor and the enforcer",
             "ask the sensor or the enforcer of the agent for it",
+        );
+        let may_kube = KUBE_PLACES.iter().any(|place| self.path.starts_with(place));
+        found(
+            !may_kube && word(&["kube"]),
+            "kube outside of its places",
+            "let the agent's source of workloads, or the collector's review of tokens, ask",
         );
     }
 

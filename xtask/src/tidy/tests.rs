@@ -134,6 +134,15 @@ fn aya_is_for_the_sensor_and_the_enforcer() {
 }
 
 #[test]
+fn kube_is_named_in_one_place_of_the_agent_and_one_of_the_collector() {
+    let body = "use kube::Client;";
+    assert_eq!(found("pcigate-agent/src/serve.rs", body), ["2: kube outside of its places"]);
+    assert_eq!(found("pcigate-collector/src/enroll.rs", body), ["2: kube outside of its places"]);
+    assert_eq!(found("pcigate-agent/src/workloads/kubernetes/reflector.rs", body), [""; 0]);
+    assert_eq!(found("pcigate-collector/src/enroll/review.rs", body), [""; 0]);
+}
+
+#[test]
 fn no_file_names_a_folder_of_one_machine() {
     let ours = ["/wo", "rk/main"].concat();
     let findings = any_file("README.md", &format!("a\ncd {ours}"));
