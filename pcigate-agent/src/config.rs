@@ -1,6 +1,8 @@
 //! `/etc/pcigate/agent.yaml`: one file, one struct. Unknown keys are refused, all mistakes are
 //! reported at once, and what this version cannot do is refused rather than ignored.
 
+mod enroll;
+
 use std::path::{Path, PathBuf};
 
 use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
@@ -8,6 +10,7 @@ use pcigate_proto::spiffe;
 use tonic::transport::Uri;
 
 use crate::workloads::exempt::{Exempt, SYSTEM_NAMESPACE};
+pub use enroll::{DEFAULT_CA_FILE, DEFAULT_TOKEN_FILE, Enroll};
 
 /// Where the installation puts the configuration.
 pub const DEFAULT_PATH: &str = "/etc/pcigate/agent.yaml";
@@ -58,6 +61,16 @@ pub struct Collector {
     pub url: String,
     /// Directory with `ca.pem`, `cert.pem`, `key.pem`.
     pub tls_dir: PathBuf,
+    /// How the node comes to its certificate. `None`: it is in `tls_dir`.
+    pub enroll: Option<Enroll>,
+}
+
+impl Collector {
+    /// A collector for a node whose certificate is there.
+    #[must_use]
+    pub fn new(url: String, tls_dir: PathBuf) -> Self {
+        Self { url, tls_dir, enroll: None }
+    }
 }
 
 /// Posture towards cgroups that no workload is known for.
@@ -125,6 +138,13 @@ impl Config {
         {
             top.mistake("nodeName", "is required with source `kubernetes`: whose pods are wanted?");
         }
+        let enrols = collector.as_ref().is_some_and(|to: &Collector| to.enroll.is_some());
+        if enrols && node_name.is_none() {
+            top.mistake(
+                "nodeName",
+                "is required with collector.enroll: which node's certificate is wanted?",
+            );
+        }
         refuse_what_is_missing(&mut top);
         top.finish();
         let config = Self {
@@ -177,6 +197,15 @@ collector:
   url: https://pcigate-collector:7443
   # Directory with ca.pem, cert.pem and key.pem of this node.
   tlsDir: {DEFAULT_TLS_DIR}
+  # In Kubernetes: have the certificate issued against the token of the agent's own pod, and
+  # renewed; tlsDir is written then, and nodeName required. Default: what is in tlsDir is used.
+  # enroll:
+  #   # The projected token, for the audience of the collector's `enroll`.
+  #   tokenFile: {DEFAULT_TOKEN_FILE}
+  #   # The authority of the collector's own certificate.
+  #   caFile: {DEFAULT_CA_FILE}
+  #   # Default: port 7444 of the host in collector.url.
+  #   url: https://pcigate-collector:7444
 
 # What becomes of cgroups below cgroupRoot that no workload is known for: deny, or allow-and-count.
 unknownWorkloads: deny
@@ -257,9 +286,10 @@ fn workloads(mut fields: Fields<'_, '_>) -> Option<Workloads> {
 fn collector(mut fields: Fields<'_, '_>) -> Option<Collector> {
     let url = fields.required_parsed("url", url);
     let tls_dir = fields.parsed("tlsDir", absolute);
+    let enroll = fields.fields("enroll").map(|fields| Enroll::read(fields, url.as_deref()));
     fields.finish();
     let tls_dir = tls_dir.unwrap_or_else(|| DEFAULT_TLS_DIR.into());
-    url.map(|url| Collector { url, tls_dir })
+    url.map(|url| Collector { url, tls_dir, enroll: enroll.flatten() })
 }
 
 fn exempt(mut fields: Fields<'_, '_>) -> Exempt {

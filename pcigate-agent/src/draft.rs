@@ -66,6 +66,14 @@ pub struct Workload {
     pub cgroup_id: u64,
     /// Path below the cgroup root.
     pub cgroup_path: Masked,
+    /// Kind of the controller that made the pod, at the top of the chain; empty where none.
+    pub owner_kind: Masked,
+    /// Its name.
+    pub owner_name: Masked,
+    /// Image of the container; empty where not known.
+    pub image: Masked,
+    /// `sha256:…` of what runs.
+    pub image_digest: Masked,
 }
 
 /// The process that acted. Ids are those of the root pid namespace.

@@ -142,7 +142,7 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         node,
         spool,
         witness_dir: directory.join("witness"),
-        collector: options.collector.map(|url| Collector { url, tls_dir: options.tls_dir }),
+        collector: options.collector.map(|url| Collector::new(url, options.tls_dir)),
         survival: None,
         source: Vec::new(),
     };

@@ -5,6 +5,7 @@
 //! sent, so a resend is the same bytes under the same numbers. Every Ack also shows this node the
 //! ledger's checkpoint ([`Witness`](witness)).
 
+mod certificate;
 mod identity;
 mod session;
 mod trouble;
@@ -18,7 +19,6 @@ use pcigate_policy::mask::{Cut, Masked};
 use rand_core::{OsRng, RngCore as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::ClientTlsConfig;
 
 use crate::draft::{CoverageState, Draft, Event};
 use crate::recorder::{RecorderHandle, lock};
@@ -26,6 +26,8 @@ use crate::spool::Spool;
 use trouble::{Kind, Trouble};
 use witness::Witness;
 
+pub use certificate::{Current, Tls};
+pub(crate) use identity::node_of;
 pub use identity::{IdentityError, node_name_of};
 pub use witness::{WitnessError, WitnessState};
 
@@ -35,7 +37,7 @@ pub struct Settings {
     /// The collector, `https://HOST:PORT`; HOST must be a name in its certificate.
     pub url: String,
     /// mTLS; `None` only for an `http://` collector in tests.
-    pub tls: Option<ClientTlsConfig>,
+    pub tls: Option<Tls>,
     /// Directory for the last verified checkpoint and the ledger's key; made where missing.
     pub witness_dir: PathBuf,
     /// How long to wait before connecting again.
@@ -179,7 +181,7 @@ impl Exporter {
 
 impl Backoff {
     /// The wait after `failures` failures in a row; `random` picks a point in the range.
-    fn wait(&self, failures: u32, random: u64) -> Duration {
+    pub(crate) fn wait(&self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let most = self.first.saturating_mul(1 << doublings).min(self.cap);
         let most_ns = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
@@ -202,11 +204,15 @@ impl Shared {
 
 async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut last_trouble: Option<Kind> = None;
+    let mut tls = shared.settings.tls.clone();
     loop {
         let trouble = tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            trouble = session::run(&shared) => trouble,
+            trouble = session::run(&shared, &mut tls) => trouble,
         };
+        if let (Kind::ClientCertificate, Some(tls)) = (trouble.kind(), &tls) {
+            tls.is_refused();
+        }
         let was_connected = {
             let mut counters = lock(&shared.counters);
             counters.trouble = Some(told(&trouble));
@@ -226,7 +232,16 @@ async fn run(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(wait) => {}
+            () = changed(&mut tls) => {}
         }
+    }
+}
+
+/// Waits for another certificate.
+async fn changed(tls: &mut Option<Tls>) {
+    match tls {
+        Some(tls) => tls.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod preflight;
 pub mod connections;
 pub mod digests;
 pub mod enforcer;
+pub mod enroll;
 pub mod gateway;
 pub mod governor;
 pub mod grants;

@@ -17,11 +17,12 @@ use crate::{
     btf::{self, Btf},
     causes::chain,
     cgroup::Cgroup,
-    config::{Collector, UnknownWorkloads},
+    config::{Collector, Enroll, UnknownWorkloads},
     coverage::{self, Confinement},
     digests::{self, Digests},
     draft::{Capability, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
+    enroll,
     exporter::{self, Exporter, Undrained},
     gateway::{self, Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
@@ -133,10 +134,10 @@ impl Agent {
         }
         let spool = Arc::new(Mutex::new(plan.spool));
         let books = handover.as_ref().map(Handover::books);
-        let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
+        let recorder = recorder::start_with(Arc::clone(&spool), plan.node.clone(), books);
         let recorder = recorder.context("the recorder")?;
-        let exporter =
-            plan.collector.map(|to| start_exporter(to, plan.witness_dir, spool, &recorder));
+        let (node, witness) = (plan.node, plan.witness_dir);
+        let exporter = plan.collector.map(|to| start_exporter(to, node, witness, spool, &recorder));
         let exporter = exporter.transpose()?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
@@ -326,12 +327,21 @@ fn start_gateway(
 
 fn start_exporter(
     to: Collector,
+    node: String,
     witness_dir: PathBuf,
     spool: Arc<Mutex<Spool>>,
     recorder: &Recorder,
 ) -> anyhow::Result<Exporter> {
+    let tls = match to.enroll {
+        None => exporter::Tls::fixed(pcigate_proto::tls::client(&to.tls_dir)?),
+        Some(Enroll { url, token_file, ca_file }) => {
+            let tls_dir = to.tls_dir;
+            let settings = enroll::Settings { url, token_file, ca_file, tls_dir, node };
+            enroll::start(settings, recorder.handle())
+        }
+    };
     let settings = exporter::Settings {
-        tls: Some(pcigate_proto::tls::client(&to.tls_dir)?),
+        tls: Some(tls),
         url: to.url,
         witness_dir,
         backoff: exporter::Backoff::default(),

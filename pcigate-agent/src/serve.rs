@@ -277,7 +277,9 @@ fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {
 
 /// The certificate's name; a configured one must be the same, or the collector would refuse.
 fn node_name(config: &Config) -> anyhow::Result<String> {
-    let own = config.collector.as_ref().map(|collector| exporter::node_name_of(&collector.tls_dir));
+    // By enrolment the certificate comes later, and is taken for this name only.
+    let own = config.collector.as_ref().filter(|collector| collector.enroll.is_none());
+    let own = own.map(|collector| exporter::node_name_of(&collector.tls_dir));
     match (own.transpose()?, &config.node_name) {
         (Some(own), Some(configured)) if own != *configured => bail!(
             "nodeName is `{configured}`, but the certificate is for node `{own}`: make them equal \

@@ -35,14 +35,35 @@ pub struct Found {
     pub refused: bool,
 }
 
+/// What records say of a pod and its container beside its identity.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More<'a> {
+    /// What made the pod, at the top: kind and name.
+    pub owner: (&'a str, &'a str),
+    /// Image of the container, and the digest of what runs.
+    pub image: (&'a str, &'a str),
+}
+
 impl Found {
-    /// A container of a pod, or the pod itself where `container` is `None`.
+    /// A container (name, id) of a pod, or the pod itself where `container` is `None`.
     #[must_use]
     pub fn new(
         cgroup_id: u64,
         cgroup_path: &str,
         identity: Arc<Identity>,
         container: Option<(&str, &str)>,
+    ) -> Self {
+        Self::with(cgroup_id, cgroup_path, identity, container, More::default())
+    }
+
+    /// The same, with more to say.
+    #[must_use]
+    pub fn with(
+        cgroup_id: u64,
+        cgroup_path: &str,
+        identity: Arc<Identity>,
+        container: Option<(&str, &str)>,
+        more: More<'_>,
     ) -> Self {
         let masked = |text: &str| Masked::new(text.as_bytes(), Cut::Whole);
         let (name, id) = container.unwrap_or_default();
@@ -55,6 +76,10 @@ impl Found {
             container_id: masked(id),
             cgroup_id,
             cgroup_path: masked(cgroup_path),
+            owner_kind: masked(more.owner.0),
+            owner_name: masked(more.owner.1),
+            image: masked(more.image.0),
+            image_digest: masked(more.image.1),
         };
         Self { cgroup_id, identity, workload: Arc::new(workload), exempt: false, refused: false }
     }

@@ -6,8 +6,9 @@
 
 use pcigate_proto::record::{Event, Subject, kind};
 use pcigate_proto::{
-    Coverage, Egress, Enforcement, Exec, KernelPosition, Origin, Outcome, Process, Record,
-    Result as Success, Session, Statement, Verdict, Workload, coverage, egress, session::Phase,
+    Coverage, Egress, Enforcement, Enrollment, Exec, KernelPosition, Origin, Outcome, Process,
+    Record, Result as Success, Session, Statement, Verdict, Workload, coverage, egress,
+    session::Phase,
 };
 use serde_json::{Map, Value, json};
 
@@ -144,6 +145,10 @@ fn workload_fields(workload: &Workload) -> Value {
         "container_id": workload.container_id,
         "cgroup_id": workload.cgroup_id,
         "cgroup_path": workload.cgroup_path,
+        "owner_kind": workload.owner_kind,
+        "owner_name": workload.owner_name,
+        "image": workload.image,
+        "image_digest": workload.image_digest,
     })
 }
 
@@ -233,7 +238,28 @@ fn event_fields(event: &Event) -> Value {
             "before": time::rfc3339(deletion.before_unix_nano, 9),
             "records": deletion.records,
         }),
+        Event::Enrollment(asked) => enrollment_fields(asked),
     }
+}
+
+fn enrollment_fields(asked: &Enrollment) -> Value {
+    let not_after = match asked.not_after_unix_nano {
+        0 => String::new(),
+        at => time::rfc3339(at, 0),
+    };
+    json!({
+        "node": asked.node,
+        "namespace": asked.namespace,
+        "service_account": asked.service_account,
+        "pod": asked.pod,
+        "pod_uid": asked.pod_uid,
+        "peer": asked.peer,
+        "serial": asked.serial,
+        "certificate_sha256": hex::encode(&asked.certificate_sha256),
+        "not_after": not_after,
+        "reason": asked.reason,
+        "count": asked.count,
+    })
 }
 
 fn session_fields(session: &Session) -> Value {

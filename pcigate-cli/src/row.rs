@@ -2,7 +2,8 @@
 
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
-    Exec, Outcome, Record, Result as Success, Session, Verdict, Workload, session::Phase,
+    Enrollment, Exec, Outcome, Record, Result as Success, Session, Verdict, Workload,
+    session::Phase,
 };
 
 use crate::record_view::{enforcement_word, operation_word, state_word, verdict_word};
@@ -176,8 +177,22 @@ fn what(event: Option<&Event>) -> String {
             deletion.class,
             time::rfc3339(deletion.before_unix_nano, 0)
         ),
+        Some(Event::Enrollment(asked)) => enrollment_words(asked),
     };
     plain(text.trim_end())
+}
+
+fn enrollment_words(asked: &Enrollment) -> String {
+    let Enrollment { node, namespace, pod, peer, serial, reason, count, .. } = asked;
+    if !serial.is_empty() {
+        return format!("certificate {serial} for node {node} to {namespace}/{pod}");
+    }
+    let who = match pod.as_str() {
+        "" => peer.clone(),
+        pod => format!("{namespace}/{pod} at {peer}"),
+    };
+    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
+    format!("no certificate to {who}: {reason}{times}")
 }
 
 fn events(count: u64) -> &'static str {

@@ -2,10 +2,10 @@
 
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{
-    Attempt, Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Exec, Exit,
-    Finding, Fork, Gap, KernelPosition, Lost, Origin, Outcome, Parameter, Person, Process, Query,
-    Received, Record, Result as Success, Session, Statement, StatementEnd, Traffic, Verdict,
-    Workload, coverage, egress, session,
+    Attempt, Capability, Component, Conflict, Coverage, Deletion, Egress, Enforcement, Enrollment,
+    Exec, Exit, Finding, Fork, Gap, KernelPosition, Lost, Origin, Outcome, Parameter, Person,
+    Process, Query, Received, Record, Result as Success, Session, Statement, StatementEnd, Traffic,
+    Verdict, Workload, coverage, egress, session,
 };
 
 const START: u64 = 1_795_381_486_001_002_003;
@@ -14,6 +14,7 @@ const START: u64 = 1_795_381_486_001_002_003;
 pub fn records() -> Vec<Record> {
     let mut records = from_workloads();
     records.extend(from_pcigate());
+    records.extend(from_enrollment());
     records.extend(from_gateway());
     for (record, second) in records.iter_mut().zip(0..) {
         record.time_unix_nano = START + second * 1_000_000_000;
@@ -161,6 +162,34 @@ fn from_pcigate() -> Vec<Record> {
     ]
 }
 
+fn from_enrollment() -> Vec<Record> {
+    let collector = Component { name: "collector".into(), version: "0.1.0".into() };
+    let collector = Subject::Component(collector);
+    let asked = Enrollment {
+        node: "node-1".into(),
+        namespace: "pcigate".into(),
+        service_account: "pcigate-agent".into(),
+        pod: "pcigate-agent-x7k2p".into(),
+        pod_uid: "0f3e8c64-5f5d-4d8f-9f3a-1a2b3c4d5e6f".into(),
+        peer: "10.0.0.11".into(),
+        count: 1,
+        ..Enrollment::default()
+    };
+    let issued = Enrollment {
+        serial: "5be1".into(),
+        certificate_sha256: vec![0x33; 32],
+        not_after_unix_nano: 1_795_467_886_000_000_000,
+        ..asked.clone()
+    };
+    let refused = Enrollment { reason: "the token is for another audience".into(), ..asked };
+    let refused = from_ourselves(collector.clone(), Event::Enrollment(refused));
+    let outcome = Outcome { result: Success::Refused.into(), ..Outcome::default() };
+    vec![
+        from_ourselves(collector, Event::Enrollment(issued)),
+        Record { outcome: Some(outcome), ..refused },
+    ]
+}
+
 fn allowed() -> Outcome {
     Outcome {
         result: Success::Success.into(),
@@ -189,6 +218,10 @@ fn from_pod(event: Event, outcome: Outcome) -> Record {
             container_id: "containerd://c0ffee".into(),
             cgroup_id: 4711,
             cgroup_path: "/kubepods.slice/kubepods-pod5b1f.slice".into(),
+            owner_kind: "Deployment".into(),
+            owner_name: "billing-bot".into(),
+            image: "registry.example.com/billing-bot:1.4".into(),
+            image_digest: format!("sha256:{}", "4d".repeat(32)),
         })),
         process: Some(Process {
             pid: 4242,

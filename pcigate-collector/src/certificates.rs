@@ -5,6 +5,8 @@
 //! leaves everything as it was. A connection lives on with what it was made with. Sessions are not
 //! resumed across an exchange, because each reading has a session store of its own.
 
+mod clients;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -19,7 +21,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
-    server::{VerifierBuilderError, WebPkiClientVerifier},
+    server::VerifierBuilderError,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -93,15 +95,24 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub struct Certificates {
     dir: PathBuf,
+    /// Who issues certificates of nodes beside `ca.pem`.
+    of_nodes: Option<CertificateDer<'static>>,
     metrics: Arc<Metrics>,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Configs>,
     /// Digest of the files that were read last, usable or not.
     read: Mutex<[u8; 32]>,
 }
 
+/// What handshakes use: with a certificate of the client, and for those who have none yet.
+#[derive(Clone, Debug)]
+struct Configs {
+    mutual: Arc<ServerConfig>,
+    open: Arc<ServerConfig>,
+}
+
 /// One reading of the directory.
 struct Reading {
-    config: Arc<ServerConfig>,
+    configs: Configs,
     cert_not_after: i64,
     ca_not_after: i64,
 }
@@ -111,26 +122,32 @@ struct Reading {
 /// # Errors
 /// A file is missing or cannot be used.
 pub fn check(dir: &Path) -> Result<(), CertificateError> {
-    use_files(dir, &read(dir)?).map(|_| ())
+    use_files(dir, &read(dir)?, None).map(|_| ())
 }
 
 impl Certificates {
-    /// Reads the directory for the first time.
+    /// Reads the directory for the first time. `of_nodes`: an authority whose certificates count
+    /// for nodes only.
     ///
     /// # Errors
     /// A file is missing or cannot be used.
-    pub fn load(dir: &Path, metrics: Arc<Metrics>) -> Result<Self, CertificateError> {
+    pub fn load(
+        dir: &Path,
+        of_nodes: Option<CertificateDer<'static>>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, CertificateError> {
         let files = read(dir)?;
-        let reading = use_files(dir, &files)?;
+        let reading = use_files(dir, &files, of_nodes.as_ref())?;
         tell(&metrics, &reading);
         let (dir, read) = (dir.to_owned(), Mutex::new(digest(&files)));
-        Ok(Self { dir, metrics, current: RwLock::new(reading.config), read })
+        Ok(Self { dir, of_nodes, metrics, current: RwLock::new(reading.configs), read })
     }
 
-    /// What the next handshake uses.
+    /// What the next handshake uses; `open`: with a client that has no certificate yet.
     #[must_use]
-    pub fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn current(&self, open: bool) -> Arc<ServerConfig> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(if open { &current.open } else { &current.mutual })
     }
 
     /// Reads the files again and uses them, unless they are those read before.
@@ -144,15 +161,16 @@ impl Certificates {
             return false;
         }
         *read_last = digest;
-        let used =
-            files.map_err(CertificateError::from).and_then(|files| use_files(&self.dir, &files));
+        let used = files
+            .map_err(CertificateError::from)
+            .and_then(|files| use_files(&self.dir, &files, self.of_nodes.as_ref()));
         let result = if used.is_ok() { "ok" } else { "failed" };
         self.metrics.tls.certificate_reloads.get_or_create(&[("result", result)]).inc();
         self.metrics.tls.certificate_files_wrong.set(i64::from(used.is_err()));
         match used {
             Ok(reading) => {
                 tell(&self.metrics, &reading);
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = reading.config;
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = reading.configs;
                 tracing::info!(
                     dir = %self.dir.display(),
                     "new certificates are in use; connections made before go on"
@@ -201,7 +219,11 @@ fn digest(files: &Files) -> [u8; 32] {
     digest.finalize().into()
 }
 
-fn use_files(dir: &Path, [ca, cert, key]: &Files) -> Result<Reading, CertificateError> {
+fn use_files(
+    dir: &Path,
+    [ca, cert, key]: &Files,
+    of_nodes: Option<&CertificateDer<'static>>,
+) -> Result<Reading, CertificateError> {
     let [ca_path, cert_path, key_path] = FILES.map(|file| dir.join(file).display().to_string());
     let authorities = certificates(ca, &ca_path)?;
     let mut roots = RootCertStore::empty();
@@ -210,10 +232,8 @@ fn use_files(dir: &Path, [ca, cert, key]: &Files) -> Result<Reading, Certificate
         roots.add(authority.clone()).map_err(wrong)?;
     }
     let provider = Arc::new(ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|source| CertificateError::Verifier { path: ca_path, source })?;
+    let verifier = clients::verifier(roots, of_nodes, &provider)
+        .map_err(|source| CertificateError::Verifier { path: ca_path, source })?;
     let chain = certificates(cert, &cert_path)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| CertificateError::Pem {
         path: key_path,
@@ -222,15 +242,20 @@ fn use_files(dir: &Path, [ca, cert, key]: &Files) -> Result<Reading, Certificate
     })?;
     let pair = |source| CertificateError::Pair { dir: dir.display().to_string(), source };
     let cert_not_after = not_after(chain.iter().take(1));
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(pair)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(pair)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let builder = || {
+        ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(pair)
+    };
+    let mutual = builder()?.with_client_cert_verifier(verifier);
+    let mut mutual = mutual.with_single_cert(chain.clone(), key.clone_key()).map_err(pair)?;
+    let mut open = builder()?.with_no_client_auth().with_single_cert(chain, key).map_err(pair)?;
+    for config in [&mut mutual, &mut open] {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
     let ca_not_after = not_after(authorities.iter());
-    Ok(Reading { config: Arc::new(config), cert_not_after, ca_not_after })
+    let configs = Configs { mutual: Arc::new(mutual), open: Arc::new(open) };
+    Ok(Reading { configs, cert_not_after, ca_not_after })
 }
 
 fn certificates(pem: &[u8], path: &str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

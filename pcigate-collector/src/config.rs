@@ -1,5 +1,7 @@
 //! The collector's configuration file: every key, its default, and what is not available yet.
 
+mod enroll;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -10,6 +12,7 @@ use crate::logging::{Format, Log};
 use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 
 use crate::retention::Retention;
+pub use enroll::{AUDIENCE, Enroll};
 
 /// A documented file with every key; the output of `serve --print-config`.
 pub const DOCUMENTED: &str = "\
@@ -36,8 +39,9 @@ store: {kind: local}
 # For how many days the records of a class (kind) can be queried; a class that is not named: for
 # ever. What is older leaves the index, hour by hour, and a deletion record says so; the ledger
 # keeps every leaf (`pcigate record N --proof` still shows it). PCI DSS 10.5.1 asks for 12 months
-# of audit log, three of them at hand: exec, egress, query, lost, gap, coverage and conflict need
-# 365d or more, the helpers fork, exit and received 90d or more, deletion is always kept.
+# of audit log, three of them at hand: exec, egress, query, lost, gap, coverage, conflict and
+# enrollment need 365d or more, the helpers fork, exit and received 90d or more, deletion is always
+# kept.
 # Example: {fork: 90d, exit: 90d, exec: 400d}
 retention: {}
 
@@ -48,6 +52,24 @@ webListen: 127.0.0.1:7080
 # Log lines on standard error. format: text or json; level: error, warn, info, debug or trace (the
 # environment variable RUST_LOG overrides it).
 log: {format: text, level: info}
+
+# Certificates of nodes for agents in Kubernetes: an agent shows the token of its pod, the API
+# server says whose it is (TokenReview), and the certificate is for the node the pod runs on. They
+# count for nodes only; their authority is made in stateDir/enroll, which its key never leaves.
+# Default: none.
+# enroll:
+#   # Where agents ask, without a certificate of their own (gRPC over TLS).
+#   listen: 0.0.0.0:7444
+#   # Required. NAMESPACE/NAME of the agents' ServiceAccount.
+#   serviceAccount: pcigate/pcigate-agent
+#   # Whom the tokens must be for.
+#   audience: pcigate-collector
+#   # How long a certificate lasts, 10m to 90d; agents renew it after two thirds.
+#   lifetime: 24h
+#   # Trust domain of the SPIFFE ids.
+#   trustDomain: pcigate
+#   # Outside of a pod: how to reach the API server. Default: the pod's own ServiceAccount.
+#   kubeconfig: /etc/pcigate/kubeconfig
 
 # Not available yet, and refused when set: oidc.
 ";
@@ -69,6 +91,8 @@ pub struct Config {
     pub log: Log,
     /// `retention`.
     pub retention: Retention,
+    /// `enroll`; `None` for none.
+    pub enroll: Option<Enroll>,
 }
 
 /// Why a configuration is refused.
@@ -118,6 +142,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
     let web_listen = top.parsed("webListen", web_address);
     let log = log(&mut top);
     let retention = Retention::read(&mut top);
+    let enroll = Enroll::read(&mut top);
     refuse(&mut top, "oidc");
     top.finish();
     mistakes.into_result(Config {
@@ -128,6 +153,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Mistakes> {
         web_listen: web_listen.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 7080)))),
         log,
         retention,
+        enroll,
     })
 }
 

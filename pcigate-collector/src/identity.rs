@@ -1,10 +1,15 @@
 //! Who is at the other end of a connection: the SPIFFE id in the verified client certificate.
 
+use std::time::Duration;
+
 use pcigate_proto::spiffe::{self, Identity};
 use tonic::{Request, Status};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-use crate::{logging::foreign, records::masked};
+use crate::{
+    logging::foreign,
+    records::{masked, now_unix_nano},
+};
 
 /// Why a certificate names nobody.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +68,19 @@ pub fn node<T>(request: &Request<T>) -> Result<String, Status> {
             Err(Status::permission_denied("only a node's certificate may send records"))
         }
     }
+}
+
+/// How long the certificate of a request counts from now; for ever where it cannot be read, which
+/// [`node`] refuses.
+pub fn left<T>(request: &Request<T>) -> Duration {
+    let certificates = request.peer_certs();
+    let first = certificates.as_deref().and_then(|chain| chain.first());
+    let end = first.and_then(|der| {
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
+        u64::try_from(parsed.validity().not_after.timestamp()).ok()
+    });
+    let now = Duration::from_nanos(now_unix_nano());
+    end.map_or(Duration::MAX, |end| Duration::from_secs(end).saturating_sub(now))
 }
 
 /// The SPIFFE id of the person behind a request; only people may ask for evidence.

@@ -6,8 +6,9 @@
 mod check;
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use pcigate_ledger::{Directory, prove_consistency};
@@ -77,11 +78,11 @@ impl ingest_server::Ingest for Ingest {
         &self,
         request: Request<Streaming<SendRequest>>,
     ) -> Result<Response<Acks>, Status> {
-        let node = identity::node(&request)?;
+        let (node, left) = (identity::node(&request)?, identity::left(&request));
         let (pending, answers) = mpsc::channel(BATCHES_IN_FLIGHT);
         let (acks, outward) = mpsc::channel(BATCHES_IN_FLIGHT);
         let stream = self.writer.metrics().nodes.connect(&node);
-        let reader = Reader { service: self.clone(), node, pending, stream };
+        let reader = Reader { service: self.clone(), node, left, pending, stream };
         let answerer = Answerer { service: self.clone(), previous: 0, first: true, acks };
         tokio::spawn(reader.run(request.into_inner()));
         tokio::spawn(answerer.run(answers));
@@ -100,6 +101,8 @@ enum Due {
 struct Reader {
     service: Ingest,
     node: String,
+    /// How long its certificate counts, from the stream's beginning.
+    left: Duration,
     pending: mpsc::Sender<Due>,
     /// Counts the stream while it is read.
     stream: nodes::Stream,
@@ -116,11 +119,16 @@ impl Reader {
     async fn read(&self, requests: &mut Streaming<SendRequest>) -> Result<(), Status> {
         let mut stopping = self.service.stopping.clone();
         let mut spool = None;
+        let mut expired = pin!(tokio::time::sleep(self.left));
         loop {
             let request = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     return Err(write_status(&WriteError::Stopped));
+                }
+                () = &mut expired => {
+                    let text = "the node's certificate has expired; connect with a new one";
+                    return Err(Status::unauthenticated(text));
                 }
                 request = requests.message() => request?,
             };

@@ -15,8 +15,11 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-/// Years a new authority is valid.
-const CA_DAYS: u32 = 3_650;
+/// What a new authority calls itself.
+const CA_NAME: &str = "pcigate CA";
+/// Ten years, for which a new authority is valid.
+const CA_DAYS: u64 = 3_650;
+const DAY_SECONDS: u64 = 86_400;
 /// Clocks may differ by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -100,14 +103,15 @@ pub enum IssueError {
 /// # Errors
 /// A name is not allowed, a file exists already, or a file cannot be read or written.
 pub fn issue(order: &Order) -> Result<(), IssueError> {
-    let params = params(order)?;
+    let validity = Duration::from_secs(u64::from(order.days) * DAY_SECONDS);
+    let params = params(&order.holder, &order.trust_domain, validity)?;
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         let path = order.out.join(file);
         if path.exists() {
             return Err(IssueError::Exists { path: path.display().to_string() });
         }
     }
-    let (ca_pem, issuer) = authority(&order.ca_dir)?;
+    let (ca_pem, issuer) = authority(&order.ca_dir, CA_NAME)?;
     let made = |what| move |source| IssueError::Certificate { what, source };
     let key = KeyPair::generate().map_err(made("a key"))?;
     let certificate = params.signed_by(&key, &issuer).map_err(made("a certificate"))?;
@@ -117,21 +121,28 @@ pub fn issue(order: &Order) -> Result<(), IssueError> {
     write_new(&order.out.join("ca.pem"), &ca_pem, 0o644)
 }
 
-fn params(order: &Order) -> Result<CertificateParams, IssueError> {
-    let domain = &order.trust_domain;
+/// What a certificate for `holder` says.
+///
+/// # Errors
+/// A name no certificate may carry.
+pub(crate) fn params(
+    holder: &Holder,
+    domain: &str,
+    validity: Duration,
+) -> Result<CertificateParams, IssueError> {
     let domain_ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
     if domain.is_empty() || !domain.bytes().all(domain_ok) {
         let rule = "use lower-case letters, digits, `.`, `-` and `_`";
-        return Err(IssueError::Name { what: "trust domain", name: domain.clone(), rule });
+        return Err(IssueError::Name { what: "trust domain", name: domain.to_owned(), rule });
     }
     let rule = "use letters, digits, `.`, `-`, `_`, `@`, at most 253";
-    let (names, common, usage) = match &order.holder {
+    let (names, common, usage) = match holder {
         Holder::Server(hosts) => {
             let names: Result<Vec<_>, _> = hosts.iter().map(|host| host_name(host)).collect();
             (names?, hosts.first().cloned(), ExtendedKeyUsagePurpose::ServerAuth)
         }
         Holder::Node(name) | Holder::Person(name) => {
-            let (what, role) = match order.holder {
+            let (what, role) = match holder {
                 Holder::Person(_) => ("person", "person"),
                 _ => ("node", "node"),
             };
@@ -144,7 +155,7 @@ fn params(order: &Order) -> Result<CertificateParams, IssueError> {
             (vec![uri], Some(name.clone()), ExtendedKeyUsagePurpose::ClientAuth)
         }
     };
-    let mut params = valid_for(order.days);
+    let mut params = valid_for(validity);
     params.subject_alt_names = names;
     // X.520 allows 64 characters; the names that count are the SANs.
     if let Some(common) = common.filter(|common| common.len() <= 64) {
@@ -174,8 +185,11 @@ fn host_name(host: &str) -> Result<SanType, IssueError> {
     })
 }
 
-/// The authority's certificate (PEM) and its key, made on first use.
-fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), IssueError> {
+/// The authority's certificate (PEM) and its key, made under this name on first use.
+pub(crate) fn authority(
+    dir: &Path,
+    name: &str,
+) -> Result<(String, Issuer<'static, KeyPair>), IssueError> {
     let (cert_path, key_path) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
     let made = |what| move |source| IssueError::Certificate { what, source };
     let half = |missing: &Path, present: &Path| IssueError::Half {
@@ -188,8 +202,8 @@ fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), IssueErro
         (true, true) => {}
         (false, false) => {
             let key = KeyPair::generate().map_err(made("the key of the authority"))?;
-            let mut params = valid_for(CA_DAYS);
-            params.distinguished_name.push(DnType::CommonName, "pcigate CA");
+            let mut params = valid_for(Duration::from_secs(CA_DAYS * DAY_SECONDS));
+            params.distinguished_name.push(DnType::CommonName, name);
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
             let ca = params.self_signed(&key).map_err(made("the authority's certificate"))?;
@@ -204,13 +218,13 @@ fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), IssueErro
     Ok((cert, issuer))
 }
 
-fn valid_for(days: u32) -> CertificateParams {
+fn valid_for(validity: Duration) -> CertificateParams {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.not_before = epoch + now.saturating_sub(CLOCK_SKEW);
-    params.not_after = epoch + now + Duration::from_secs(u64::from(days) * 86_400);
+    params.not_after = epoch + now + validity;
     params
 }
 
@@ -225,7 +239,10 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), IssueError> {
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), IssueError> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = opened.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
     written.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => IssueError::Exists { path: path.display().to_string() },
         _ => file_error("write", path, source),

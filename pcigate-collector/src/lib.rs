@@ -15,6 +15,7 @@ pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod cursors;
+pub mod enroll;
 pub mod evidence;
 pub mod fsck;
 pub mod guarded;

@@ -60,6 +60,8 @@ pub struct Accept {
     pub listener: TcpListener,
     /// What handshakes use.
     pub certificates: Arc<Certificates>,
+    /// Clients have no certificate yet, and are asked for none.
+    pub open: bool,
     /// Most connections.
     pub connections: usize,
     /// Counters.
@@ -78,7 +80,7 @@ pub fn incoming(accept: Accept) -> ReceiverStream<std::io::Result<Connection>> {
 type Ready = mpsc::Sender<std::io::Result<Connection>>;
 
 async fn run(accept: Accept, ready: Ready) {
-    let Accept { listener, certificates, connections, metrics, mut stopping } = accept;
+    let Accept { listener, certificates, open, connections, metrics, mut stopping } = accept;
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let places = Arc::new(Semaphore::new(connections));
     let (mut too_many, mut refused) = (Occasionally::default(), Occasionally::default());
@@ -107,7 +109,7 @@ async fn run(accept: Accept, ready: Ready) {
         };
         let held = Held::new(&metrics.tls.connections);
         let start = Handshake { stream, place, held, _turn: handshake };
-        let acceptor = TlsAcceptor::from(certificates.current());
+        let acceptor = TlsAcceptor::from(certificates.current(open));
         tokio::spawn(start.finish(acceptor, Arc::clone(&metrics), ready.clone()));
     }
 }
@@ -161,13 +163,14 @@ mod tests {
         };
         issue(&order).unwrap();
         let metrics = Arc::new(Metrics::new());
-        let certificates = Certificates::load(&order.out, Arc::clone(&metrics)).unwrap();
+        let certificates = Certificates::load(&order.out, None, Arc::clone(&metrics)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let mut ready = incoming(Accept {
             listener,
             certificates: Arc::new(certificates),
+            open: false,
             connections: 1,
             metrics: Arc::clone(&metrics),
             stopping,

@@ -178,6 +178,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         () = signals.end() => anyhow::bail!("asked to stop before the collector was ready"),
     };
     say(&format!("pcigate-collector ready on {}", running.address()))?;
+    if let Some(enroll) = running.enroll_address() {
+        drop(say(&format!("agents enrol at {enroll}")));
+    }
     if let Some(web) = running.web_address() {
         // Who waited for the first line may have gone since.
         drop(say(&format!("metrics and health on http://{web}")));

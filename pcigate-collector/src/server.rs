@@ -13,6 +13,7 @@ use tonic::transport::Server;
 use crate::{
     certificates::{self, Certificates},
     config::Config,
+    enroll::{self, Authority},
     evidence::Evidence,
     index::Index,
     indexer::{self, Indexer},
@@ -44,6 +45,7 @@ pub struct Running {
     certificates: Arc<Certificates>,
     writer: Writer,
     writer_thread: thread::JoinHandle<()>,
+    enrolling: Option<enroll::Port>,
     indexing: JoinHandle<()>,
 }
 
@@ -65,7 +67,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map_err(|source| StartError::Thread { source })?;
     let (indexer, indexing) = indexer::start(&config.state_dir, source.clone(), writer.durable());
     let metrics = Arc::clone(writer.metrics());
-    let certificates = Certificates::load(&config.tls_dir, Arc::clone(&metrics));
+    let authority = authority(&config)?;
+    let of_nodes = authority.as_ref().map(|authority| authority.certificate().clone());
+    let certificates = Certificates::load(&config.tls_dir, of_nodes, Arc::clone(&metrics));
     let certificates = Arc::new(certificates.map_err(tls_dir)?);
     let (listener, address) = bind("listen", config.listen).await?;
     let web = start_web(config.web_listen, &writer, &indexer, &stopping).await?;
@@ -74,6 +78,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ingest = Ingest::new(writer.clone(), source.clone(), stopping.clone());
     let evidence = Evidence::new(writer.clone(), source, indexer.clone(), stopping.clone());
     retention::start(config.retention, writer.clone(), indexer, stopping.clone());
+    let enrolling = match (&config.enroll, authority) {
+        (Some(settings), Some(authority)) => {
+            let bound = bind("enroll.listen", settings.listen).await?;
+            let (writer, stopping) = (writer.clone(), stopping.clone());
+            let certificates = Arc::clone(&certificates);
+            let port = enroll::start(settings, authority, bound, certificates, writer, stopping);
+            Some(port.await.map_err(|source| StartError::Kubernetes { source })?)
+        }
+        _ => None,
+    };
     let ingest = IngestServer::new(ingest).max_decoding_message_size(REQUEST_BYTES_MAX);
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -83,6 +97,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let accept = Accept {
         listener,
         certificates: Arc::clone(&certificates),
+        open: false,
         connections,
         metrics,
         stopping: stopping.clone(),
@@ -95,7 +110,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let serving = tokio::spawn(serving);
     tokio::spawn(Arc::clone(&certificates).watch(stopping));
     tracing::info!(%address, origin = config.origin, key = writer.verifier_key(), "ready");
-    Ok(Running { address, web, stop, serving, certificates, writer, writer_thread, indexing })
+    Ok(Running {
+        address,
+        web,
+        stop,
+        serving,
+        certificates,
+        writer,
+        writer_thread,
+        enrolling,
+        indexing,
+    })
 }
 
 /// The web port while it is open.
@@ -115,6 +140,12 @@ impl Running {
     #[must_use]
     pub fn web_address(&self) -> Option<SocketAddr> {
         self.web.as_ref().map(|web| web.address)
+    }
+
+    /// The address where agents enrol, with the real port, where there is one.
+    #[must_use]
+    pub fn enroll_address(&self) -> Option<SocketAddr> {
+        self.enrolling.as_ref().map(|port| port.address)
     }
 
     /// Reads the files in `tlsDir` again, for connections from now on.
@@ -153,6 +184,10 @@ impl Running {
                 self.serving.abort();
             }
         }
+        if let Some(port) = self.enrolling {
+            // An agent whose asking is cut off asks again.
+            port.serving.abort();
+        }
         let recorded = record(&self.writer, State::Stop).await;
         // Not by dropping the handle: a stream that does not end may hold another.
         let ended = self.writer.ask(Job::Stop).await;
@@ -177,6 +212,13 @@ fn open(state_dir: &Path, origin: &str) -> Result<(Ledger, Index), StartError> {
     let index = Index::open(state_dir, &ledger.source(), ledger.durable())
         .map_err(|source| StartError::Index { source: Box::new(source) })?;
     Ok((ledger, index))
+}
+
+/// The authority of enrolment, where that is configured.
+fn authority(config: &Config) -> Result<Option<Authority>, StartError> {
+    let Some(settings) = &config.enroll else { return Ok(None) };
+    let opened = Authority::open(&config.state_dir, &settings.trust_domain, settings.lifetime);
+    opened.map(Some).map_err(|source| StartError::Authority { source })
 }
 
 async fn bind(

@@ -1,6 +1,7 @@
 //! Turns a record into one flat row, and rows of one kind into columns.
 
 mod gateway;
+mod identity;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -10,7 +11,7 @@ use datafusion::arrow::array::{
 };
 use pcigate_proto::{
     Conflict, Coverage, Egress, Enforcement, Exec, Gap, Outcome, Process, Received, Record,
-    Result as Ended, Verdict, Workload,
+    Result as Ended, Verdict,
     coverage::State,
     egress::Operation,
     record::{Event, Subject, kind},
@@ -178,18 +179,6 @@ impl Rows {
         }
     }
 
-    fn push_workload(&mut self, workload: &Workload) {
-        self.bool(C::UnknownWorkload, workload.unknown);
-        self.text(C::Namespace, &workload.namespace);
-        self.text(C::Pod, &workload.pod);
-        self.text(C::PodUid, &workload.pod_uid);
-        self.text(C::ServiceAccount, &workload.service_account);
-        self.text(C::Container, &workload.container);
-        self.text(C::ContainerId, &workload.container_id);
-        self.u64(C::CgroupId, workload.cgroup_id);
-        self.text(C::CgroupPath, &workload.cgroup_path);
-    }
-
     fn push_process(&mut self, process: &Process) {
         self.u64(C::Pid, process.pid.into());
         self.u64(C::Tid, process.tid.into());
@@ -267,6 +256,7 @@ impl Rows {
                 self.time(C::Before, deletion.before_unix_nano);
                 self.u64(C::Count, deletion.records);
             }
+            Event::Enrollment(asked) => self.push_enrollment(asked),
         }
     }
 

@@ -131,13 +131,17 @@ pub enum C {
     TokenSubject,
     TokenIssuer,
     RequestKey,
+    OwnerKind,
+    OwnerName,
+    Image,
+    ImageDigest,
 }
 
 /// Number of columns.
 pub const COLUMNS: usize = SPECS.len();
 
 /// Every column: its place, name, type, and what it says.
-pub const SPECS: [(C, &str, Type, &str); 92] = [
+pub const SPECS: [(C, &str, Type, &str); 96] = [
     (C::Leaf, "leaf", Type::U64, "position in the ledger; what `pcigate record N` takes"),
     (C::Time, "time", Type::Time, "when it happened, by the clock of the machine in `node`"),
     (
@@ -221,10 +225,20 @@ pub const SPECS: [(C, &str, Type, &str); 92] = [
     ),
     (C::Port, "port", Type::U64, "egress"),
     (C::V4Mapped, "v4_mapped", Type::Bool, "egress: the caller used the IPv6 form"),
-    (C::Count, "count", Type::U64, "lost: events; deletion: records"),
-    (C::Reason, "reason", Type::Text, "lost, gap; session: why it ended; statement: why refused"),
+    (C::Count, "count", Type::U64, "lost: events; deletion: records; enrollment: askings"),
+    (
+        C::Reason,
+        "reason",
+        Type::Text,
+        "lost, gap; session: why it ended; statement, enrollment: why refused",
+    ),
     (C::Queue, "queue", Type::Text, "lost"),
-    (C::AboutNode, "about_node", Type::Text, "gap, received, conflict: whose numbers"),
+    (
+        C::AboutNode,
+        "about_node",
+        Type::Text,
+        "gap, received, conflict: whose numbers; enrollment: for which node",
+    ),
     (C::AboutEpoch, "about_epoch", Type::Text, "gap, received, conflict: in hex"),
     (C::FirstSeq, "first_seq", Type::U64, "gap, received; conflict: the number"),
     (C::LastSeq, "last_seq", Type::U64, "gap (0 = not known), received; conflict: the number"),
@@ -247,7 +261,7 @@ pub const SPECS: [(C, &str, Type, &str); 92] = [
     (C::Filter, "filter", Type::Text, "query: what was asked"),
     (C::Class, "class", Type::Text, "deletion: the kind of the records"),
     (C::Before, "before", Type::Time, "deletion: those with an earlier time"),
-    (C::Object, "object", Type::Text, "attempt: what of, in words"),
+    (C::Object, "object", Type::Text, "attempt: what of, in words; enrollment: `namespace/pod`"),
     (C::Session, "session", Type::Text, "session and what belongs to one: its id in hex"),
     (C::Number, "number", Type::U64, "statement, statement-end: counted within the session"),
     (C::Target, "target", Type::Text, "session, statement: `namespace/name`"),
@@ -266,6 +280,10 @@ pub const SPECS: [(C, &str, Type, &str); 92] = [
     (C::TokenSubject, "token_subject", Type::Text, "session: whom the client's token was given to"),
     (C::TokenIssuer, "token_issuer", Type::Text, "session: by whom"),
     (C::RequestKey, "request_key", Type::Text, "statement: what an approval would name; in hex"),
+    (C::OwnerKind, "owner_kind", Type::Text, "`workload.owner_kind`: `Deployment`, `CronJob`, …"),
+    (C::OwnerName, "owner_name", Type::Text, "`workload.owner_name`"),
+    (C::Image, "image", Type::Text, "`workload.image`"),
+    (C::ImageDigest, "image_digest", Type::Text, "`workload.image_digest`: `sha256:…`"),
 ];
 
 /// The table's schema: every column, all but `leaf`, `time` and `kind` possibly NULL.

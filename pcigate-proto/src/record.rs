@@ -9,7 +9,7 @@ pub use crate::generated::record::{Event, Subject};
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 /// All kinds, for help texts and the check of a query.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 17] = [
     "exec",
     "fork",
     "exit",
@@ -26,6 +26,7 @@ pub const KINDS: [&str; 16] = [
     "statement",
     "statement-end",
     "traffic",
+    "enrollment",
 ];
 
 /// The name of a record's kind as queries and tables use it.
@@ -48,6 +49,7 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Statement(_) => "statement",
         Event::StatementEnd(_) => "statement-end",
         Event::Traffic(_) => "traffic",
+        Event::Enrollment(_) => "enrollment",
     }
 }
 
@@ -140,6 +142,9 @@ fn affected(event: &Event) -> Option<&'static str> {
         }
         Event::StatementEnd(end) => (end.session.is_empty(), "statement_end.session"),
         Event::Traffic(traffic) => (traffic.session.is_empty(), "traffic.session"),
+        Event::Enrollment(asked) => {
+            (asked.node.is_empty() && asked.peer.is_empty(), "enrollment.node")
+        }
     };
     empty.then_some(field)
 }

@@ -156,6 +156,11 @@ impl ApiServer {
         self.state.lock_users().add(token, user);
     }
 
+    /// Somebody's token is worth nothing any more.
+    pub fn remove_user(&self, token: &str) {
+        self.state.lock_users().remove(token);
+    }
+
     /// Refuses a verb on a resource (`pods`, or `*`) to a user, by name, from now on.
     pub fn forbid(&self, user: &str, verb: &str, resource: &str) {
         self.state.lock_users().forbid(user, verb, resource);

@@ -46,6 +46,8 @@ pub struct Site {
     extra: String,
     /// Where its metrics are.
     web: String,
+    /// Where agents enrol; empty where they cannot.
+    enroll: String,
     collector: Option<Running>,
 }
 
@@ -63,6 +65,7 @@ impl Site {
             listen: "127.0.0.1:0".into(),
             extra: String::new(),
             web: String::new(),
+            enroll: String::new(),
             collector: None,
         };
         site.write("policy.yaml", POLICY);
@@ -133,6 +136,10 @@ impl Site {
         let (mut running, line) = start(&mut command);
         let address = line.strip_prefix("pcigate-collector ready on ");
         address.expect("the collector says where it listens").clone_into(&mut self.listen);
+        if self.extra.contains("enroll:") {
+            let line = line_with(&mut running.output, "agents enrol at ");
+            line.trim().trim_start_matches("agents enrol at ").clone_into(&mut self.enroll);
+        }
         let line = line_with(&mut running.output, "metrics and health on ");
         let web = line.trim().strip_prefix("metrics and health on http://");
         web.expect("the collector says where its metrics are").clone_into(&mut self.web);
@@ -179,6 +186,12 @@ impl Site {
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.listen)
+    }
+
+    /// The address of enrolment, where the collector has one.
+    #[must_use]
+    pub fn enroll(&self) -> &str {
+        &self.enroll
     }
 
     /// `pcigate-agent exec` as the pod payments/billing-bot, sending to the collector.

@@ -29,9 +29,9 @@ const FIXED_BYTES_MAX: usize = 1024;
 /// Tag and length of a field of at most 16 KiB.
 const FIELD_OVERHEAD: usize = 5;
 
-/// Node, six names of the workload and its cgroup path, the executable, two rules.
+/// Node, nine names of the workload, its image and its cgroup path, the executable, two rules.
 const COMMON_BYTES_MAX: usize =
-    7 * NAME_BYTES_MAX + 2 * PATH_BYTES_MAX + 4 * RULE_BYTES_MAX + FIXED_BYTES_MAX;
+    10 * NAME_BYTES_MAX + 2 * PATH_BYTES_MAX + 5 * RULE_BYTES_MAX + FIXED_BYTES_MAX;
 const _: () = assert!(COMMON_BYTES_MAX + 2 * PATH_BYTES_MAX + ARGS_BYTES_MAX <= RECORD_BYTES_MAX);
 const CAPABILITY_BYTES_MAX: usize = 64 + 24 + REASON_BYTES_MAX + 4 * FIELD_OVERHEAD;
 const COVERAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + (CAPABILITIES_MAX + 1) * CAPABILITY_BYTES_MAX;
@@ -133,6 +133,10 @@ fn subject(subject: &Subject, text: &mut Text) -> ProtoSubject {
             container_id: text.take(&workload.container_id, NAME_BYTES_MAX),
             cgroup_id: workload.cgroup_id,
             cgroup_path: text.take(&workload.cgroup_path, PATH_BYTES_MAX),
+            owner_kind: text.take(&workload.owner_kind, NAME_BYTES_MAX),
+            owner_name: text.take(&workload.owner_name, NAME_BYTES_MAX),
+            image: text.take(&workload.image, RULE_BYTES_MAX),
+            image_digest: text.take(&workload.image_digest, NAME_BYTES_MAX),
         }),
         Subject::Unknown { cgroup_id, cgroup_path } => ProtoSubject::Workload(proto::Workload {
             unknown: true,

@@ -24,6 +24,10 @@ pub(crate) fn workload(name: &str) -> Subject {
         container_id: masked(name),
         cgroup_id: 7,
         cgroup_path: masked(name),
+        owner_kind: masked(name),
+        owner_name: masked(name),
+        image: masked(name),
+        image_digest: masked(name),
     }))
 }
 

@@ -57,6 +57,17 @@ pub fn node_name_of(tls_dir: &Path) -> Result<String, IdentityError> {
     }
 }
 
+/// The node named by a certificate (PEM), where it names one.
+pub(crate) fn node_of(pem: &[u8]) -> Option<String> {
+    match uris(pem)?.as_slice() {
+        [uri] => match spiffe::parse(uri) {
+            Ok(Identity::Node(name)) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The SAN URIs of the first certificate.
 fn uris(pem: &[u8]) -> Option<Vec<String>> {
     let (_, pem) = parse_x509_pem(pem).ok()?;

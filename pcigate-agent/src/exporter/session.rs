@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::trouble::Trouble;
 use super::witness::{Change, WitnessState};
-use super::{Shared, lock};
+use super::{Shared, Tls, changed, lock};
 use crate::spool::{Batch, SpoolError};
 
 /// Records in a batch at most: what the collector takes, because its group commits cost by their
@@ -35,16 +35,19 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Connects and sends until something goes wrong.
-pub(super) async fn run(shared: &Arc<Shared>) -> Trouble {
-    match converse(shared).await {
-        Ok(never) => match never {},
-        Err(trouble) => trouble,
+pub(super) async fn run(shared: &Arc<Shared>, tls: &mut Option<Tls>) -> Trouble {
+    loop {
+        if let Err(trouble) = converse(shared, tls).await {
+            return trouble;
+        }
+        tracing::info!("connecting to the collector with the new certificate");
     }
 }
 
-async fn converse(shared: &Arc<Shared>) -> Result<std::convert::Infallible, Trouble> {
+/// Ends well where there is another certificate, with every batch acknowledged.
+async fn converse(shared: &Arc<Shared>, tls: &mut Option<Tls>) -> Result<(), Trouble> {
     lock(&shared.counters).connects += 1;
-    let channel = connect(shared).await?;
+    let channel = connect(shared, tls.as_mut()).await?;
     let (requests, outgoing) = mpsc::channel(IN_FLIGHT_MAX + 1);
     let hello = send_request::Message::Hello(hello(shared));
     send(&requests, hello).await?;
@@ -56,9 +59,14 @@ async fn converse(shared: &Arc<Shared>) -> Result<std::convert::Infallible, Trou
     let mut stream = Stream::begin(shared, first).await?;
     let mut durable = shared.recorder.durable();
     let mut recording = true;
+    let mut renewed = false;
     loop {
         durable.borrow_and_update();
-        while stream.in_flight.len() < IN_FLIGHT_MAX
+        if renewed && stream.in_flight.is_empty() {
+            return Ok(());
+        }
+        while !renewed
+            && stream.in_flight.len() < IN_FLIGHT_MAX
             && let Some(batch) = stream.next_batch().await?
         {
             send(&requests, send_request::Message::Batch(batch)).await?;
@@ -66,12 +74,13 @@ async fn converse(shared: &Arc<Shared>) -> Result<std::convert::Infallible, Trou
         let owes = !stream.in_flight.is_empty();
         tokio::select! {
             ack = next_ack(&mut acks, owes, true) => stream.acked(ack?).await?,
-            changed = durable.changed(), if recording => recording = changed.is_ok(),
+            changed = durable.changed(), if recording && !renewed => recording = changed.is_ok(),
+            () = changed(tls), if !renewed => renewed = true,
         }
     }
 }
 
-async fn connect(shared: &Shared) -> Result<Channel, Trouble> {
+async fn connect(shared: &Shared, tls: Option<&mut Tls>) -> Result<Channel, Trouble> {
     let url = &shared.settings.url;
     let address = |source| Trouble::Address { url: url.clone(), source };
     let mut endpoint = Endpoint::from_shared(url.clone())
@@ -81,8 +90,9 @@ async fn connect(shared: &Shared) -> Result<Channel, Trouble> {
         .keep_alive_timeout(KEEP_ALIVE_WITHIN)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    if let Some(tls) = &shared.settings.tls {
-        endpoint = endpoint.tls_config(tls.clone()).map_err(address)?;
+    if let Some(tls) = tls {
+        let tls = tls.current().map_err(|why| Trouble::NoCertificate { why })?;
+        endpoint = endpoint.tls_config(tls).map_err(address)?;
     }
     endpoint.connect().await.map_err(|source| Trouble::Connect { source })
 }

@@ -16,6 +16,8 @@ pub(super) enum Trouble {
         #[source]
         source: tonic::transport::Error,
     },
+    #[error("this node has no certificate yet: {why}")]
+    NoCertificate { why: String },
     #[error("cannot connect to the collector")]
     Connect {
         #[source]
@@ -47,6 +49,7 @@ pub(super) enum Trouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Address,
+    NoCertificate,
     Unreachable,
     ServerName,
     ServerCertificate,
@@ -61,6 +64,7 @@ impl Trouble {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Address { .. } => Kind::Address,
+            Self::NoCertificate { .. } => Kind::NoCertificate,
             Self::Connect { source } => tls_kind(source).unwrap_or(Kind::Unreachable),
             // TLS 1.3 tells the client that its certificate is refused after the handshake; the
             // alert often drowns in the error of the first write. A status that the collector
@@ -86,6 +90,7 @@ impl Kind {
     pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::Address => "write collector.url as https://HOST:7443",
+            Self::NoCertificate => "it is asked for again by itself (collector.enroll)",
             Self::Unreachable => {
                 "check that the collector runs and that collector.url, DNS and firewalls lead to it"
             }

@@ -21,10 +21,26 @@ pub(super) fn same(a: &Workload, b: &Workload) -> bool {
     texts(a).iter().zip(texts(b)).all(|(a, b)| a.as_str() == b.as_str())
 }
 
-fn texts(workload: &Workload) -> [&Masked; 7] {
+/// How many texts agents before owners and images were known wrote.
+const FIRST_TEXTS: usize = 7;
+
+fn texts(workload: &Workload) -> [&Masked; 11] {
     let Workload { namespace, pod, pod_uid, service_account, container, container_id, .. } =
         workload;
-    [namespace, pod, pod_uid, service_account, container, container_id, &workload.cgroup_path]
+    let Workload { cgroup_path, owner_kind, owner_name, image, image_digest, .. } = workload;
+    [
+        namespace,
+        pod,
+        pod_uid,
+        service_account,
+        container,
+        container_id,
+        cgroup_path,
+        owner_kind,
+        owner_name,
+        image,
+        image_digest,
+    ]
 }
 
 /// Replaces the file.
@@ -62,8 +78,23 @@ fn masked(text: &Value) -> Option<Masked> {
 fn workload(entry: &Value) -> Option<(u64, Arc<Workload>)> {
     let cgroup_id = entry.get("cgroupId")?.as_u64()?;
     let texts: Option<Vec<Masked>> = entry.get("texts")?.as_array()?.iter().map(masked).collect();
-    let [namespace, pod, pod_uid, service_account, container, container_id, cgroup_path] =
-        <[Masked; 7]>::try_from(texts?).ok()?;
+    let mut texts = texts?;
+    if texts.len() == FIRST_TEXTS {
+        texts.resize(11, Masked::new(b"", Cut::Whole));
+    }
+    let [
+        namespace,
+        pod,
+        pod_uid,
+        service_account,
+        container,
+        container_id,
+        cgroup_path,
+        owner_kind,
+        owner_name,
+        image,
+        image_digest,
+    ] = <[Masked; 11]>::try_from(texts).ok()?;
     let workload = Workload {
         namespace,
         pod,
@@ -73,6 +104,10 @@ fn workload(entry: &Value) -> Option<(u64, Arc<Workload>)> {
         container_id,
         cgroup_id,
         cgroup_path,
+        owner_kind,
+        owner_name,
+        image,
+        image_digest,
     };
     Some((cgroup_id, Arc::new(workload)))
 }
@@ -138,6 +173,10 @@ mod tests {
             container_id: text("id"),
             cgroup_id: 9,
             cgroup_path: text("a/b"),
+            owner_kind: text("Deployment"),
+            owner_name: text("bot"),
+            image: text("registry/bot:1"),
+            image_digest: text("sha256:1f"),
         };
         directory.workloads.insert(9, Arc::new(workload));
         let rule = Rule { policy: text("payments/bot"), id: text("no-encoders") };

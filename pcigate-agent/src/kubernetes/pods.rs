@@ -7,6 +7,7 @@
 
 mod kept;
 mod objects;
+mod owners;
 mod store;
 
 use std::{
@@ -119,6 +120,8 @@ impl Kubernetes {
         let store = Arc::new(Mutex::new(store));
         let changed = Bell::new(watch::Sender::new(()));
         let mut watching = JoinSet::new();
+        let owners = owners::run(client.clone(), Arc::clone(&store), Arc::clone(&changed));
+        watching.spawn(owners);
         // All namespaces: a pod on this node may be of any.
         let pods = Api::all_with(client.clone(), &ApiResource::erase::<v1::Pod>(&()));
         let namespaces = Api::all_with(client, &ApiResource::erase::<v1::Namespace>(&()));

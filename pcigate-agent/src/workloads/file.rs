@@ -17,7 +17,7 @@ use pcigate_policy::{
     yaml,
 };
 
-use super::pods::{DEFAULT_SERVICE_ACCOUNT, ListedPod, Pods};
+use super::pods::{Container, DEFAULT_SERVICE_ACCOUNT, ListedPod, Pods};
 
 /// The annotation that holds the cgroup name of a static pod.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -104,6 +104,10 @@ fn listed(pod: Pod) -> Result<(String, ListedPod), String> {
         value.filter(|text| !text.is_empty()).ok_or_else(|| format!("metadata.{name} is missing"))
     };
     let pod_uid = field(metadata.uid, "uid")?;
+    // A file has nobody to ask what made the controller.
+    let mut owners = metadata.owner_references.unwrap_or_default().into_iter();
+    let owner = owners.find(|owner| owner.controller == Some(true));
+    let owner = owner.map(|owner| (owner.kind, owner.name)).unwrap_or_default();
     let static_uid = metadata.annotations.unwrap_or_default().remove(CONFIG_HASH);
     let namespace = field(metadata.namespace, "namespace")?;
     let identity = Identity {
@@ -115,7 +119,7 @@ fn listed(pod: Pod) -> Result<(String, ListedPod), String> {
         pod_uid: pod_uid.clone(),
     };
     let containers = containers(pod.status.unwrap_or_default());
-    let pod = ListedPod { identity: Arc::new(identity), containers, refused: false };
+    let pod = ListedPod { identity: Arc::new(identity), containers, owner, refused: false };
     Ok((static_uid.unwrap_or(pod_uid), pod))
 }
 
@@ -124,8 +128,8 @@ fn service_account(spec: Option<PodSpec>) -> String {
         .unwrap_or_else(|| DEFAULT_SERVICE_ACCOUNT.to_owned())
 }
 
-/// `containerd://<id>` → name, of all kinds of containers.
-fn containers(status: PodStatus) -> HashMap<String, String> {
+/// By the id in `containerd://<id>`, of all kinds of containers.
+fn containers(status: PodStatus) -> HashMap<String, Container> {
     let all = [
         status.container_statuses,
         status.init_container_statuses,
@@ -137,7 +141,8 @@ fn containers(status: PodStatus) -> HashMap<String, String> {
         .filter_map(|container| {
             let id = container.container_id?;
             let (_, id) = id.split_once("://")?;
-            Some((id.to_owned(), container.name))
+            let told = Container::new(container.name, &container.image, &container.image_id);
+            Some((id.to_owned(), told))
         })
         .collect()
 }
@@ -172,7 +177,7 @@ items:
         let pod = &pods["1a2b3c4d-0000-4000-8000-1234567890ab"];
         assert_eq!(pod.identity.service_account, "billing-bot");
         assert_eq!(pod.identity.labels["app"], "billing-bot");
-        assert_eq!(pod.containers["abc"], "bot");
+        assert_eq!(pod.containers["abc"], Container::new("bot".into(), "bot", ""));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::{
 };
 
 use pcigate_policy::workload::Identity;
+use serde::{Deserialize, Serialize};
 
-use super::{Found, exempt::Exempt, layout};
+use super::{Found, More, exempt::Exempt, layout};
 use crate::cgroup::{self, Directory};
 
 /// What the API server fills in where a pod names no ServiceAccount.
@@ -30,13 +31,51 @@ pub struct WalkError {
     pub source: io::Error,
 }
 
+/// Bytes of an image's name that are kept.
+const IMAGE_BYTES_MAX: usize = 512;
+
+/// A container as the kubelet told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// Its name in the pod.
+    pub name: String,
+    /// The image it was made of.
+    pub image: String,
+    /// `sha256:…` of what runs; empty where the runtime did not say.
+    pub digest: String,
+}
+
+impl Container {
+    /// By `name`, `image` and `imageID` of a containerStatus.
+    #[must_use]
+    pub fn new(name: String, image: &str, image_id: &str) -> Self {
+        let end = image.floor_char_boundary(IMAGE_BYTES_MAX);
+        let image = image.get(..end).unwrap_or_default().to_owned();
+        Self { name, image, digest: digest(image_id).unwrap_or_default() }
+    }
+}
+
+/// `sha256:…` at the end of an imageID: `docker.io/library/x@sha256:…`, `docker-pullable://…@…`, or
+/// alone, as for an image that came from no registry.
+fn digest(image_id: &str) -> Option<String> {
+    let last = image_id.rsplit('@').next()?;
+    let last = last.strip_prefix("docker://").unwrap_or(last);
+    let (algorithm, hex) = last.split_once(':')?;
+    let is_digest = matches!((algorithm, hex.len()), ("sha256", 64) | ("sha512", 128))
+        && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| last.to_owned())
+}
+
 /// A pod of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPod {
     /// What policies select by.
     pub identity: Arc<Identity>,
-    /// Container id → name.
-    pub containers: HashMap<String, String>,
+    /// By container id.
+    pub containers: HashMap<String, Container>,
+    /// What made it, at the top of the chain of controllers: kind and name; empty where none.
+    pub owner: (String, String),
     /// Its labels are too long to be kept, so no policy can be selected: everything is refused.
     pub refused: bool,
 }
@@ -120,13 +159,17 @@ fn found(
     if pod.is_none() && !is_exempt {
         return None;
     }
-    let name = |id: &str| pod.and_then(|pod| pod.containers.get(id)).map_or("", String::as_str);
-    let container = place.container_id.as_deref().map(|id| (name(id), id));
+    let id_of_container = place.container_id.as_deref();
+    let told = id_of_container.zip(pod).and_then(|(id, pod)| pod.containers.get(id));
+    let name = told.map_or("", |container| container.name.as_str());
+    let container = id_of_container.map(|id| (name, id));
+    let owner = pod.map(|pod| (pod.owner.0.as_str(), pod.owner.1.as_str())).unwrap_or_default();
+    let image = told.map(|told| (told.image.as_str(), told.digest.as_str())).unwrap_or_default();
     let identity = pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
     Some(Found {
         exempt: is_exempt,
         refused: pod.is_some_and(|pod| pod.refused),
-        ..Found::new(cgroup_id, relative, identity, container)
+        ..Found::with(cgroup_id, relative, identity, container, More { owner, image })
     })
 }
 
@@ -149,8 +192,12 @@ mod tests {
             labels: [("app".to_owned(), app.to_owned())].into(),
             ..Identity::default()
         };
-        let pod =
-            ListedPod { identity: Arc::new(identity), containers: HashMap::new(), refused: false };
+        let pod = ListedPod {
+            identity: Arc::new(identity),
+            containers: HashMap::new(),
+            owner: <_>::default(),
+            refused: false,
+        };
         [(UID.to_owned(), Arc::new(pod))].into()
     }
 
@@ -191,5 +238,28 @@ mod tests {
         finder.rung();
         assert_eq!(count(&mut finder, &Pods::new()), 0, "nobody knows whose it is");
         assert_eq!(count(&mut finder, &pods("web")), 1);
+    }
+
+    #[test]
+    fn the_digest_is_found_in_every_runtimes_spelling_and_nothing_else_is_one() {
+        let hex = "ab".repeat(32);
+        let sha = format!("sha256:{hex}");
+        for image_id in [
+            sha.clone(),
+            format!("docker.io/library/busybox@{sha}"),
+            format!("docker-pullable://registry:5000/x@{sha}"),
+            format!("docker://{sha}"),
+        ] {
+            assert_eq!(Container::new(String::new(), "x", &image_id).digest, sha, "{image_id}");
+        }
+        for image_id in ["", "x", "sha256:", "sha256:zz", "busybox:1.36", &format!("md5:{hex}")] {
+            assert_eq!(Container::new(String::new(), "x", image_id).digest, "", "{image_id}");
+        }
+    }
+
+    #[test]
+    fn a_long_image_is_cut_at_a_character() {
+        let cut = Container::new(String::new(), &"ä".repeat(400), "").image;
+        assert_eq!(cut.len(), IMAGE_BYTES_MAX);
     }
 }

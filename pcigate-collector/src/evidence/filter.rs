@@ -191,6 +191,7 @@ fn is_about_node(record: &Record, event: &Event, node: &str) -> bool {
         Event::Gap(gap) => gap.node.as_str(),
         Event::Received(received) => received.node.as_str(),
         Event::Conflict(conflict) => conflict.node.as_str(),
+        Event::Enrollment(asked) => asked.node.as_str(),
         _ => "",
     };
     about == node || record.origin.as_ref().is_some_and(|origin| origin.node == node)

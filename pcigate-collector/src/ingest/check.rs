@@ -90,6 +90,7 @@ pub fn speaks_for_others(record: &Record) -> bool {
                 | Event::Conflict(_)
                 | Event::Gap(_)
                 | Event::Deletion(_)
+                | Event::Enrollment(_)
         )
     );
     subject || event

@@ -12,6 +12,9 @@ const HANDSHAKE_RESULTS: [&str; 3] = ["ok", "failed", "timeout"];
 /// Ends of a reading of changed files.
 const RELOAD_RESULTS: [&str; 2] = ["ok", "failed"];
 
+/// What became of those who asked for a node's certificate.
+const ENROLLMENT_RESULTS: [&str; 4] = ["issued", "refused", "unavailable", "turned_away"];
+
 /// Metrics of connections, handshakes and certificates.
 #[derive(Debug)]
 pub struct Tls {
@@ -27,6 +30,8 @@ pub struct Tls {
     pub certificate_reloads: Family<Label, Counter>,
     /// 1 while the files in `tlsDir` cannot be used and older ones are.
     pub certificate_files_wrong: Gauge,
+    /// Askings for a node's certificate, by result.
+    pub enrollments: Family<Label, Counter>,
 }
 
 impl Tls {
@@ -59,6 +64,12 @@ impl Tls {
                 r,
                 "tls_files_wrong",
                 "1 while the files in tlsDir cannot be used and those read before are",
+            ),
+            enrollments: put(
+                r,
+                "enrollments",
+                "Askings for the certificate of a node, by result",
+                counters("result", &ENROLLMENT_RESULTS),
             ),
         }
     }

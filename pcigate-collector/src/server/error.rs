@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::{
-    certificates::CertificateError, index::RebuildError, ledger::OpenError, writer::WriteError,
+    certificates::CertificateError, enroll, index::RebuildError, ledger::OpenError,
+    writer::WriteError,
 };
 
 /// Why the collector does not start.
@@ -40,6 +41,20 @@ pub enum StartError {
         /// What the system says.
         #[source]
         source: std::io::Error,
+    },
+    /// The authority of enrolment cannot be used.
+    #[error("`enroll` cannot be used")]
+    Authority {
+        /// Why.
+        #[source]
+        source: enroll::AuthorityError,
+    },
+    /// The way to the API server is not known.
+    #[error("`enroll` cannot be used")]
+    Kubernetes {
+        /// Why.
+        #[source]
+        source: enroll::ConnectError,
     },
     /// The system gives no thread.
     #[error("no thread for the writer")]

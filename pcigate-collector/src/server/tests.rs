@@ -72,6 +72,7 @@ impl Site {
             origin: "test/log".into(),
             web_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             log: crate::logging::Log::default(),
+            enroll: None,
             retention: <_>::default(),
         }
     }

@@ -47,6 +47,10 @@ impl Users {
         self.by_token.insert(token.to_owned(), user);
     }
 
+    pub(super) fn remove(&mut self, token: &str) {
+        self.by_token.remove(token);
+    }
+
     pub(super) fn forbid(&mut self, user: &str, verb: &str, resource: &str) {
         self.forbidden.insert((user.to_owned(), verb.to_owned(), resource.to_owned()));
     }

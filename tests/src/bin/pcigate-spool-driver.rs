@@ -97,6 +97,10 @@ fn draft(random: &mut Random) -> Draft {
         container_id: masked(""),
         cgroup_id: 1,
         cgroup_path: masked("/"),
+        owner_kind: masked(""),
+        owner_name: masked(""),
+        image: masked(""),
+        image_digest: masked(""),
     };
     let process = Process {
         pid: 42,

@@ -304,3 +304,61 @@ fn static_pods_system_pods_and_pods_on_the_host_are_what_they_are() {
     let on_host = ["kube-system/proxy (hostPID)", "payments/claims-it (hostNetwork)"];
     assert_eq!(source.status().on_host, on_host);
 }
+
+#[test]
+fn the_deployment_and_the_cron_job_behind_a_pod_are_named_and_a_forged_owner_is_not() {
+    let node = Node::new();
+    let owner = |kind: &str, version: &str, name: &str, uid: &Value| json!([{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    let made = |path: &str, kind: &str, name: &str, owners: Value| {
+        let version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+        let metadata = json!({"name": name, "ownerReferences": owners});
+        let object = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+        node.server.put(path, object)["metadata"]["uid"].clone()
+    };
+    let (apps, batch) = ("/apis/apps/v1/namespaces/payments", "/apis/batch/v1/namespaces/payments");
+    let top = owner("Deployment", "apps/v1", "web", &json!("d-1"));
+    let set = made(&format!("{apps}/replicasets"), "ReplicaSet", "web-6d5f", top);
+    let top = owner("CronJob", "batch/v1", "report", &json!("c-1"));
+    let job = made(&format!("{batch}/jobs"), "Job", "report-1", top);
+    let alone = made(&format!("{batch}/jobs"), "Job", "once", json!([]));
+    let pods = [
+        ("web", owner("ReplicaSet", "apps/v1", "web-6d5f", &set)),
+        ("report", owner("Job", "batch/v1", "report-1", &job)),
+        ("once", owner("Job", "batch/v1", "once", &alone)),
+        ("forged", owner("ReplicaSet", "apps/v1", "web-6d5f", &json!("another"))),
+        ("bare", json!([])),
+    ];
+    for (i, (name, owners)) in pods.iter().enumerate() {
+        let id = format!("{i:064x}");
+        let image_id = format!("registry/x@sha256:{}", "ab".repeat(32));
+        let uid = node.pod(
+            name,
+            json!({
+                "metadata": {"ownerReferences": owners},
+                "status": {"containerStatuses": [
+                    {"name": "main", "containerID": format!("containerd://{id}"),
+                     "image": "registry/x:1", "imageID": image_id}]},
+            }),
+        );
+        fs::create_dir_all(node.root().join(format!("burstable/pod{uid}")).join(id)).unwrap();
+    }
+    let mut source = node.source();
+    let owner_of = |found: &BTreeMap<String, Found>, pod: &str| {
+        let workload = &found[pod].workload;
+        format!("{}/{}", workload.owner_kind.as_str(), workload.owner_name.as_str())
+    };
+    let found = until(&node, &mut source, "owners", |found| {
+        found.len() == 5
+            && owner_of(found, "web") == "Deployment/web"
+            && owner_of(found, "report") == "CronJob/report"
+    });
+    assert_eq!(owner_of(&found, "once"), "Job/once");
+    assert_eq!(owner_of(&found, "forged"), "ReplicaSet/web-6d5f", "what it says, and no more");
+    assert_eq!(owner_of(&found, "bare"), "/");
+    let workload = &found["web"].workload;
+    assert_eq!(workload.image.as_str(), "registry/x:1");
+    assert_eq!(workload.image_digest.as_str(), format!("sha256:{}", "ab".repeat(32)));
+    // Two controllers of that name were asked about, once each.
+    let asked = node.server.count("GET /apis/apps/v1/namespaces/payments/replicasets/web-6d5f");
+    assert_eq!(asked, 2);
+}

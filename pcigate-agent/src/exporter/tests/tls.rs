@@ -51,7 +51,7 @@ async fn trouble_with(server_ca: &Ca, name: &str, agent_tls: &Path) -> Kind {
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
 
     let agent = Agent::new();
-    let tls = Some(pcigate_proto::tls::client(agent_tls).unwrap());
+    let tls = Some(Tls::fixed(pcigate_proto::tls::client(agent_tls).unwrap()));
     let url = format!("https://localhost:{port}");
     let settings = Settings { url, tls, witness_dir: agent.witness_dir(), backoff: QUICK };
     let shared = Arc::new(Shared {
@@ -63,8 +63,9 @@ async fn trouble_with(server_ca: &Ca, name: &str, agent_tls: &Path) -> Kind {
         acked: watch::channel(0).0,
         failures: Mutex::default(),
     });
+    let mut tls = shared.settings.tls.clone();
     tokio::select! {
-        trouble = session::run(&shared) => trouble.kind(),
+        trouble = session::run(&shared, &mut tls) => trouble.kind(),
         () = until(|| lock(&shared.counters).connected) => panic!("it connected"),
     }
 }
@@ -104,4 +105,50 @@ fn a_tls_directory_without_a_certificate_is_named() {
     std::fs::write(dir.path().join("cert.pem"), "nonsense").unwrap();
     let error = node_name_of(dir.path()).unwrap_err().to_string();
     assert!(error.contains("cert.pem does not hold a PEM certificate"), "{error}");
+}
+
+/// A collector over mTLS, and the directory of a node that it believes.
+async fn over_tls(ca: &Ca, scenario: Scenario) -> (String, collector::Collector) {
+    let server_dir = tls_dir(ca, ca, &[dns("localhost")]);
+    let read = |file| std::fs::read(server_dir.path().join(file)).unwrap();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read("cert.pem"), read("key.pem")))
+        .client_ca_root(Certificate::from_pem(read("ca.pem")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let inner = collector::Collector::start(scenario).await;
+    let service = pcigate_proto::ingest_server::IngestServer::new(inner.clone());
+    let server = Server::builder().tls_config(tls).unwrap().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    (format!("https://localhost:{port}"), inner)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_used_at_once_and_no_record_is_lost_or_sent_twice() {
+    let ca = ca();
+    let (url, collector) = over_tls(&ca, Scenario::AcksAll).await;
+    let certificate = || {
+        let dir = tls_dir(&ca, &ca, &[uri("spiffe://pcigate/node/n1")]);
+        pcigate_proto::tls::client(dir.path()).unwrap()
+    };
+    let agent = Agent::new();
+    let (tell, current) = watch::channel(Err("it is being asked for".to_owned()));
+    let tls = Some(Tls::renewed(current, Arc::default(), tokio::task::JoinSet::new()));
+    let settings = Settings { url, tls, witness_dir: agent.witness_dir(), backoff: QUICK };
+    let exporter = start(settings, Arc::clone(&agent.spool), agent.recorder.handle()).unwrap();
+    agent.record(500);
+    until(|| exporter.counters().trouble.is_some_and(|why| why.contains("no certificate"))).await;
+    drop(tell.send_replace(Ok(certificate())));
+    until(|| exporter.counters().acked_seq >= 500).await;
+    let connects = exporter.counters().connects;
+    for renewed in 1..=3 {
+        agent.record(2_000);
+        drop(tell.send_replace(Ok(certificate())));
+        until(|| exporter.counters().connects == connects + renewed).await;
+    }
+    agent.record(500);
+    exporter.drain(DEADLINE).await.unwrap();
+    let last = lock(&agent.spool).durable_seq();
+    assert!(collector.records().keys().copied().eq(1..=last));
+    assert_eq!(exporter.counters().sent_records, last, "each was sent once");
 }

@@ -12,8 +12,8 @@ use std::{
 use pcigate_policy::workload::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::{objects::Pod, store::Memory};
-use crate::atomic_file;
+use super::{objects::Pod, owners::Owner, store::Memory};
+use crate::{atomic_file, workloads::pods::Container};
 
 /// Largest file that is read.
 const BYTES_MAX: u64 = 512 << 20;
@@ -34,7 +34,9 @@ struct KeptPod {
     uid: String,
     service_account: String,
     labels: BTreeMap<String, String>,
-    containers: HashMap<String, String>,
+    containers: HashMap<String, Container>,
+    #[serde(default)]
+    owner: Option<Owner>,
     hash: Option<String>,
     created: String,
     host_network: bool,
@@ -67,7 +69,7 @@ pub(super) fn write(path: &Path, memory: &Memory) -> io::Result<()> {
 
 impl KeptPod {
     fn of(pod: &Pod) -> Self {
-        let Pod { identity, containers, hash, created, host_network, host_pid, overlong } =
+        let Pod { identity, containers, owner, hash, created, host_network, host_pid, overlong } =
             pod.clone();
         Self {
             namespace: identity.namespace,
@@ -76,6 +78,7 @@ impl KeptPod {
             service_account: identity.service_account,
             labels: identity.labels,
             containers,
+            owner,
             hash,
             created,
             host_network,
@@ -95,6 +98,7 @@ impl KeptPod {
                 namespace_labels: BTreeMap::new(),
             },
             containers: self.containers,
+            owner: self.owner,
             hash: self.hash,
             created: self.created,
             host_network: self.host_network,
@@ -116,7 +120,7 @@ mod tests {
         let mut pod = Pod { hash: Some("0".repeat(32)), host_pid: true, ..Pod::default() };
         pod.identity.pod = "web".to_owned();
         pod.identity.labels.insert("app".to_owned(), "web".to_owned());
-        pod.containers.insert("a".repeat(64), "main".to_owned());
+        pod.containers.insert("a".repeat(64), Container::new("main".to_owned(), "x", ""));
         let namespaces = [("x".to_owned(), None), ("y".to_owned(), Some(BTreeMap::new()))];
         let memory = Memory { pods: vec![pod], namespaces: namespaces.into() };
         write(&path, &memory).unwrap();

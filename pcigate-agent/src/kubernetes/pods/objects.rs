@@ -18,7 +18,8 @@ use pcigate_policy::{
 };
 use serde::Deserialize;
 
-use crate::workloads::pods::DEFAULT_SERVICE_ACCOUNT;
+use super::owners::Owner;
+use crate::workloads::pods::{self, DEFAULT_SERVICE_ACCOUNT};
 
 /// The longest name of an object (RFC 1123 subdomain).
 const NAME_MAX: usize = 253;
@@ -66,6 +67,9 @@ struct Container {
     name: String,
     #[serde(rename = "containerID")]
     id: Option<String>,
+    image: Option<String>,
+    #[serde(rename = "imageID")]
+    image_id: Option<String>,
 }
 
 /// A pod as it is kept.
@@ -73,8 +77,10 @@ struct Container {
 pub(super) struct Pod {
     /// Without the namespace's labels, which are kept once.
     pub(super) identity: Identity,
-    /// Container id → name.
-    pub(super) containers: HashMap<String, String>,
+    /// By container id.
+    pub(super) containers: HashMap<String, pods::Container>,
+    /// The controller that made it.
+    pub(super) owner: Option<Owner>,
     /// What its cgroup carries instead of its UID.
     pub(super) hash: Option<String>,
     /// When it was made, in RFC 3339, which sorts.
@@ -96,6 +102,7 @@ impl Object {
         let Self { metadata, spec, status } = self;
         let ObjectMeta { name, namespace, uid, labels, annotations, creation_timestamp, .. } =
             metadata;
+        let owner = Owner::of(metadata.owner_references.unwrap_or_default());
         let [name, namespace, uid] = [name, namespace, uid].map(Option::unwrap_or_default);
         let spec = spec.unwrap_or_default();
         let account = spec.service_account_name.filter(|account| !account.is_empty());
@@ -121,6 +128,7 @@ impl Object {
         Ok(Pod {
             identity,
             containers: containers(status.unwrap_or_default()),
+            owner,
             hash: annotations.and_then(hash),
             created: creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
             host_network: spec.host_network.unwrap_or_default(),
@@ -189,7 +197,7 @@ fn is_overlong(labels: &BTreeMap<String, String>) -> bool {
 }
 
 /// The API server allows nothing else; this is for one that lies.
-fn check(field: &str, text: &str) -> Result<(), String> {
+pub(super) fn check(field: &str, text: &str) -> Result<(), String> {
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':' | b'_');
     if text.is_empty() || text.len() > NAME_MAX || !text.bytes().all(plain) {
@@ -200,8 +208,8 @@ fn check(field: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `containerd://<id>` → name, of all kinds of containers.
-fn containers(status: PodStatus) -> HashMap<String, String> {
+/// By the id in `containerd://<id>`, of all kinds of containers.
+fn containers(status: PodStatus) -> HashMap<String, pods::Container> {
     let all = [
         status.container_statuses,
         status.init_container_statuses,
@@ -212,7 +220,10 @@ fn containers(status: PodStatus) -> HashMap<String, String> {
         let (_, id) = id.split_once("://")?;
         let is_id = id.len() == CONTAINER_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_named = check("name", &container.name).is_ok();
-        (is_id && is_named).then(|| (id.to_owned(), container.name))
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (image, image_id) = (text(&container.image), text(&container.image_id));
+        let told = pods::Container::new(container.name, &image, &image_id);
+        (is_id && is_named).then(|| (id.to_owned(), told))
     });
     named.take(CONTAINERS_MAX).collect()
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::objects::{LABELS_MAX, Object, Pod};
+use super::owners::{Owner, Wanted};
 use crate::{
     kubernetes::reflector::{Answering, Event, Health},
     workloads::pods::{ListedPod, Pods},
@@ -115,8 +116,12 @@ impl Store {
         }
     }
 
-    fn take_pod(&mut self, event: Event, pod: Pod) -> Result<String, String> {
+    fn take_pod(&mut self, event: Event, mut pod: Pod) -> Result<String, String> {
         let uid = pod.identity.pod_uid.clone();
+        if let Some(owner) = &mut pod.owner {
+            let known = self.pods.values().filter_map(|known| known.pod.owner.as_ref());
+            owner.learn(known);
+        }
         let gone = event == Event::Deleted;
         let full = self.pods.len() >= PODS_MAX;
         match self.pods.get_mut(&uid) {
@@ -177,6 +182,23 @@ impl Store {
             }
         }
         self.health_of(collection).listed = true;
+        self.changed();
+    }
+
+    /// A controller whose own controller is not known yet.
+    pub(super) fn wanted_owner(&self) -> Option<Wanted> {
+        let pods = self.pods.values().filter(|known| !known.gone).map(|known| &known.pod);
+        pods.filter_map(|pod| pod.owner.as_ref()?.wanted(&pod.identity.namespace)).next()
+    }
+
+    /// What made a controller (by UID), where anything did.
+    pub(super) fn owner_found(&mut self, uid: &str, top: Option<&(String, String)>) {
+        for known in self.pods.values_mut() {
+            if let Some(owner) = known.pod.owner.as_mut().filter(|owner| owner.uid == uid) {
+                owner.found(top.cloned());
+                known.listed = None;
+            }
+        }
         self.changed();
     }
 
@@ -312,6 +334,7 @@ impl Known {
         let listed = Arc::new(ListedPod {
             identity: Arc::new(identity),
             containers: HashMap::clone(&self.pod.containers),
+            owner: self.pod.owner.as_ref().map(Owner::top).unwrap_or_default(),
             refused: self.pod.overlong || labels.is_none(),
         });
         self.listed = Some((labels.cloned(), Arc::clone(&listed)));

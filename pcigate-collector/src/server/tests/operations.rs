@@ -306,3 +306,20 @@ async fn a_clock_set_back_is_a_record_and_nothing_is_refused() {
     assert_eq!(sample(&site, "pcigate_collector_clock_set_back_total").await, "2");
     soon(site.running.stop()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_ends_when_its_certificate_does_and_what_it_had_sent_is_kept() {
+    let site = Site::new().await;
+    let (ca, n1) = (site.dir.path().join("ca"), site.dir.path().join("n1"));
+    let (_, issuer) = crate::issue::authority(&ca, "not used").unwrap();
+    let validity = Duration::from_secs(2);
+    let params = crate::issue::params(&Holder::Node("n1".into()), "pcigate", validity).unwrap();
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(n1.join("key.pem")).unwrap()).unwrap();
+    fs::write(n1.join("cert.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    let mut agent = Agent::connect(&site, "n1").await.unwrap();
+    agent.hello(0).await.unwrap();
+    assert_eq!(agent.batch(1, bytes(&[record(1, "pay", 1)])).await.unwrap().seq, 1);
+    let ended = soon(agent.acks.message()).await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+    assert!(ended.message().contains("has expired"), "{ended}");
+}

@@ -30,7 +30,7 @@ fn a_pod_gives_identity_all_kinds_of_containers_and_what_it_shares_with_the_node
     let found = pod(|_| {}).unwrap();
     assert_eq!(found.identity.service_account, "bot");
     assert_eq!(found.identity.labels["app"], "web");
-    let mut names: Vec<_> = found.containers.values().map(String::as_str).collect();
+    let mut names: Vec<_> = found.containers.values().map(|told| told.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["debug", "init", "main"]);
     assert!(found.host_network && !found.host_pid && !found.overlong);
