@@ -26,6 +26,7 @@ pub mod hooks;
 pub mod workloads;
 
 pub mod attribution;
+pub mod beat;
 pub mod pipeline;
 pub mod processes;
 pub mod sensor;
@@ -44,5 +45,6 @@ pub mod sandbox;
 mod seccomp;
 mod stage;
 
+pub mod admin;
 pub mod notify;
 pub mod running;

@@ -13,6 +13,7 @@ use pcigate_common::{maps::verdict, settings::Settings};
 use pcigate_policy::document::Documents;
 
 use crate::{
+    admin::Watched,
     attribution::Attribution,
     btf::{self, Btf},
     causes::chain,
@@ -23,7 +24,7 @@ use crate::{
     draft::{Capability, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     exporter::{self, Exporter, Undrained},
-    gateway::{self, Gateway, Keeper, ListenError, Postgres},
+    gateway::{self, Gateway, Keeper, ListenError, Postgres, Timings},
     governor::Governor,
     grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
@@ -80,6 +81,8 @@ pub struct Agent {
     kept: Option<Kept>,
     gateway: Gateway,
     postgres: Postgres,
+    timings: Timings,
+    spool: Arc<Mutex<Spool>>,
     root: PathBuf,
 }
 
@@ -135,8 +138,9 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
-        let exporter =
-            plan.collector.map(|to| start_exporter(to, plan.witness_dir, spool, &recorder));
+        let exporter = plan
+            .collector
+            .map(|to| start_exporter(to, plan.witness_dir, Arc::clone(&spool), &recorder));
         let exporter = exporter.transpose()?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
@@ -161,11 +165,15 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
+        let timings = Timings::new();
+        let door = (handle.clone(), timings.clone());
+        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, door);
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {
             gateway,
             postgres,
+            timings,
+            spool,
             root: plan.root.path,
             governor,
             refusal,
@@ -223,18 +231,43 @@ impl Agent {
         self.record(state, message, None)
     }
 
+    /// Everything this node can and cannot do now.
+    #[must_use]
+    pub fn capabilities(&self, more: Option<Capability>) -> Vec<Capability> {
+        let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
+        capabilities.extend(more);
+        capabilities.extend(self.source.iter().cloned());
+        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
+        capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
+        capabilities
+    }
+
+    /// Its parts, for others to look at.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched {
+            recorder: self.recorder.handle(),
+            spool: Arc::clone(&self.spool),
+            exporter: self.exporter.as_ref().map(Exporter::progress),
+            pipeline: self.pipeline.beat(),
+            live: self.postgres.live(),
+            timings: self.timings.clone(),
+        }
+    }
+
+    /// Network namespaces the gateway listens in.
+    #[must_use]
+    pub fn networks(&self) -> usize {
+        self.gateway.networks().len()
+    }
+
     fn record(
         &self,
         state: CoverageState,
         message: &str,
         more: Option<Capability>,
     ) -> anyhow::Result<()> {
-        let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
-        capabilities.extend(more);
-        capabilities.extend(self.source.iter().cloned());
-        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
-        capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
-        let draft = coverage::draft(state, message, capabilities);
+        let draft = coverage::draft(state, message, self.capabilities(more));
         self.recorder.handle().record_durable(vec![draft]).context("a Coverage record")?;
         Ok(())
     }
@@ -298,7 +331,7 @@ fn start_gateway(
     keeper: Keeper,
     redirects: Redirects,
     governor: &Governor,
-    recorder: RecorderHandle,
+    (recorder, timings): (RecorderHandle, Timings),
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -310,7 +343,7 @@ fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
+    let postgres = Postgres::new(keeper, speaking, timings, closed, Arc::clone(&report));
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use pcigate_agent::{
+    admin::{ApiServer, SourceState},
     cgroup::Cgroup,
     config::{Config, Workloads},
     coverage,
@@ -24,8 +25,8 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 
 /// A source of workloads.
 pub enum Source {
-    /// A `v1.PodList`, and a bell that nobody rings.
-    File(PathBuf, watch::Sender<()>),
+    /// A `v1.PodList`, a bell that nobody rings, and the pods it did not name.
+    File(PathBuf, watch::Sender<()>, usize),
     /// The API server, and since when it is said not to answer.
     Kubernetes(Box<Kubernetes>, Option<Instant>),
 }
@@ -34,7 +35,7 @@ impl Source {
     /// The configured one, after the API server's first list or when that does not come.
     pub async fn open(config: &Config, node: &str) -> anyhow::Result<Self> {
         match &config.workloads {
-            Workloads::File(path) => Ok(Self::File(path.clone(), watch::Sender::new(()))),
+            Workloads::File(path) => Ok(Self::File(path.clone(), watch::Sender::new(()), 0)),
             Workloads::Kubernetes { kubeconfig } => {
                 let kubernetes = Kubernetes::start(&Settings {
                     node: node.to_owned(),
@@ -57,18 +58,41 @@ impl Source {
     /// The governed cgroups there are now.
     pub fn find(&mut self, config: &Config, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
         match self {
-            Self::File(path, _) => {
+            Self::File(path, _, unknown) => {
                 let listed = file::read(path)?;
-                Ok(pods::find(&root.path, &listed, &config.exempt)?.found)
+                let tree = pods::find(&root.path, &listed, &config.exempt)?;
+                *unknown = tree.unknown;
+                Ok(tree.found)
             }
             Self::Kubernetes(kubernetes, _) => Ok(kubernetes.find(&root.path, &config.exempt)?),
         }
     }
 
+    /// Pods that had a cgroup and no name when they were last looked for.
+    pub fn unknown(&self) -> usize {
+        match self {
+            Self::File(.., unknown) => *unknown,
+            Self::Kubernetes(kubernetes, _) => kubernetes.unknown(),
+        }
+    }
+
+    /// How it is doing, for probes.
+    pub fn state(&self) -> SourceState {
+        let Self::Kubernetes(kubernetes, _) = self else { return SourceState::default() };
+        let status = kubernetes.status();
+        let unknown = if status.is_listed {
+            ""
+        } else {
+            "the API server has not listed this node's pods and all namespaces yet"
+        };
+        let answers = status.answering == Answering::Yes;
+        SourceState { unknown, api_server: Some(ApiServer { answers, heard: status.heard }) }
+    }
+
     /// Rings when there is something new to find.
     pub fn changed(&self) -> watch::Receiver<()> {
         match self {
-            Self::File(_, bell) => bell.subscribe(),
+            Self::File(_, bell, _) => bell.subscribe(),
             Self::Kubernetes(kubernetes, _) => kubernetes.changed(),
         }
     }

@@ -54,6 +54,7 @@ pub struct Kubernetes {
     changed: Bell,
     kept: PathBuf,
     kept_at: Option<Instant>,
+    unknown: usize,
     _watching: JoinSet<()>,
 }
 
@@ -85,7 +86,7 @@ impl Kubernetes {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             watching.spawn(reflector.run(store, changed));
         }
-        Ok(Self { store, changed, kept, kept_at: None, _watching: watching })
+        Ok(Self { store, changed, kept, kept_at: None, unknown: 0, _watching: watching })
     }
 
     /// Rings when something is known that was not.
@@ -114,8 +115,15 @@ impl Kubernetes {
         let pods = lock(&self.store).pods();
         let tree = pods::find(root, &pods, exempt)?;
         lock(&self.store).forget_gone(&tree.pod_uids);
+        self.unknown = tree.unknown;
         self.keep();
         Ok(tree.found)
+    }
+
+    /// Pods that had a cgroup and no name when they were last looked for.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// How well the source is doing.

@@ -48,6 +48,8 @@ pub struct Tree {
     pub found: Vec<Found>,
     /// The UIDs of all pods that have a cgroup.
     pub pod_uids: HashSet<String>,
+    /// How many of these pods nobody has named.
+    pub unknown: usize,
 }
 
 /// The cgroups below `root` that belong to pods of the list, and to exempt ones.
@@ -65,8 +67,11 @@ pub fn find(root: &Path, pods: &Pods, exempt: &Exempt) -> Result<Tree, WalkError
             continue;
         };
         let pod = pods.get(&place.pod_uid);
-        tree.found.extend(found(directory, relative, &place, pod, exempt));
-        tree.pod_uids.insert(place.pod_uid);
+        let found = found(directory, relative, &place, pod, exempt);
+        let is_known = found.is_some();
+        tree.found.extend(found);
+        let is_new = tree.pod_uids.insert(place.pod_uid);
+        tree.unknown += usize::from(is_new && !is_known);
     }
     Ok(tree)
 }

@@ -56,6 +56,8 @@ pub struct Status {
     pub answering: Answering,
     /// Whether all was listed once since the agent started.
     pub is_listed: bool,
+    /// When the API server last told something of both pods and namespaces.
+    pub heard: Option<Instant>,
     /// Pods that are known.
     pub pods: usize,
     /// Pods that share the node's network or processes, which their own cgroup does not confine.
@@ -76,6 +78,7 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 struct Health {
     listed: bool,
+    heard: Option<Instant>,
     /// Since when, the last one, and how many in a row.
     trouble: Option<(Instant, String, u32)>,
 }
@@ -276,7 +279,9 @@ impl Store {
 
     /// The API server answers.
     pub(super) fn answered(&mut self, collection: Collection) {
-        self.health_of(collection).trouble = None;
+        let health = self.health_of(collection);
+        health.trouble = None;
+        health.heard = Some(Instant::now());
     }
 
     /// It does not. One failure is a watch that broke; a second one in a row is an outage.
@@ -310,6 +315,8 @@ impl Store {
         Status {
             answering,
             is_listed,
+            // The one that was silent for longer; `None` is before all others.
+            heard: self.health.iter().map(|health| health.heard).min().flatten(),
             pods: self.pods.len(),
             on_host: on_host.collect::<BTreeSet<_>>().into_iter().collect(),
             unused: self.unused.iter().map(|(name, why)| format!("{name}: {why}")).collect(),
