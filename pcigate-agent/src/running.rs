@@ -24,7 +24,7 @@ use crate::{
     draft::{Capability, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     exporter::{self, Exporter, Undrained},
-    gateway::{self, Gateway, Keeper, ListenError, Postgres, Timings},
+    gateway::{self, Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
     grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
@@ -81,7 +81,6 @@ pub struct Agent {
     kept: Option<Kept>,
     gateway: Gateway,
     postgres: Postgres,
-    timings: Timings,
     spool: Arc<Mutex<Spool>>,
     root: PathBuf,
 }
@@ -138,10 +137,7 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
-        let exporter = plan
-            .collector
-            .map(|to| start_exporter(to, plan.witness_dir, Arc::clone(&spool), &recorder));
-        let exporter = exporter.transpose()?;
+        let exporter = start_exporter(plan.collector, plan.witness_dir, &spool, &recorder)?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
@@ -165,14 +161,11 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let timings = Timings::new();
-        let door = (handle.clone(), timings.clone());
-        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, door);
+        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {
             gateway,
             postgres,
-            timings,
             spool,
             root: plan.root.path,
             governor,
@@ -251,7 +244,7 @@ impl Agent {
             exporter: self.exporter.as_ref().map(Exporter::progress),
             pipeline: self.pipeline.beat(),
             live: self.postgres.live(),
-            timings: self.timings.clone(),
+            timings: self.postgres.timings(),
         }
     }
 
@@ -331,7 +324,7 @@ fn start_gateway(
     keeper: Keeper,
     redirects: Redirects,
     governor: &Governor,
-    (recorder, timings): (RecorderHandle, Timings),
+    recorder: RecorderHandle,
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -343,7 +336,7 @@ fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, timings, closed, Arc::clone(&report));
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),
@@ -358,18 +351,19 @@ fn start_gateway(
 }
 
 fn start_exporter(
-    to: Collector,
+    to: Option<Collector>,
     witness_dir: PathBuf,
-    spool: Arc<Mutex<Spool>>,
+    spool: &Arc<Mutex<Spool>>,
     recorder: &Recorder,
-) -> anyhow::Result<Exporter> {
+) -> anyhow::Result<Option<Exporter>> {
+    let Some(to) = to else { return Ok(None) };
     let settings = exporter::Settings {
         tls: Some(pcigate_proto::tls::client(&to.tls_dir)?),
         url: to.url,
         witness_dir,
         backoff: exporter::Backoff::default(),
     };
-    Ok(exporter::start(settings, spool, recorder.handle())?)
+    Ok(Some(exporter::start(settings, Arc::clone(spool), recorder.handle())?))
 }
 
 fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {

@@ -83,10 +83,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let board = Board::new();
     let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
     let root = governed_root(config.cgroup_root.as_deref())?;
-    let bpffs = preflight::bpffs(&options.bpffs);
-    if bpffs.state != preflight::State::Ok {
-        bail!("{}: {}", bpffs.detail, bpffs.remedy);
-    }
+    need_bpffs(&options.bpffs)?;
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;
@@ -144,6 +141,14 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         Some(error) => Err(error).context("the last records are lost"),
         None => Ok(0),
     }
+}
+
+fn need_bpffs(path: &Path) -> anyhow::Result<()> {
+    let bpffs = preflight::bpffs(path);
+    if bpffs.state != preflight::State::Ok {
+        bail!("{}: {}", bpffs.detail, bpffs.remedy);
+    }
+    Ok(())
 }
 
 fn plan(

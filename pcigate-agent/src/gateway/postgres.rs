@@ -50,17 +50,11 @@ impl Postgres {
     /// None yet. `closed` takes the records of connections that are closed, and may wait; `report`
     /// may not. Must run inside of a tokio runtime.
     #[must_use]
-    pub fn new(
-        keeper: Keeper,
-        recorder: RecorderHandle,
-        timings: Timings,
-        closed: Report,
-        report: Report,
-    ) -> Self {
+    pub fn new(keeper: Keeper, recorder: RecorderHandle, closed: Report, report: Report) -> Self {
         let supervisor = Supervisor::new(keeper, report);
         let mut request_secret = Zeroizing::new(vec![0; 32]);
         OsRng.fill_bytes(&mut request_secret);
-        let live = Live::new();
+        let (live, timings) = (Live::new(), Timings::new());
         let shared = Shared { supervisor, live, recorder, timings, closed, request_secret };
         Self { shared: Arc::new(shared) }
     }
@@ -69,6 +63,12 @@ impl Postgres {
     #[must_use]
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.shared.live)
+    }
+
+    /// What statements have waited for.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        self.shared.timings.clone()
     }
 
     /// Speaks PostgreSQL with the clients of PostgreSQL Targets, and closes all others'
