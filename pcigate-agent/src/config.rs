@@ -3,7 +3,10 @@
 
 mod enroll;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 use pcigate_proto::spiffe;
@@ -20,6 +23,9 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/pcigate";
 pub const DEFAULT_POLICY_DIR: &str = "/etc/pcigate/policies";
 /// Beside the configuration, where the installation mounts the node's certificate.
 pub const DEFAULT_TLS_DIR: &str = "/etc/pcigate/tls";
+
+/// Loopback, because there is no log in.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
 
 /// The configuration of `pcigate-agent serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub struct Config {
     pub unknown_workloads: UnknownWorkloads,
     /// Workloads no policy governs.
     pub exempt: Exempt,
+    /// Address of the metrics and of the answers to probes. `None`: no such port.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Where workloads are learned from.
@@ -132,6 +140,7 @@ impl Config {
             ],
         );
         let exempt = top.fields("exempt").map(exempt);
+        let admin = top.fields("admin").and_then(admin);
         if matches!(workloads, Some(Workloads::Kubernetes { .. }))
             && node_name.is_none()
             && collector.is_none()
@@ -156,6 +165,7 @@ impl Config {
             collector,
             unknown_workloads: unknown_workloads.unwrap_or(UnknownWorkloads::Deny),
             exempt: exempt.unwrap_or_default(),
+            admin,
         };
         mistakes.into_result(config)
     }
@@ -221,9 +231,11 @@ exempt:
 # What happens while the agent cannot decide: closed = refused. (open: not available yet.)
 failMode: closed
 
-# Address of /healthz, /readyz and /metrics. (Not available yet: leave it out.)
-# admin:
-#   listen: 127.0.0.1:9464
+# Metrics for Prometheus and answers to probes, in plain HTTP and without log in (docs/metrics.md).
+# Default: no such port.
+admin:
+  # IP:PORT of /healthz, /readyz and /metrics. Required.
+  listen: {DEFAULT_ADMIN}
 "
         )
     }
@@ -292,6 +304,17 @@ fn collector(mut fields: Fields<'_, '_>) -> Option<Collector> {
     url.map(|url| Collector { url, tls_dir, enroll: enroll.flatten() })
 }
 
+fn admin(mut fields: Fields<'_, '_>) -> Option<SocketAddr> {
+    let listen = fields.required_parsed("listen", address);
+    fields.finish();
+    listen
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("{} is not an address; write {DEFAULT_ADMIN}", shown(text));
+    text.parse().map_err(|_| wrong())
+}
+
 fn exempt(mut fields: Fields<'_, '_>) -> Exempt {
     let mut exempt = Exempt::default();
     if fields.has("namespaces") {
@@ -351,9 +374,6 @@ fn refuse_what_is_missing(top: &mut Fields<'_, '_>) {
         }
         _ => yaml_choice(text, "closed"),
     });
-    if top.has("admin") {
-        top.mistake("admin", "is not available yet: there is no admin listener; remove the field");
-    }
 }
 
 /// The one word that is allowed.
@@ -371,6 +391,10 @@ mod tests {
 
     fn mistakes(text: &str) -> String {
         Config::parse("agent.yaml", text).unwrap_err().to_string()
+    }
+
+    fn listen(text: &str) -> Option<SocketAddr> {
+        Config::parse("agent.yaml", &format!("{LEAST}{text}")).unwrap().admin
     }
 
     const LEAST: &str = "workloads: {source: file, file: /w.yaml}\n";
@@ -392,6 +416,7 @@ mod tests {
             "workloads: {source: file, file: /w, ",
             "collector: {url: 'https://c:1', ",
             "exempt: {",
+            "admin: {listen: '127.0.0.1:1', ",
         ] {
             let close = if place.is_empty() { "" } else { "}" };
             let text = mistakes(&format!("{place}zzz: 1{close}\n"));
@@ -411,7 +436,7 @@ mod tests {
         let workloads = documented.workloads.clone();
         assert_eq!(
             Config { workloads, collector: documented.collector.clone(), ..config },
-            documented
+            Config { admin: None, ..documented }
         );
     }
 
@@ -464,11 +489,22 @@ mod tests {
 
     #[test]
     fn what_is_not_available_yet_is_refused_and_says_so() {
-        let text = mistakes(
-            "workloads: {source: file, file: /w}\nfailMode: open\nadmin: {listen: 'x:1'}\n",
-        );
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.lines().all(|line| line.contains("not available yet")), "{text}");
+        let text = mistakes("workloads: {source: file, file: /w}\nfailMode: open\n");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("not available yet"), "{text}");
+    }
+
+    #[test]
+    fn the_admin_port_is_where_it_is_asked_for_and_nowhere_else() {
+        assert_eq!(listen(""), None);
+        assert_eq!(listen("admin: {listen: '[::1]:9464'}\n"), "[::1]:9464".parse().ok());
+        let documented = Config::parse("documented", &Config::documented()).unwrap();
+        assert_eq!(documented.admin, DEFAULT_ADMIN.parse().ok());
+        for wrong in ["x:1", "127.0.0.1", "9464", ""] {
+            let text = mistakes(&format!("{LEAST}admin: {{listen: '{wrong}'}}\n"));
+            assert!(text.contains("admin.listen: "), "{text}");
+        }
+        assert!(mistakes(&format!("{LEAST}admin: {{}}\n")).contains("admin.listen"));
     }
 
     #[test]

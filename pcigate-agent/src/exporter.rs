@@ -102,6 +102,18 @@ pub struct Exporter {
     task: JoinHandle<()>,
 }
 
+/// Tells how the exporter is doing, also after its end; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Shared>);
+
+impl Progress {
+    /// As [`Exporter::counters`].
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        lock(&self.0.counters).clone()
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
@@ -145,6 +157,12 @@ impl Exporter {
     #[must_use]
     pub fn counters(&self) -> Counters {
         lock(&self.shared.counters).clone()
+    }
+
+    /// The same for others to look at.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress(Arc::clone(&self.shared))
     }
 
     /// Waits until everything durable now is acknowledged.

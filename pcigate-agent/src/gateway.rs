@@ -28,6 +28,7 @@ mod link;
 mod live;
 pub mod process;
 mod supervisor;
+mod timings;
 pub mod wire;
 
 use std::{
@@ -57,6 +58,7 @@ pub use live::Live;
 pub use network::Network;
 pub use postgres::Postgres;
 pub use supervisor::Supervisor;
+pub use timings::Timings;
 
 use crate::{
     digests::Known,

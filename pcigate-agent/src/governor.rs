@@ -280,6 +280,18 @@ impl Governor {
         self.governed.contains(&cgroup_id)
     }
 
+    /// The documents that count.
+    #[must_use]
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// Distinct sets of policies that were compiled.
+    #[must_use]
+    pub fn compiled_sets(&self) -> usize {
+        self.compiled.len()
+    }
+
     /// The governed workloads whose policies let them through a gateway somewhere.
     #[must_use]
     pub fn gated(&self) -> &HashSet<u64> {

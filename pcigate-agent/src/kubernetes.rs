@@ -7,4 +7,4 @@ mod reflector;
 
 pub mod pods;
 
-pub use connection::{Connection, ConnectError};
+pub use connection::{ConnectError, Connection};

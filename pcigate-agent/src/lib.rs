@@ -28,6 +28,7 @@ pub mod kubernetes;
 pub mod workloads;
 
 pub mod attribution;
+pub mod beat;
 pub mod pipeline;
 pub mod processes;
 pub mod sensor;
@@ -46,5 +47,6 @@ pub mod sandbox;
 mod seccomp;
 mod stage;
 
+pub mod admin;
 pub mod notify;
 pub mod running;

@@ -17,6 +17,7 @@ use pcigate_common::maps::Ring;
 
 use crate::{
     attribution::Attribution,
+    beat::Beat,
     draft::{Draft, Event, Lost, LostReason, Queue},
     recorder::RecorderHandle,
     sensor::{self, Batch, Sensor},
@@ -35,6 +36,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct Pipeline {
     thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    beat: Beat,
 }
 
 /// Starts reading.
@@ -48,14 +50,23 @@ pub fn start(
 ) -> io::Result<Pipeline> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let reader = Reader { sensor, attribution, recorder, batch: Batch::default() };
+    let beat = Beat::new();
+    let of_thread = beat.clone();
+    let batch = Batch::default();
+    let reader = Reader { sensor, attribution, recorder, batch, beat: of_thread };
     let thread = std::thread::Builder::new()
         .name("sensor".to_owned())
         .spawn(move || reader.run(&stopped))?;
-    Ok(Pipeline { thread, stop })
+    Ok(Pipeline { thread, stop, beat })
 }
 
 impl Pipeline {
+    /// Beats each time the rings were looked at.
+    #[must_use]
+    pub fn beat(&self) -> Beat {
+        self.beat.clone()
+    }
+
     /// Reads what is still in the rings, hands it over, and ends.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
@@ -78,6 +89,7 @@ struct Reader {
     attribution: Attribution,
     recorder: RecorderHandle,
     batch: Batch,
+    beat: Beat,
 }
 
 impl Reader {
@@ -85,6 +97,7 @@ impl Reader {
         loop {
             // Read before the turn: what was in the rings when the stop came is still taken.
             let last = stop.load(Ordering::Acquire);
+            self.beat.now();
             match self.turn(last) {
                 Turn::Many => continue,
                 Turn::Few if last => continue,

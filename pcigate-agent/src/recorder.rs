@@ -11,7 +11,7 @@ mod losses;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -98,6 +98,7 @@ struct Shared {
     queued_drafts: AtomicUsize,
     queued_messages: AtomicUsize,
     state: Mutex<State>,
+    ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -130,10 +131,21 @@ pub fn start_with(
     let writer = Writer::new(spool, node, Arc::clone(&shared), durable_sender);
     let writer = writer.keeping(books.clone());
     let of_thread = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name("recorder".to_owned())
-        .spawn(move || run(writer, &of_thread, &messages))?;
+    let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+        // Also when it ends by a panic.
+        let _ended = Ended(Arc::clone(&of_thread));
+        run(writer, &of_thread, &messages);
+    })?;
     Ok(Recorder { handle: RecorderHandle { queue, shared, durable, books }, thread })
+}
+
+/// Tells the end of the thread when it is dropped.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
 }
 
 /// Takes a mutex whatever happened to another holder: the data behind ours stay consistent between
@@ -205,6 +217,18 @@ impl RecorderHandle {
             return 0;
         }
         QUEUE_DRAFTS_MAX.saturating_sub(self.shared.queued_drafts.load(Ordering::Relaxed))
+    }
+
+    /// Drafts that wait to be recorded.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.queued_drafts.load(Ordering::Relaxed)
+    }
+
+    /// Whether the recorder's thread still runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.shared.ended.load(Ordering::Acquire)
     }
 
     /// Queues drafts and waits until they are durable; returns the number of the last one. Blocks

@@ -13,6 +13,7 @@ use pcigate_common::{maps::verdict, settings::Settings};
 use pcigate_policy::document::Documents;
 
 use crate::{
+    admin::Watched,
     attribution::Attribution,
     btf::{self, Btf},
     causes::chain,
@@ -81,6 +82,7 @@ pub struct Agent {
     kept: Option<Kept>,
     gateway: Gateway,
     postgres: Postgres,
+    spool: Arc<Mutex<Spool>>,
     root: PathBuf,
 }
 
@@ -136,9 +138,8 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node.clone(), books);
         let recorder = recorder.context("the recorder")?;
-        let (node, witness) = (plan.node, plan.witness_dir);
-        let exporter = plan.collector.map(|to| start_exporter(to, node, witness, spool, &recorder));
-        let exporter = exporter.transpose()?;
+        let exporter =
+            start_exporter(plan.collector, plan.node, plan.witness_dir, &spool, &recorder)?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
@@ -167,6 +168,7 @@ impl Agent {
         let mut agent = Self {
             gateway,
             postgres,
+            spool,
             root: plan.root.path,
             governor,
             refusal,
@@ -224,18 +226,43 @@ impl Agent {
         self.record(state, message, None)
     }
 
+    /// Everything this node can and cannot do now.
+    #[must_use]
+    pub fn capabilities(&self, more: Option<Capability>) -> Vec<Capability> {
+        let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
+        capabilities.extend(more);
+        capabilities.extend(self.source.iter().cloned());
+        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
+        capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
+        capabilities
+    }
+
+    /// Its parts, for others to look at.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched {
+            recorder: self.recorder.handle(),
+            spool: Arc::clone(&self.spool),
+            exporter: self.exporter.as_ref().map(Exporter::progress),
+            pipeline: self.pipeline.beat(),
+            live: self.postgres.live(),
+            timings: self.postgres.timings(),
+        }
+    }
+
+    /// Network namespaces the gateway listens in.
+    #[must_use]
+    pub fn networks(&self) -> usize {
+        self.gateway.networks().len()
+    }
+
     fn record(
         &self,
         state: CoverageState,
         message: &str,
         more: Option<Capability>,
     ) -> anyhow::Result<()> {
-        let mut capabilities = coverage::capabilities(&self.refusal, self.confinement);
-        capabilities.extend(more);
-        capabilities.extend(self.source.iter().cloned());
-        capabilities.extend(coverage::of_exempt(self.governor.exempt()));
-        capabilities.extend(coverage::of_rules(&self.governor.unenforceable()));
-        let draft = coverage::draft(state, message, capabilities);
+        let draft = coverage::draft(state, message, self.capabilities(more));
         self.recorder.handle().record_durable(vec![draft]).context("a Coverage record")?;
         Ok(())
     }
@@ -326,12 +353,13 @@ fn start_gateway(
 }
 
 fn start_exporter(
-    to: Collector,
+    to: Option<Collector>,
     node: String,
     witness_dir: PathBuf,
-    spool: Arc<Mutex<Spool>>,
+    spool: &Arc<Mutex<Spool>>,
     recorder: &Recorder,
-) -> anyhow::Result<Exporter> {
+) -> anyhow::Result<Option<Exporter>> {
+    let Some(to) = to else { return Ok(None) };
     let tls = match to.enroll {
         None => exporter::Tls::fixed(pcigate_proto::tls::client(&to.tls_dir)?),
         Some(Enroll { url, token_file, ca_file }) => {
@@ -346,7 +374,7 @@ fn start_exporter(
         witness_dir,
         backoff: exporter::Backoff::default(),
     };
-    Ok(exporter::start(settings, spool, recorder.handle())?)
+    Ok(Some(exporter::start(settings, Arc::clone(spool), recorder.handle())?))
 }
 
 fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {

@@ -1,5 +1,6 @@
 //! `pcigate-agent serve`: the DaemonSet.
 
+mod notes;
 mod source;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use pcigate_agent::{
+    admin::{Admin, Board},
     causes::chain,
     cgroup::{self, Cgroup},
     config::{self, Config},
@@ -22,6 +24,7 @@ use pcigate_agent::{
 use pcigate_policy::document::Documents;
 use tokio::signal::unix::{SignalKind, signal};
 
+use notes::Notes;
 use source::Source;
 
 /// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
@@ -77,17 +80,17 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     if let Some(obstacle) = preflight::obstacle() {
         bail!(obstacle);
     }
+    let board = Board::new();
+    let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
     let root = governed_root(config.cgroup_root.as_deref())?;
-    let bpffs = preflight::bpffs(&options.bpffs);
-    if bpffs.state != preflight::State::Ok {
-        bail!("{}: {}", bpffs.detail, bpffs.remedy);
-    }
+    need_bpffs(&options.bpffs)?;
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;
     let mut plan = plan(options, &config, documents, root.clone(), node)?;
     plan.source = source.coverage();
     let mut agent = Agent::start(plan, &found)?;
+    board.enforcing(agent.watched());
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
         .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
@@ -97,19 +100,19 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     println!("pcigate-agent ready: governing {}", root.path.display());
     tell(notify::READY);
     let mut scan = tokio::time::interval(SCAN_EVERY);
-    let mut trouble = String::new();
+    let mut notes = Notes::new(board);
     let mut expected = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
-                reload(&mut agent, &config);
-                look(&mut agent, &mut source, &config, &root, &mut trouble);
+                reload(&mut agent, &config, &mut notes);
+                look(&mut agent, &mut source, &config, &root, &mut notes);
             }
             _ = scan.tick() => {
                 expected = false;
-                look(&mut agent, &mut source, &config, &root, &mut trouble);
+                look(&mut agent, &mut source, &config, &root, &mut notes);
                 if let Err(error) = agent.beat() {
                     tracing::warn!("cannot tell the next agent that this one lives: {error}");
                 }
@@ -127,7 +130,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
             Some(question) = hooks.asked() => {
                 hooks.wait(question);
                 source.rung();
-                look(&mut agent, &mut source, &config, &root, &mut trouble);
+                look(&mut agent, &mut source, &config, &root, &mut notes);
             }
         }
         hooks.answer(&agent.governor);
@@ -137,6 +140,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
 
 async fn stop(agent: Agent) -> anyhow::Result<u8> {
     tell(notify::STOPPING);
+    notes.board.stopping();
     let end =
         agent.stop("the agent was told to stop; pinned enforcement goes on", SEND_WITHIN).await?;
     if let Some(undrained) = end.undrained {
@@ -146,6 +150,14 @@ async fn stop(agent: Agent) -> anyhow::Result<u8> {
         Some(error) => Err(error).context("the last records are lost"),
         None => Ok(0),
     }
+}
+
+fn need_bpffs(path: &Path) -> anyhow::Result<()> {
+    let bpffs = preflight::bpffs(path);
+    if bpffs.state != preflight::State::Ok {
+        bail!("{}: {}", bpffs.detail, bpffs.remedy);
+    }
+    Ok(())
 }
 
 fn plan(
@@ -184,37 +196,36 @@ fn tell(state: &str) {
 
 /// Makes the kernel govern what is there now. A source that fails leaves what was; the same trouble
 /// is told once.
-fn look(
-    agent: &mut Agent,
-    source: &mut Source,
-    config: &Config,
-    root: &Cgroup,
-    trouble: &mut String,
-) {
+fn look(agent: &mut Agent, source: &mut Source, config: &Config, root: &Cgroup, notes: &mut Notes) {
     let exempt = agent.governor.exempt().clone();
     let now = match source.find(config, root) {
         Ok(found) => {
             let errors = agent.governor.apply(&found);
             let unheard = agent.follow_networks();
+            notes.looked(&found, errors.len(), unheard.len());
             let errors = errors.iter().map(|error| chain(error));
             let errors = errors.chain(unheard.iter().map(|error| chain(error)));
             errors.collect::<Vec<_>>().join("; ")
         }
-        Err(error) => format!("{error:#}"),
+        Err(error) => {
+            notes.cannot_look();
+            format!("{error:#}")
+        }
     };
     end_grants(agent);
-    if now != *trouble {
+    if now != notes.trouble {
         if now.is_empty() {
             tracing::info!("the workloads are governed again");
         } else {
             tracing::error!("{now}");
         }
-        *trouble = now;
+        notes.trouble = now;
     }
     if exempt != *agent.governor.exempt() {
         tell_coverage(agent, "other workloads are exempt than before");
     }
     follow_source(agent, source.coverage());
+    notes.publish(agent, source);
 }
 
 /// Records what the source of workloads can and cannot tell, when that has changed.
@@ -246,8 +257,10 @@ fn end_grants(agent: &mut Agent) {
 }
 
 /// Reads the policies again; wrong ones change nothing.
-fn reload(agent: &mut Agent, config: &Config) {
-    let message = match policies::read(&config.policies) {
+fn reload(agent: &mut Agent, config: &Config, notes: &mut Notes) {
+    let read = policies::read(&config.policies);
+    notes.read(read.is_ok());
+    let message = match read {
         Ok(documents) => {
             agent.governor.replace(documents);
             "the policies were read again".to_owned()

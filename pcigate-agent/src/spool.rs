@@ -209,6 +209,12 @@ impl Spool {
         self.used_bytes + self.staged.len() as u64
     }
 
+    /// How large it may become.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Whether a record of any size fits without the reserve.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -93,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Sessions(options) => collector::wait_for(sessions::run(collector, options)),
         Verb::Session(verb) => collector::wait_for(session::run(collector, verb)),
         Verb::Verify(options) => verify::run(collector, options),
-        Verb::Policy(verb) => policy::run(verb),
+        Verb::Policy(verb) => policy::run(collector, verb),
         Verb::Mask(options) => mask::run(options),
     }
 }

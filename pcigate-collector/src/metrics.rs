@@ -2,7 +2,7 @@
 //!
 //! Labels are closed sets, except for the names of nodes, of which at most
 //! [`NODES_MAX`](nodes::NODES_MAX) have series. No pod, person, policy or text of a record is a
-//! label. `docs/operations.md` has a table of all names, and a test holds it to this file.
+//! label. `docs/metrics.md` has a table of all names, and a test holds it to this file.
 
 pub mod nodes;
 mod process;

@@ -81,6 +81,8 @@ pub(crate) struct Engine<'p, C, U, D> {
     /// Requests on their way that change what later texts mean, or give names to texts.
     unsettled: usize,
     naming: usize,
+    /// When the message that is decided was taken up.
+    taken_up: Instant,
     /// Grows with everything that changes what texts or names mean.
     epoch: u64,
     batch: Batch,
@@ -160,6 +162,7 @@ where
             parked: None,
             unsettled: 0,
             naming: 0,
+            taken_up: Instant::now(),
             epoch: 0,
             batch: Batch::default(),
             budget: Budget::new(&parts.plan.budgets, parts.plan.limits.idle),

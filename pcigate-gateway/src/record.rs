@@ -120,6 +120,8 @@ pub struct StatementEvent {
     pub reason: Masked,
     /// What an approval would name, where it needs one: [`crate::request_key`].
     pub request_key: Option<[u8; 32]>,
+    /// From taking up its message to its verdict.
+    pub deciding: Duration,
 }
 
 /// How a statement came.

@@ -78,6 +78,12 @@ impl Documents {
         self.set(Vec::new())
     }
 
+    /// SHA-256 over the content of all policies and targets, as [`PolicySet::hash`].
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        hash(self.policies(), self.targets())
+    }
+
     fn set(&self, policies: Vec<Arc<Policy>>) -> PolicySet {
         let targets = self.targets().clone();
         let hash = hash(&policies, &targets);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -21,6 +22,12 @@ pub struct Live {
     sessions: Mutex<HashMap<u64, One>>,
     next: AtomicU64,
     count: watch::Sender<usize>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("count", &self.count()).finish_non_exhaustive()
+    }
 }
 
 struct One {
@@ -55,6 +62,12 @@ impl Live {
         lock(&self.sessions).insert(number, One { cgroup, gate, end: Some(end) });
         self.count.send_modify(|count| *count += 1);
         (Entered { live: Arc::clone(self), number }, ended)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        *self.count.borrow()
     }
 
     /// Ends each session whose workload is gone, or has another gate to that Target now, or none.

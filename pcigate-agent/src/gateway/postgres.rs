@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::{
-    Accepted, Actor, Handler, Keeper, Live, Report, Supervisor,
+    Accepted, Actor, Handler, Keeper, Live, Report, Supervisor, Timings,
     files::{Files, FilesError},
     no_protocol,
     session::Attended,
@@ -40,6 +40,7 @@ struct Shared {
     supervisor: Supervisor,
     live: Arc<Live>,
     recorder: RecorderHandle,
+    timings: Timings,
     closed: Report,
     /// Requests for approval have other keys after a restart: they are asked for anew.
     request_secret: Zeroizing<Vec<u8>>,
@@ -53,9 +54,21 @@ impl Postgres {
         let supervisor = Supervisor::new(keeper, report);
         let mut request_secret = Zeroizing::new(vec![0; 32]);
         OsRng.fill_bytes(&mut request_secret);
-        let live = Live::new();
-        let shared = Shared { supervisor, live, recorder, closed, request_secret };
+        let (live, timings) = (Live::new(), Timings::new());
+        let shared = Shared { supervisor, live, recorder, timings, closed, request_secret };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The sessions under way.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.shared.live)
+    }
+
+    /// What statements have waited for.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        self.shared.timings.clone()
     }
 
     /// Speaks PostgreSQL with the clients of PostgreSQL Targets, and closes all others'
@@ -84,8 +97,8 @@ impl Postgres {
 async fn session(accepted: Accepted, shared: Arc<Shared>) {
     let Accepted { stream, original, actor, gate, network, _room } = accepted;
     let (entered, end) = shared.live.enter(actor.workload.cgroup_id, Arc::clone(&gate));
-    let recorder = shared.recorder.clone();
-    let mut recording = Recording::new(actor.clone(), Arc::clone(&gate), original, recorder);
+    let door = (shared.recorder.clone(), shared.timings.clone());
+    let mut recording = Recording::new(actor.clone(), Arc::clone(&gate), original, door);
     if let Err(error) = prepare(&stream) {
         tracing::warn!(%error, "a gated client that vanishes is noticed late, or answers are slow");
     }

@@ -2,7 +2,7 @@
 //! connected. Who and which session it is comes from the agent; what is said, from there, and so
 //! every text is masked here, whatever was masked there.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use pcigate_gateway::Step;
 use pcigate_policy::{
@@ -13,7 +13,7 @@ use pcigate_proto::Verdict;
 use rand_core::{OsRng, RngCore};
 
 use super::{
-    Actor, records,
+    Actor, Timings, records,
     wire::told::{self, Told},
 };
 use crate::{
@@ -31,6 +31,7 @@ pub(super) struct Recording {
     original: SocketAddr,
     target: Masked,
     recorder: RecorderHandle,
+    timings: Timings,
     /// As the session began: its end says it again.
     began: Option<draft::Session>,
     ended: bool,
@@ -41,19 +42,27 @@ impl Recording {
         actor: Actor,
         gate: Arc<Gate>,
         original: SocketAddr,
-        recorder: RecorderHandle,
+        (recorder, timings): (RecorderHandle, Timings),
     ) -> Self {
         let mut id = [0; 16];
         OsRng.fill_bytes(&mut id);
         let target = masked(&gate.target.name.to_string());
-        Self { id, actor, gate, original, target, recorder, began: None, ended: false }
+        Self { id, actor, gate, original, target, recorder, timings, began: None, ended: false }
     }
 
     /// Records what was told; whether all of it is on disk, where it has to be.
     pub(super) async fn record(&mut self, told: Vec<Told>, durable: bool) -> bool {
+        for told in &told {
+            if let Told::Statement(statement) = told {
+                self.timings.decided(statement.deciding);
+            }
+        }
         let drafts = told.into_iter().map(|told| self.draft(told)).collect();
         if durable {
-            return self.durable(drafts).await;
+            let began = Instant::now();
+            let kept = self.durable(drafts).await;
+            self.timings.waited(began.elapsed());
+            return kept;
         }
         // What finds no room is counted, and becomes a Lost record.
         let _ = self.recorder.record(drafts);

@@ -63,6 +63,7 @@ pub struct Kubernetes {
     kept: PathBuf,
     kept_at: Option<Instant>,
     connection: Connection,
+    unknown: usize,
     _watching: JoinSet<()>,
 }
 
@@ -126,16 +127,24 @@ impl Kubernetes {
         let pods = Api::all_with(client.clone(), &ApiResource::erase::<v1::Pod>(&()));
         let namespaces = Api::all_with(client, &ApiResource::erase::<v1::Namespace>(&()));
         let of_node = format!("spec.nodeName={}", settings.node);
-        for (collection, api, fields) in [
-            (Collection::Pods, pods, of_node.as_str()),
-            (Collection::Namespaces, namespaces, ""),
-        ] {
+        for (collection, api, fields) in
+            [(Collection::Pods, pods, of_node.as_str()), (Collection::Namespaces, namespaces, "")]
+        {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             let following = Following { collection, store, changed };
             watching.spawn(reflector::follow(api, reflector::config(fields), following));
         }
         let finder = Finder::default();
-        Self { store, finder, changed, kept, kept_at: None, connection, _watching: watching }
+        Self {
+            store,
+            finder,
+            changed,
+            kept,
+            kept_at: None,
+            unknown: 0,
+            connection,
+            _watching: watching,
+        }
     }
 
     /// The way to the API server.
@@ -175,8 +184,15 @@ impl Kubernetes {
         let pods = lock(&self.store).pods();
         let tree = self.finder.find(root, &pods, exempt)?;
         lock(&self.store).forget_gone(&tree.pod_uids);
+        self.unknown = tree.unknown;
         self.keep();
         Ok(tree.found)
+    }
+
+    /// Pods that had a cgroup and no name when they were last looked for.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// How well the source is doing.

@@ -51,6 +51,8 @@ pub enum Answering {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     pub(super) listed: bool,
+    /// When the server last answered.
+    pub(super) heard: Option<Instant>,
     /// Since when, the last one, and how many in a row.
     trouble: Option<(Instant, String, u32)>,
 }
@@ -71,7 +73,10 @@ pub(super) trait Follower: Send + 'static {
 }
 
 /// The objects of a collection as they are read.
-pub(super) trait Watchable: Resource + Clone + Debug + DeserializeOwned + Send + 'static {}
+pub(super) trait Watchable:
+    Resource + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
 
 impl<O: Resource + Clone + Debug + DeserializeOwned + Send + 'static> Watchable for O {}
 
@@ -114,11 +119,7 @@ pub(super) async fn follow<O: Watchable>(
     }
 }
 
-fn take<O>(
-    event: Watched<O>,
-    listing: &mut Vec<String>,
-    follower: &impl Follower<Object = O>,
-) {
+fn take<O>(event: Watched<O>, listing: &mut Vec<String>, follower: &impl Follower<Object = O>) {
     match event {
         Watched::Init => {}
         Watched::InitApply(object) => listing.extend(follower.take(Event::Listed, object)),
@@ -133,7 +134,7 @@ impl Health {
     /// row is an outage.
     pub(super) fn heard(&mut self, trouble: Option<String>) {
         let Some(why) = trouble else {
-            self.trouble = None;
+            (self.heard, self.trouble) = (Some(Instant::now()), None);
             return;
         };
         let before = self.trouble.as_ref().map(|(since, _, count)| (*since, *count));

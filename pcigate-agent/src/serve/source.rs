@@ -6,6 +6,7 @@ use std::{
 };
 
 use pcigate_agent::{
+    admin::{ApiServer, SourceState},
     cgroup::Cgroup,
     config::{Config, Workloads},
     coverage,
@@ -30,11 +31,12 @@ pub enum Source {
     Kubernetes(Box<Kubernetes>, Option<Instant>),
 }
 
-/// A file with a list of pods, and a bell that nobody rings.
+/// A file with a list of pods, how many pods it did not name, and a bell that nobody rings.
 pub struct File {
     path: PathBuf,
     list: file::List,
     finder: Finder,
+    unknown: usize,
     bell: watch::Sender<()>,
 }
 
@@ -46,6 +48,7 @@ impl Source {
                 path: path.clone(),
                 list: file::List::default(),
                 finder: Finder::default(),
+                unknown: 0,
                 bell: watch::Sender::new(()),
             }))),
             Workloads::Kubernetes { kubeconfig } => {
@@ -80,10 +83,33 @@ impl Source {
         match self {
             Self::File(file) => {
                 let pods = file.list.read(&file.path)?;
-                Ok(file.finder.find(&root.path, pods, &config.exempt)?.found)
+                let tree = file.finder.find(&root.path, pods, &config.exempt)?;
+                file.unknown = tree.unknown;
+                Ok(tree.found)
             }
             Self::Kubernetes(kubernetes, _) => Ok(kubernetes.find(&root.path, &config.exempt)?),
         }
+    }
+
+    /// Pods that had a cgroup and no name when they were last looked for.
+    pub fn unknown(&self) -> usize {
+        match self {
+            Self::File(file) => file.unknown,
+            Self::Kubernetes(kubernetes, _) => kubernetes.unknown(),
+        }
+    }
+
+    /// How it is doing, for probes.
+    pub fn state(&self) -> SourceState {
+        let Self::Kubernetes(kubernetes, _) = self else { return SourceState::default() };
+        let status = kubernetes.status();
+        let unknown = if status.is_listed {
+            ""
+        } else {
+            "the API server has not listed this node's pods and all namespaces yet"
+        };
+        let answers = status.answering == Answering::Yes;
+        SourceState { unknown, api_server: Some(ApiServer { answers, heard: status.heard }) }
     }
 
     /// Rings when there is something new to find.

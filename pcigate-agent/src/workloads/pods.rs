@@ -90,6 +90,8 @@ pub struct Tree {
     pub found: Vec<Found>,
     /// The UIDs of all pods that have a cgroup.
     pub pod_uids: HashSet<String>,
+    /// How many of these pods nobody has named.
+    pub unknown: usize,
 }
 
 /// Finds the cgroups of pods; what has not changed since the last time is found as it was then.
@@ -135,11 +137,13 @@ impl Finder {
             };
             let before = self.before.remove(path).filter(same).map(|(_, found)| found);
             let found = before.or_else(|| found(id, relative, &place, pod, exempt));
+            let is_known = found.is_some();
             if let Some(found) = found {
                 tree.found.push(found.clone());
                 now.insert(path.clone(), (pod.cloned(), found));
             }
-            tree.pod_uids.insert(place.pod_uid);
+            let is_new = tree.pod_uids.insert(place.pod_uid);
+            tree.unknown += usize::from(is_new && !is_known);
         }
         self.before = now;
         Ok(tree)

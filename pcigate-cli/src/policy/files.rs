@@ -13,6 +13,12 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Reads all documents of files and directories (their .yaml, .yml and .json files by name,
 /// without subdirectories). The inner error is every mistake in them.
 pub fn documents(paths: &[PathBuf]) -> Result<(usize, Result<Documents, Mistakes>), Failure> {
+    let files = texts(paths)?;
+    Ok((files.len(), Documents::read(&files)))
+}
+
+/// The same, unread: names and texts.
+pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -23,7 +29,7 @@ pub fn documents(paths: &[PathBuf]) -> Result<(usize, Result<Documents, Mistakes
             files.push(read(path)?);
         }
     }
-    Ok((files.len(), Documents::read(&files)))
+    Ok(files)
 }
 
 fn in_directory(directory: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -6,6 +6,7 @@ mod requests;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pcigate_policy::document::StatementAction;
@@ -107,6 +108,7 @@ where
 
     fn client_message(&mut self, frame: &Frame, message: &Message) -> Result<Next, SessionEnd> {
         self.budget.is_active();
+        self.taken_up = Instant::now();
         let (statement, portal) = match self.protocol.about(message)? {
             About::Wait => return Ok(Next::Wait),
             About::Drop => return Ok(Next::Done),
@@ -253,8 +255,9 @@ where
             rule: answer.rule.as_ref().map(|rule| decide::masked(rule)),
             reason: decide::masked(&answer.sentence),
             request_key: request,
+            deciding: Duration::ZERO,
         };
-        self.record(Event::Statement(Box::new(event)));
+        self.record_statement(event);
         self.batch.recorded = true;
         self.note(message.name(), [Some(name.as_bytes())]);
         let number = self.tally.statements;
@@ -278,7 +281,7 @@ where
         self.tally.statements += 1;
         let number = self.tally.statements;
         let event = decide::unreadable(text, number, step, refusal, &self.plan.masker.mixed);
-        self.record(Event::Statement(Box::new(event)));
+        self.record_statement(event);
         self.batch.recorded = true;
         self.note(message.name(), [Some(text)]);
         let ask = Ask { number, ..Ask::nothing() };
@@ -338,11 +341,16 @@ where
             self.tally.statements += 1;
             let number = self.tally.statements;
             if let Some(event) = decision.record(index, number, step, parameters, masker) {
-                self.record(Event::Statement(Box::new(event)));
+                self.record_statement(event);
                 self.batch.recorded = true;
             }
         }
         first
+    }
+
+    fn record_statement(&mut self, event: StatementEvent) {
+        let deciding = self.taken_up.elapsed();
+        self.record(Event::Statement(Box::new(StatementEvent { deciding, ..event })));
     }
 
     fn note<'v>(&mut self, name: &str, parts: impl IntoIterator<Item = Option<&'v [u8]>>) {

@@ -1,6 +1,7 @@
 //! From a text to a decision, and from a decision to its record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pcigate_policy::document::{Column, ColumnClass, Effect, StatementAction};
@@ -158,6 +159,7 @@ impl Decision {
             rule: answer.rule.as_ref().map(|rule| masked(rule)),
             reason: masked(&answer.sentence),
             request_key: self.request_key.filter(|_| answer.action == StatementAction::Ask),
+            deciding: Duration::ZERO,
         })
     }
 }
@@ -183,6 +185,7 @@ pub(crate) fn unreadable(
         rule: None,
         reason: masked(&refusal.to_string()),
         request_key: None,
+        deciding: Duration::ZERO,
     }
 }
 

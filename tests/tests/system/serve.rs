@@ -1,12 +1,18 @@
 //! The DaemonSet's program: pods from a file, governed by their cgroups; enforcement that outlives
 //! the agent; no record lost when it is killed.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::Command,
+};
 
 use nix::{mount::MsFlags, sys::signal::Signal};
 use pcigate_agent::cgroup;
 use pcigate_tests::{
-    site::{CONTAINER_ID, Mounted, POD_UID, Running, Site, start, succeed},
+    site::{CONTAINER_ID, Mounted, POD_UID, Running, Site, rest, start, succeed},
     wait,
 };
 use serde_json::Value;
@@ -30,11 +36,16 @@ impl Node {
     }
 
     pub fn serve(&self) -> Running {
+        self.serve_with("")
+    }
+
+    /// With more lines in its configuration.
+    fn serve_with(&self, more: &str) -> Running {
         let directory = self.site.path("");
         let at = |name: &str| directory.join(name).display().to_string();
         let config = format!(
             "cgroupRoot: {}\nstateDir: {}\npolicies: [{}]\nworkloads: {{source: file, file: {}}}\n\
-             collector: {{url: \"{}\", tlsDir: {}}}\n",
+             collector: {{url: \"{}\", tlsDir: {}}}\n{more}",
             self.root.cgroup.path.display(),
             at("agent"),
             at("policies"),
@@ -152,4 +163,73 @@ fn a_killed_agent_leaves_enforcement_in_place_and_loses_no_record() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let action = format!("tcp:{}", listener.local_addr().unwrap());
     assert_eq!(node.probe(&node.container(), &action), "ok", "uninstalled");
+}
+
+/// Asks the admin port, once it is there; status and body.
+fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = wait::until("the admin port", || TcpStream::connect(address).ok());
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+    let answer = rest(&mut stream);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn until_ready(address: SocketAddr, line: &str) {
+    wait::until(line, || ask(address, "/readyz").1.contains(line).then_some(()));
+}
+
+#[test]
+fn ready_means_enforcing_and_a_taken_port_keeps_no_agent_from_it() {
+    let mut node = Node::new("admin");
+    node.site.start_collector();
+    fs::create_dir_all(node.container()).unwrap();
+    let stranger = "1a2b3c4d-0000-4000-8000-000000000000".replace('-', "_");
+    let pod = format!("kubepods-burstable.slice/kubepods-burstable-pod{stranger}.slice");
+    fs::create_dir_all(node.root.cgroup.path.join(pod)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let agent = node.serve_with(&format!("admin: {{listen: {address}}}\n"));
+    assert_eq!(node.probe(&node.container(), "tcp:127.0.0.1:9"), "EPERM", "without its port");
+    drop(taken);
+    until_ready(address, "collector: ok");
+    let (status, text) = ask(address, "/readyz");
+    let parts =
+        "programs: ok\npolicies: ok\nworkloads: ok\ndocuments: ok\ngateway: ok\nspool: ok\n";
+    assert_eq!((status, text.as_str()), (200, format!("{parts}collector: ok\n").as_str()));
+    assert_eq!(ask(address, "/healthz"), (200, "ok\n".to_owned()));
+    let told = |line: &str| {
+        wait::until(line, || ask(address, "/metrics").1.contains(line).then_some(()));
+    };
+    told("pcigate_agent_enforcing 1.0\n");
+    told("pcigate_agent_records_total{kind=\"egress\",verdict=\"deny\"} 1\n");
+    told("pcigate_agent_workloads{state=\"governed\"} 1.0\n");
+    told("pcigate_agent_workloads{state=\"unknown\"} 1.0\n");
+    told("pcigate_agent_spool_records 0.0\n");
+    let hash = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("pcigate_agent_policy_info"));
+        line.unwrap().to_owned()
+    };
+    let before = hash(&ask(address, "/metrics").1);
+
+    node.site.write("policies/billing-bot.yaml", "kind: nonsense\n");
+    agent.signal(Signal::SIGHUP);
+    until_ready(address, "documents: documents with mistakes are refused;");
+    assert_eq!(ask(address, "/readyz").0, 200, "the policies before are enforced");
+    let (_, text) = ask(address, "/metrics");
+    assert_eq!(hash(&text), before);
+    assert!(text.contains("pcigate_agent_policy_readings_total{result=\"refused\"} 1\n"), "{text}");
+    let open = pcigate_tests::site::POLICY.replace("defaultAction: deny", "defaultAction: allow");
+    node.site.write("policies/billing-bot.yaml", &open);
+    agent.signal(Signal::SIGHUP);
+    until_ready(address, "documents: ok");
+    assert_ne!(hash(&ask(address, "/metrics").1), before);
+
+    // Nobody can say any more who is there.
+    fs::remove_file(node.site.path("pods.yaml")).unwrap();
+    until_ready(address, "workloads: the pods or their cgroups cannot be read;");
+    assert_eq!(ask(address, "/readyz").0, 503);
+    node.site.write("pods.yaml", &Site::pod_list());
+    until_ready(address, "workloads: ok");
+    agent.end(Signal::SIGTERM);
+    assert!(TcpStream::connect(address).is_err(), "the port is closed with the agent");
 }

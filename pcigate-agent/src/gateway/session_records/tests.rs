@@ -18,6 +18,7 @@ const PAN: &str = "4111111111111111";
 
 struct Site {
     recorder: Recorder,
+    timings: Timings,
     _directory: TempDir,
 }
 
@@ -26,7 +27,7 @@ impl Site {
         let directory = TempDir::new().unwrap();
         let spool = Spool::open(directory.path(), Limits::default()).unwrap();
         let recorder = recorder::start(Arc::new(Mutex::new(spool)), "n1".to_owned()).unwrap();
-        Self { recorder, _directory: directory }
+        Self { recorder, timings: Timings::new(), _directory: directory }
     }
 
     fn recording(&self) -> Recording {
@@ -34,7 +35,8 @@ impl Site {
         let process = samples::process("/usr/bin/psql");
         let actor = Actor { workload, process, digest: None, policy_hash: [0; 8] };
         let original = "10.0.0.5:5432".parse().unwrap();
-        Recording::new(actor, gate(POLICY), original, self.recorder.handle())
+        let door = (self.recorder.handle(), self.timings.clone());
+        Recording::new(actor, gate(POLICY), original, door)
     }
 
     fn recorded(&self) -> u64 {
@@ -69,6 +71,7 @@ fn hostile() -> Vec<Told> {
             rule: Some(pan()),
             reason: pan(),
             request_key: None,
+            deciding: std::time::Duration::from_micros(70),
             masked: Vec::new(),
         })),
         Told::StatementEnd(told::End { sqlstate: Some(pan()), ..told::End::default() }),

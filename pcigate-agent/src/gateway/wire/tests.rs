@@ -51,6 +51,7 @@ fn told() -> impl Strategy<Value = Told> {
                 rule: Some(text.clone()),
                 reason: text,
                 request_key: (number % 2 == 0).then_some([7; 32]),
+                deciding: Duration::from_nanos(number),
                 masked,
             }))
         }),
@@ -230,6 +231,7 @@ fn the_largest_statement_fits_into_a_frame_and_tells_what_was_masked_in_it() {
         rule: Some(long("r")),
         reason: long("w"),
         request_key: Some([7; 32]),
+        deciding: Duration::from_micros(70),
     }));
     let told = Told::of(event);
     let Told::Statement(statement) = &told else { panic!("a statement") };

@@ -2,15 +2,18 @@
 //! of it is masked again before it enters a record (`session_records.rs`), and only what is said of
 //! the session itself is taken; who acts and which session it is, the agent knows itself.
 
+mod texts;
+
 use std::time::Duration;
 
-use pcigate_gateway::{Direction, Event, Masked, MaskedCounts, StatementEnd, StatementEvent, Step};
+use pcigate_gateway::{Direction, Event, StatementEnd, StatementEvent, Step};
 use pcigate_policy::{
     document::{Effect, StatementAction},
     mask::Kind,
 };
 
 use super::fields::{Fields, Malformed};
+use texts::Texts;
 
 /// Bytes of a statement or of a record of traffic: more than a record keeps of it, so that the
 /// record can tell that it was cut.
@@ -93,6 +96,7 @@ pub struct Statement {
     pub rule: Option<String>,
     pub reason: String,
     pub request_key: Option<[u8; 32]>,
+    pub deciding: Duration,
     pub masked: Found,
 }
 
@@ -198,6 +202,7 @@ fn statement(io: &mut Fields<'_>, value: &mut Statement) -> Result<(), Malformed
     io.option(&mut value.rule, String::new, |io, text| io.text(text, WORD_MAX))?;
     io.text(&mut value.reason, WORD_MAX)?;
     io.option(&mut value.request_key, Default::default, |io, key| io.exactly(key))?;
+    io.duration(&mut value.deciding)?;
     found(io, &mut value.masked)
 }
 
@@ -256,6 +261,7 @@ fn blank_statement() -> Statement {
         rule: None,
         reason: String::new(),
         request_key: None,
+        deciding: Duration::ZERO,
         masked: Found::new(),
     }
 }
@@ -320,6 +326,7 @@ fn of_statement(event: StatementEvent, mut texts: Texts) -> Statement {
         rule: event.rule.map(|rule| texts.word(rule)),
         reason: texts.word(event.reason),
         request_key: event.request_key,
+        deciding: event.deciding,
         masked: texts.found(),
     }
 }
@@ -333,68 +340,5 @@ fn of_end(end: StatementEnd, mut texts: Texts) -> End {
         duration: end.duration,
         sqlstate: end.sqlstate.map(|state| texts.word(state)),
         masked: texts.found(),
-    }
-}
-
-/// Takes texts out of an event, and counts what masking took out of them.
-#[derive(Default)]
-struct Texts {
-    counts: MaskedCounts,
-}
-
-impl Texts {
-    fn take(&mut self, text: Masked, most: usize) -> String {
-        for finding in text.findings() {
-            *self.counts.entry(finding.kind).or_default() += 1;
-        }
-        let mut text = text.into_string();
-        text.truncate(text.floor_char_boundary(most));
-        text
-    }
-
-    fn word(&mut self, text: Masked) -> String {
-        self.take(text, WORD_MAX)
-    }
-
-    /// As many as fit, and one more cut: the record then has none of what is left out.
-    fn parameters(&mut self, all: Vec<Option<Masked>>) -> Vec<Option<String>> {
-        let mut room = TEXTS_MAX;
-        let mut kept = Vec::new();
-        for parameter in all.into_iter().take(MANY) {
-            let text = parameter.map(|text| self.take(text, room));
-            let length = text.as_ref().map_or(0, String::len);
-            kept.push(text);
-            room = room.saturating_sub(length);
-            if room == 0 {
-                break;
-            }
-        }
-        kept
-    }
-
-    fn tables(&mut self, all: Vec<Masked>) -> Vec<String> {
-        let mut room = TEXTS_MAX;
-        let mut kept = Vec::new();
-        for table in all.into_iter().take(MANY) {
-            let table = self.take(table, WORD_MAX.min(room));
-            room -= table.len();
-            kept.push(table);
-            if room == 0 {
-                break;
-            }
-        }
-        kept
-    }
-
-    fn add(&mut self, counts: &MaskedCounts) {
-        for (kind, count) in counts {
-            *self.counts.entry(*kind).or_default() += count;
-        }
-    }
-
-    fn found(self) -> Found {
-        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let all = self.counts.into_iter().map(|(kind, count)| (kind, small(count)));
-        all.take(MANY).collect()
     }
 }

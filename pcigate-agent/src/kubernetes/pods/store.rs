@@ -35,6 +35,8 @@ pub struct Status {
     pub answering: Answering,
     /// Whether all was listed once since the agent started.
     pub is_listed: bool,
+    /// When the API server last told something of both pods and namespaces.
+    pub heard: Option<Instant>,
     /// Pods that are known.
     pub pods: usize,
     /// Pods that share the node's network or processes, which their own cgroup does not confine.
@@ -292,6 +294,8 @@ impl Store {
         Status {
             answering,
             is_listed,
+            // The one that was silent for longer; `None` is before all others.
+            heard: self.health.iter().map(|health| health.heard).min().flatten(),
             pods: self.pods.len(),
             on_host: on_host.collect::<BTreeSet<_>>().into_iter().collect(),
             unused: self.unused.iter().map(|(name, why)| format!("{name}: {why}")).collect(),

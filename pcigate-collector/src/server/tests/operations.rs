@@ -51,7 +51,7 @@ fn exposed(text: &str) -> BTreeMap<String, String> {
 
 /// Names and types in the table of the documentation.
 fn documented() -> BTreeMap<String, String> {
-    include_str!("../../../../docs/operations.md")
+    include_str!("../../../../docs/metrics.md")
         .lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| `pcigate_collector_")?.split('|').map(str::trim);
