@@ -58,10 +58,8 @@ pub struct Image {
     pub programs: &'static [Program],
     /// What it is started with.
     pub command: &'static [&'static str],
-    /// `uid:gid` it runs as, where nobody says otherwise.
-    pub user: &'static str,
-    /// Directories for mounts and state.
-    pub directories: &'static [&'static str],
+    /// User and group it runs as, where nobody says otherwise.
+    pub user: u32,
 }
 
 /// A program of an image.
@@ -85,8 +83,7 @@ const IMAGES: [Image; 2] = [
         programs: &[Program { name: "pcigate-agent", package: "pcigate-agent" }],
         command: &["serve", "--config", "/etc/pcigate/agent.yaml"],
         // It loads kernel programs. What it keeps: ARCHITECTURE.md, What the agent may do.
-        user: "0:0",
-        directories: &["etc/pcigate", "var/lib/pcigate"],
+        user: 0,
     },
     Image {
         name: "pcigate-collector",
@@ -96,8 +93,7 @@ const IMAGES: [Image; 2] = [
             Program { name: "pcigate", package: "pcigate-cli" },
         ],
         command: &["serve", "--config", "/etc/pcigate/collector.yaml"],
-        user: "65528:65528",
-        directories: &["etc/pcigate", "var/lib/pcigate"],
+        user: COLLECTOR_USER,
     },
 ];
 

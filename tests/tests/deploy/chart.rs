@@ -9,6 +9,9 @@ use std::{
 use pcigate_tests::site::{output, succeed};
 use serde_json::Value;
 
+/// The releases of Kubernetes the product is for.
+const RELEASES: [&str; 7] = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36"];
+
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -27,6 +30,21 @@ pub fn helm(args: &[&str]) -> Command {
     helm.args(args).current_dir(workspace()).stdin(Stdio::null());
     helm.env("HOME", home).env_remove("KUBECONFIG");
     helm
+}
+
+/// What kubectl makes of a directory.
+pub fn kustomized(directory: &str) -> String {
+    let mut kubectl = Command::new(tool("kubectl/bin/kubectl"));
+    let output = succeed(kubectl.args(["kustomize", directory]).current_dir(workspace()));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// That every Kubernetes the product is for takes these files.
+pub fn valid(files: &[PathBuf]) {
+    for release in RELEASES {
+        let mut check = python(&["-m", "kubernetes_validate", "-k", release, "--strict"]);
+        succeed(check.arg("--no-warn").args(files));
+    }
 }
 
 pub fn python(args: &[&str]) -> Command {

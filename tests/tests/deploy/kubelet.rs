@@ -160,7 +160,11 @@ impl Kubelet<'_> {
         let given = container["env"].as_array().into_iter().flatten();
         let given = given.map(|pair| KeyValue {
             key: pair["name"].as_str().unwrap().to_owned(),
-            value: pair["value"].as_str().unwrap().to_owned(),
+            value: match pair["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("spec.nodeName") => NODE.to_owned(),
+                Some(other) => panic!("the field {other} is not known here"),
+                None => pair["value"].as_str().unwrap().to_owned(),
+            },
         });
         let more = envs.into_iter().map(|(key, value)| KeyValue { key: key.to_owned(), value });
         let config = ContainerConfig {

@@ -7,4 +7,5 @@ mod cri;
 mod image;
 mod kubelet;
 mod manifests;
+mod others;
 mod pods;

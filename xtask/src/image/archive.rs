@@ -72,7 +72,7 @@ impl Archive<'_> {
             "architecture": architecture(),
             "os": "linux",
             "config": {
-                "User": self.image.user,
+                "User": format!("{0}:{0}", self.image.user),
                 "Env": ["PATH=/usr/bin"],
                 "Entrypoint": [format!("/usr/bin/{first}")],
                 "Cmd": self.image.command,

@@ -41,9 +41,14 @@ const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// Where runtimes mount.
 const MOUNTED: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
+/// A volume mounted here for the first time is its user's, too.
+const STATE: &str = "var/lib/pcigate";
+
 /// What is at a path of the image.
 enum Entry<'a> {
     Directory(u32),
+    /// Of the image's user, for what it keeps.
+    Own(u64),
     Link(String),
     Text(u32, String),
     File(u32, &'a Path),
@@ -88,10 +93,11 @@ fn entries<'a>(image: &Image, parts: &'a Parts, list: &str) -> BTreeMap<String, 
         entries.insert(format!("usr/{name}"), Entry::Directory(0o755));
         entries.insert(name.to_owned(), Entry::Link(format!("usr/{name}")));
     }
-    for name in MOUNTED.iter().chain(image.directories) {
+    for name in MOUNTED.iter().chain([&"etc/pcigate"]) {
         let mode = if *name == "tmp" { 0o1777 } else { 0o755 };
         entries.insert((*name).to_owned(), Entry::Directory(mode));
     }
+    entries.insert(STATE.to_owned(), Entry::Own(image.user.into()));
     for (name, path) in &parts.programs {
         entries.insert(format!("usr/bin/{name}"), Entry::File(0o755, path));
     }
@@ -157,6 +163,13 @@ fn append<W: Write>(
     header.set_gid(0);
     header.set_size(0);
     match entry {
+        Entry::Own(user) => {
+            header.set_entry_type(EntryType::Directory);
+            header.set_mode(0o700);
+            header.set_uid(*user);
+            header.set_gid(*user);
+            tar.append_data(&mut header, format!("{path}/"), io::empty())
+        }
         Entry::Directory(mode) => {
             header.set_entry_type(EntryType::Directory);
             header.set_mode(*mode);
