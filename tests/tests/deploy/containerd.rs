@@ -83,6 +83,11 @@ impl Containerd {
         format!("{}.1", self.network)
     }
 
+    /// Address of the first pod that is not on the node's network.
+    pub fn first_address(&self) -> String {
+        format!("{}.2", self.network)
+    }
+
     pub fn client(&self) -> &Client {
         self.client.as_ref().unwrap()
     }

@@ -2,10 +2,12 @@
 
 use std::{fs, net::TcpListener, path::Path, process::Command};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::mount::MsFlags;
 use pcigate_agent::cgroup;
 use pcigate_tests::{
     apiserver::{ApiServer, User},
+    postgres::{DATABASE, PASSWORD, Postgres, SCRAM},
     site::{Mounted, Site, succeed},
     wait,
 };
@@ -21,6 +23,8 @@ use crate::{
 /// What the governed pod and every sandbox run; of busybox and psql of this machine.
 const CLIENT: &str = "localhost/pcigate-test/client:1";
 
+const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
+
 /// Makes the image, as `docker save` would.
 fn client_image(directory: &Path) -> std::path::PathBuf {
     let root = directory.join("client");
@@ -34,6 +38,11 @@ fn client_image(directory: &Path) -> std::path::PathBuf {
     for applet in ["nc", "sleep", "true", "cat"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
+    let needed = succeed(Command::new("ldd").arg(PSQL));
+    let needed = String::from_utf8(needed.stdout).unwrap();
+    let mut copy = Command::new("cp");
+    copy.args(["-L", "--parents", "-t"]).arg(&root).arg(PSQL);
+    succeed(copy.args(needed.split_whitespace().filter(|word| word.starts_with('/'))));
     let layer = directory.join("layer.tar");
     let mut tar = Command::new("tar");
     succeed(tar.arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cf"]).arg(&layer).arg("."));
@@ -87,22 +96,24 @@ impl Node {
         Self { site, server, bpffs, containerd }
     }
 
-    /// The chart for this node, with these policies.
-    fn chart(&self, policies: &Value) -> Vec<Value> {
+    /// The chart for this node, with more values.
+    fn chart(&self, collector: &Value, agent: &Value) -> Vec<Value> {
         let mount = cgroup::mount_point().unwrap();
         let at = |name: &str| self.site.path(name).display().to_string();
         fs::create_dir_all(self.site.path("securityfs")).unwrap();
-        let values = json!({
+        let mut values = json!({
             "image": {"tag": "test"},
-            "collector": {"enabled": false, "url": self.site.url()},
+            "collector": collector,
             "agent": {
                 "cgroupRoot": format!("{}{}", mount.display(), self.containerd.pods()),
                 "certificates": {"hostPath": at("tls/node")},
                 "hostPaths": {"state": at("state"), "bpf": self.bpffs.path,
                               "securityfs": at("securityfs")},
-                "policies": policies,
             },
         });
+        for (key, value) in agent.as_object().unwrap() {
+            values["agent"][key] = value.clone();
+        }
         objects(&rendered(&values.to_string()))
     }
 
@@ -168,7 +179,8 @@ fn the_daemonsets_pod_governs_another_pod_and_its_records_are_at_the_collector()
     let closed = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     let address = node.containerd.node_address();
-    let objects = node.chart(&policy(&address, port(&open)));
+    let collector = json!({"enabled": false, "url": node.site.url()});
+    let objects = node.chart(&collector, &json!({"policies": policy(&address, port(&open))}));
     let kubelet = node.kubelet(&objects);
     let agent = node.agent(&kubelet);
 
@@ -226,4 +238,105 @@ fn the_daemonsets_pod_governs_another_pod_and_its_records_are_at_the_collector()
     let another = kubelet.run("payments", "billing-bot-2", &billing_bot());
     let shell = kubelet.exec(&another, &["/bin/sh", "-c", "echo a shell"]);
     assert_ne!(shell.exit_code, 0, "the next one governs what is new");
+}
+
+const PAN: &str = "4111111111111111";
+
+fn gated(node: &str, port: u16) -> Value {
+    json!({"billing-bot.yaml": format!("apiVersion: pcigate.dev/v1alpha1
+kind: AgentPolicy
+metadata: {{name: billing-bot, namespace: payments}}
+spec:
+  selector: {{matchLabels: {{app: billing-bot}}}}
+  mode: enforce
+  exec: {{defaultAction: allow}}
+  egress:
+    defaultAction: deny
+    rules:
+      - id: cards-db
+        action: gate
+        target: cards-db
+        statements:
+          - {{id: read, action: allow, effects: [read], tables: [public.cards]}}
+---
+apiVersion: pcigate.dev/v1alpha1
+kind: Target
+metadata: {{name: cards-db, namespace: payments}}
+spec:
+  protocol: postgres
+  endpoints: [{{cidr: {node}/32, port: {port}}}]
+  upstream: {{address: \"127.0.0.1:{port}\", tls: {{mode: disable}}}}
+  credential: {{username: {SCRAM}, passwordFile: /run/pcigate/cards-db/password}}
+  mask: {{default: truncate}}
+  columns: [{{table: public.cards, column: pan, class: pan}}]
+")})
+}
+
+#[test]
+fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daemonsets() {
+    let node = Node::new("gated", &["pcigate-agent", "pcigate-collector"]);
+    let postgres = Postgres::start("");
+    postgres.sql(&format!(
+        "CREATE TABLE cards (id int PRIMARY KEY, pan text);
+         INSERT INTO cards VALUES (1, '{PAN}'); GRANT ALL ON cards TO {SCRAM};"
+    ));
+    let address = node.containerd.node_address();
+    // The first pod's.
+    let host = node.containerd.first_address();
+    let url = format!("https://{host}:7443");
+    let collector = json!({"origin": "example.com/deploy", "names": [host], "url": url});
+    let agent = json!({"policies": gated(&address, postgres.port()),
+                       "files": [{"name": "cards-db", "secretName": "cards-db-login"}]});
+    let mut objects = node.chart(&collector, &agent);
+    objects.push(json!({"kind": "Secret", "metadata": {"name": "cards-db-login"},
+                        "data": {"password": STANDARD.encode(PASSWORD)}}));
+    let kubelet = node.kubelet(&objects);
+    let set = object(&objects, "StatefulSet", "pcigate-collector");
+    let mut template = set["spec"]["template"].clone();
+    // The volume of the claim.
+    let claimed = json!({"name": "state", "emptyDir": {}});
+    template["spec"]["volumes"].as_array_mut().unwrap().push(claimed);
+    let pod = kubelet.run("pcigate-system", "pcigate-collector-0", &template);
+    kubelet.said(&pod, "pcigate-collector ready on ");
+
+    // As the administrator does it who installs: by the authority that the chart has made.
+    let authority = object(&objects, "Secret", "pcigate-ca");
+    fs::create_dir_all(node.site.path("authority")).unwrap();
+    for file in ["ca.pem", "ca-key.pem"] {
+        let text = STANDARD.decode(authority["data"][file].as_str().unwrap()).unwrap();
+        fs::write(node.site.path("authority").join(file), text).unwrap();
+    }
+    for (holder, out) in [(["--node", NODE], "tls/node"), (["--person", "ana"], "tls/person")] {
+        fs::remove_dir_all(node.site.path(out)).unwrap();
+        node.site.issue("authority", holder, out);
+    }
+    node.agent(&kubelet);
+    let bot = kubelet.run("payments", "billing-bot", &billing_bot());
+    let place = format!("host={address} port={} dbname={DATABASE} user=nobody", postgres.port());
+    let ask = |sql: &str| {
+        let answer = kubelet.exec(&bot, &[PSQL, "-X", "-At", "-d", &place, "-c", sql]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (answer.exit_code, text(&answer.stdout) + &text(&answer.stderr))
+    };
+    let (code, said) = ask("SELECT id, pan FROM cards");
+    assert_eq!((code, said.as_str()), (0, "1|411111******1111\n"), "{}", kubelet.log(&bot));
+    let (code, said) = ask("DELETE FROM cards");
+    assert!(code == 1 && said.contains("pcigate"), "{code}: {said}");
+    assert_eq!(postgres.sql("SELECT count(*) FROM cards").trim(), "1");
+
+    let statements = wait::until("the statements at the collector", || {
+        let mut pcigate = node.site.command("pcigate");
+        pcigate.args(["records", "--output", "json", "--kind", "statement"]);
+        pcigate.env("PCIGATE_COLLECTOR", &url).env("PCIGATE_TLS_DIR", "tls/person");
+        let said = String::from_utf8(succeed(&mut pcigate).stdout).unwrap();
+        (said.lines().count() == 2).then_some(said)
+    });
+    for (line, verdict) in statements.lines().zip(["allow", "deny"]) {
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["subject"]["workload"]["pod"], "billing-bot", "{record}");
+        assert_eq!(record["subject"]["workload"]["service_account"], "billing-bot", "{record}");
+        assert_eq!(record["outcome"]["verdict"], verdict, "{record}");
+        assert_eq!(record["process"]["executable"], PSQL, "{record}");
+    }
+    assert!(!statements.contains(PAN), "{statements}");
 }
