@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sched::{CloneFlags, setns};
+
 /// Every cgroup we make begins with this.
 pub const PREFIX: &str = "pcigate-";
 /// Inode number of the initial cgroup namespace (include/linux/proc_ns.h `PROC_CGROUP_INIT_INO`).
@@ -37,7 +39,8 @@ pub enum CgroupError {
     /// The kernel counts levels from the real root, which cannot be seen from here.
     #[error(
         "the cgroup tree at {mount} is not the machine's whole tree: run the agent in the host's \
-         cgroup namespace (docker --cgroupns=host, a privileged pod) with the whole tree mounted"
+         cgroup namespace (a pod with hostPID and SYS_ADMIN, docker --cgroupns=host) with the whole \
+         tree mounted"
     )]
     PartOfTree {
         /// Where cgroup2 is mounted.
@@ -93,6 +96,30 @@ fn is_whole_tree(mount: &Path) -> bool {
         root == Some("/") && point.is_some_and(|point| Path::new(point) == mount)
     });
     own.is_ok_and(|own| own == INITIAL_NAMESPACE) && whole
+}
+
+/// Leaves the cgroup namespace of a container for the machine's, for this thread and those it
+/// starts: runtimes give one of its own to each container that is not privileged. Where that is not
+/// to be had, [`open`] says so.
+pub fn enter_machines_namespace() {
+    let inode = |path: &Path| fs::metadata(path).map(|namespace| namespace.ino()).ok();
+    if inode(Path::new("/proc/self/ns/cgroup")) == Some(INITIAL_NAMESPACE) {
+        return;
+    }
+    // Process 1 is in it, but who may not look at that one may look at others (hostPID).
+    let others = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut places = [PathBuf::from("/proc/1")].into_iter().chain(others);
+    let first = places.find_map(|place| {
+        let path = place.join("ns/cgroup");
+        (inode(&path) == Some(INITIAL_NAMESPACE)).then_some(path)
+    });
+    let Some(first) = first else { return };
+    let entered =
+        fs::File::open(&first).and_then(|first| Ok(setns(first, CloneFlags::CLONE_NEWCGROUP)?));
+    if let Err(error) = entered {
+        let first = first.display();
+        tracing::warn!("cannot enter the machine's cgroup namespace ({first}: {error})");
+    }
 }
 
 /// A cgroup as the kernel programs know it.

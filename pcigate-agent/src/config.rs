@@ -177,8 +177,9 @@ impl Config {
             "\
 # pcigate-agent configuration. Keys with a leading `#` have no default value.
 
-# Name of this node in its records. Default: the name in the node's certificate (they must be
-# equal), or without a collector the host's name.
+# Name of this node in its records, or $VARIABLE of the environment that holds it (in a pod, by the
+# downward API: spec.nodeName). Default: the name in the node's certificate (they must be equal), or
+# without a collector the host's name.
 # nodeName: node-1
 
 # Directory of the cgroup that holds all governed pods. Default: kubepods.slice or kubepods below
@@ -241,7 +242,21 @@ admin:
     }
 }
 
+/// A name, or `$VARIABLE` of the environment: one file is for all nodes of a cluster, and the
+/// downward API tells a pod its node in no other way.
 fn node_name(text: &str) -> Result<String, String> {
+    let Some(variable) = text.strip_prefix('$') else { return plain_node_name(text) };
+    match std::env::var(variable) {
+        Ok(name) => plain_node_name(&name),
+        Err(_) => Err(format!(
+            "{} is no variable of the agent's environment; set it (downward API: spec.nodeName), or \
+             write the node's name",
+            shown(text)
+        )),
+    }
+}
+
+fn plain_node_name(text: &str) -> Result<String, String> {
     if spiffe::is_name(text) {
         return Ok(text.to_owned());
     }
@@ -438,6 +453,15 @@ mod tests {
             Config { workloads, collector: documented.collector.clone(), ..config },
             Config { admin: None, ..documented }
         );
+    }
+
+    #[test]
+    fn the_node_s_name_may_be_in_a_variable_of_the_environment() {
+        // Cargo sets it for tests.
+        let config = Config::parse("x", &format!("nodeName: $CARGO_PKG_NAME\n{LEAST}")).unwrap();
+        assert_eq!(config.node_name.as_deref(), Some("pcigate-agent"));
+        let said = mistakes(&format!("nodeName: $PCIGATE_NOT_SET\n{LEAST}"));
+        assert!(said.contains("`$PCIGATE_NOT_SET` is no variable"), "{said}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use pcigate_agent::{
     running::{Agent, Plan, open_spool},
 };
 use pcigate_policy::document::Documents;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use notes::Notes;
 use source::Source;
@@ -31,6 +31,8 @@ use source::Source;
 /// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
 /// keeps a container from starting meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
+/// How often an agent that stands by looks whether it is its turn.
+const STAND_BY_EVERY: Duration = Duration::from_millis(50);
 /// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
 const LOOK_WITHIN: Duration = Duration::from_millis(5);
 /// How long records may take to the collector when the agent stops; the rest stays in the spool.
@@ -56,6 +58,10 @@ pub struct Options {
     /// a gap.
     #[arg(long)]
     set_aside_corrupt_spool: bool,
+    /// Where another agent enforces, wait until it ends instead of failing: in a cluster the next
+    /// one has to start before, because a pod that no agent has told of may be refused everything.
+    #[arg(long)]
+    stand_by: bool,
 }
 
 /// Governs until it is told to stop.
@@ -65,6 +71,8 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
         print!("{}", Config::documented());
         return Ok(0);
     }
+    // Before there are threads.
+    cgroup::enter_machines_namespace();
     let mut config = Config::read(&options.config)?;
     config.exempt = config.exempt.with_own_pod();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
@@ -84,6 +92,11 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
     let root = governed_root(config.cgroup_root.as_deref())?;
     need_bpffs(&options.bpffs)?;
+    if options.stand_by
+        && !stand_by(&pins(options, &root), [&mut terminate, &mut interrupt]).await?
+    {
+        return Ok(0);
+    }
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;
@@ -135,10 +148,10 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         }
         hooks.answer(&agent.governor);
     }
-    stop(agent).await
+    stop(agent, &notes).await
 }
 
-async fn stop(agent: Agent) -> anyhow::Result<u8> {
+async fn stop(agent: Agent, notes: &Notes) -> anyhow::Result<u8> {
     tell(notify::STOPPING);
     notes.board.stopping();
     let end =
@@ -180,12 +193,37 @@ fn plan(
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
         survival: Some(Survival {
-            pins: options.bpffs.join(enforcer::PINS).join(root.id.to_string()),
+            pins: pins(options, &root),
             root: root.id,
             state_dir: config.state_dir.clone(),
         }),
         root,
     })
+}
+
+fn pins(options: &Options, root: &Cgroup) -> PathBuf {
+    options.bpffs.join(enforcer::PINS).join(root.id.to_string())
+}
+
+/// Waits until no other agent enforces with these pins; false when it is told to end before.
+/// Nothing is opened meanwhile that the other one uses.
+#[expect(clippy::print_stdout, reason = "the line that says what it waits for")]
+async fn stand_by(pins: &Path, [terminate, interrupt]: [&mut Signal; 2]) -> anyhow::Result<bool> {
+    let mut look = tokio::time::interval(STAND_BY_EVERY);
+    let mut said = false;
+    // The claim is given back at once: it is taken when there is something to enforce with.
+    while enforcer::claim(pins)?.is_none() {
+        if !said {
+            println!("pcigate-agent stands by: another one enforces with {}", pins.display());
+            said = true;
+        }
+        tokio::select! {
+            _ = terminate.recv() => return Ok(false),
+            _ = interrupt.recv() => return Ok(false),
+            _ = look.tick() => {}
+        }
+    }
+    Ok(true)
 }
 
 fn tell(state: &str) {

@@ -1,5 +1,7 @@
 //! A small certificate authority: makes the TLS directories of servers, nodes and people.
 
+mod renew;
+
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -14,6 +16,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+
+pub use renew::renew;
 
 /// What a new authority calls itself.
 const CA_NAME: &str = "pcigate CA";

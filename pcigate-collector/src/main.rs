@@ -80,6 +80,9 @@ struct Issue {
     /// Days until the certificate expires
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
+    /// Leave a TLS directory alone that is good for another third of its time; replace it otherwise
+    #[arg(long)]
+    renew: bool,
 }
 
 #[derive(Args)]
@@ -137,9 +140,14 @@ fn complain(error: &anyhow::Error) {
 }
 
 fn issue(args: Issue) -> anyhow::Result<()> {
-    let Issue { ca_dir, out, holder, trust_domain, days } = args;
+    let Issue { ca_dir, out, holder, trust_domain, days, renew } = args;
     let order = Order { ca_dir, out, holder: holder.into_holder(), trust_domain, days };
-    issue::issue(&order)?;
+    if !renew {
+        issue::issue(&order)?;
+    } else if !issue::renew(&order)? {
+        say(&format!("{} is good for longer", order.out.display()))?;
+        return Ok(());
+    }
     say(&format!("issued {}", order.out.display()))?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod bench;
 mod corpus;
 mod crash;
 mod demo;
+mod image;
 mod run;
 mod setup;
 mod tables;
@@ -38,6 +39,7 @@ enum Chore {
     Verifier(verifier::Options),
     Vm(vm::Options),
     Corpus(corpus::Options),
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
@@ -59,5 +61,6 @@ fn perform(chore: &Chore) -> Result<ExitCode> {
         Chore::Verifier(options) => verifier::main(options),
         Chore::Vm(options) => vm::main(options),
         Chore::Corpus(options) => corpus::main(options),
+        Chore::Image(options) => image::main(options),
     }
 }

@@ -15,8 +15,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools and Python packages to target/duckdb, target/psycopg
-/// and target/kubectl, never to the user's own programs.
+/// rust-src). bpf-linker goes to target/tools and Python packages to directories below target, never
+/// to the user's own programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -30,7 +30,7 @@ pub enum Scope {
     /// The host crates and the kernel programs: what running the product needs.
     Kernel,
     /// Both of these, QEMU with kernels for other kernels, and what is not ours to check ours with:
-    /// Go, DuckDB, kubectl, PostgreSQL and its drivers.
+    /// Go, DuckDB, kubectl, helm, containerd, PostgreSQL and its drivers.
     All,
 }
 
@@ -90,6 +90,20 @@ const NEEDS: &[Need] = &[
         scope: Scope::All,
         present: || verifier::on_path("runc"),
         packages: &["runc"],
+    },
+    Need {
+        what: "containerd with CNI plugins (tests start the images as pods)",
+        scope: Scope::All,
+        present: || {
+            verifier::on_path("containerd") && std::path::Path::new("/usr/lib/cni/ptp").exists()
+        },
+        packages: &["containerd", "containernetworking-plugins"],
+    },
+    Need {
+        what: "strip (images hold no debug information)",
+        scope: Scope::All,
+        present: || verifier::on_path("strip"),
+        packages: &["binutils"],
     },
     Need {
         what: "PostgreSQL 15 (the gateway's tests start servers and clients of it)",

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 pub use machine::QEMU;
 use machine::{Machine, logs, tail};
+pub use programs::libraries;
 use runs::Kernel;
 pub use runs::{Run, default};
 

@@ -61,6 +61,29 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
+fn renewing_leaves_alone_what_is_good_and_replaces_what_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = |hosts: &[&str]| Holder::Server(hosts.iter().map(|&host| host.into()).collect());
+    let good = order(dir.path(), "s", hosts(&["a.example", "127.0.0.1", "::1"]));
+    let certificate = || fs::read(dir.path().join("s/cert.pem")).unwrap();
+    assert!(renew(&good).unwrap(), "there is none");
+    let first = certificate();
+    assert!(!renew(&good).unwrap());
+    assert_eq!(certificate(), first);
+    let other = Order { holder: hosts(&["a.example", "127.0.0.1"]), ..good.clone() };
+    assert!(renew(&other).unwrap(), "other names");
+    assert!(!renew(&other).unwrap());
+    fs::write(dir.path().join("s/key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    assert!(renew(&other).unwrap(), "a key that does not fit");
+    // The clock's tolerance is older than a certificate of no days at all.
+    assert!(renew(&Order { days: 0, holder: hosts(&["b"]), ..good.clone() }).unwrap());
+    assert!(renew(&Order { holder: hosts(&["b"]), ..good.clone() }).unwrap(), "its time is over");
+    let elsewhere = Order { ca_dir: dir.path().join("ca2"), ..other };
+    assert!(renew(&elsewhere).unwrap() && !renew(&elsewhere).unwrap(), "another authority");
+    assert_eq!(fs::read_dir(dir.path().join("s")).unwrap().count(), 3);
+}
+
+#[test]
 fn an_authority_without_its_key_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     issue(&order(dir.path(), "a", Holder::Node("a".into()))).unwrap();

