@@ -20,13 +20,14 @@ use crate::{
     config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
     digests::{self, Digests},
-    draft::{Capability, CoverageState},
+    draft::{Capability, CapabilityState, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     exporter::{self, Exporter, Undrained},
     gateway::{self, Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
     grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
+    kubernetes::secrets::Secrets,
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder, RecorderHandle},
@@ -47,6 +48,8 @@ pub struct Plan {
     pub unknown: UnknownWorkloads,
     /// The policies.
     pub documents: Documents,
+    /// Whether these are all there are; otherwise everything is refused.
+    pub policies_known: bool,
     /// Name of the node in records: the certificate's where there is one.
     pub node: String,
     /// Where records are kept until they are sent.
@@ -59,6 +62,8 @@ pub struct Plan {
     pub survival: Option<Survival>,
     /// What the source of workloads can and cannot tell, for Coverage records.
     pub source: Vec<Capability>,
+    /// What Targets name of the API server's Secrets.
+    pub secrets: Secrets,
 }
 
 /// The parts.
@@ -124,6 +129,7 @@ impl Agent {
         let handover = claim.map(|claim| Handover::begin(claim, &mut enforcer, &plan.spool));
         let mut handover = handover.transpose()?;
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
+        governor.set_known(plan.policies_known);
         let redirects = enforcer.take_redirects()?;
         if let Some(handover) = &handover {
             governor.keep_names(handover.names());
@@ -135,9 +141,7 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node, books);
         let recorder = recorder.context("the recorder")?;
-        let exporter =
-            plan.collector.map(|to| start_exporter(to, plan.witness_dir, spool, &recorder));
-        let exporter = exporter.transpose()?;
+        let exporter = start_exporter(plan.collector, plan.witness_dir, spool, &recorder)?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
@@ -161,7 +165,8 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
+        let speaking = (handle.clone(), plan.secrets);
+        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, speaking);
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {
             gateway,
@@ -221,6 +226,14 @@ impl Agent {
     /// The spool takes nothing any more.
     pub fn record_coverage(&self, state: CoverageState, message: &str) -> anyhow::Result<()> {
         self.record(state, message, None)
+    }
+
+    /// What this node cannot enforce, whatever the policies say: name and reason.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let all = coverage::capabilities(&self.refusal, self.confinement);
+        let missing = all.into_iter().filter(|of| of.state == CapabilityState::NotEnforceableHere);
+        missing.map(|of| (of.name.to_owned(), of.reason.as_str().to_owned())).collect()
     }
 
     fn record(
@@ -298,7 +311,7 @@ fn start_gateway(
     keeper: Keeper,
     redirects: Redirects,
     governor: &Governor,
-    recorder: RecorderHandle,
+    (recorder, secrets): (RecorderHandle, Secrets),
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -310,7 +323,7 @@ fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), secrets);
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),
@@ -325,18 +338,19 @@ fn start_gateway(
 }
 
 fn start_exporter(
-    to: Collector,
+    to: Option<Collector>,
     witness_dir: PathBuf,
     spool: Arc<Mutex<Spool>>,
     recorder: &Recorder,
-) -> anyhow::Result<Exporter> {
+) -> anyhow::Result<Option<Exporter>> {
+    let Some(to) = to else { return Ok(None) };
     let settings = exporter::Settings {
         tls: Some(pcigate_proto::tls::client(&to.tls_dir)?),
         url: to.url,
         witness_dir,
         backoff: exporter::Backoff::default(),
     };
-    Ok(exporter::start(settings, spool, recorder.handle())?)
+    Ok(Some(exporter::start(settings, spool, recorder.handle())?))
 }
 
 fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {

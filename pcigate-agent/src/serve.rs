@@ -1,5 +1,6 @@
 //! `pcigate-agent serve`: the DaemonSet.
 
+mod policies;
 mod source;
 
 use std::{
@@ -16,12 +17,15 @@ use pcigate_agent::{
     enforcer, exporter,
     handover::Survival,
     hooks::{Hooks, SOCKET},
-    notify, policies, preflight, privileges,
+    notify, preflight, privileges,
     running::{Agent, Plan, open_spool},
 };
-use pcigate_policy::document::Documents;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
+use policies::Policies;
 use source::Source;
 
 /// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
@@ -73,26 +77,20 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let documents = policies::read(&config.policies)?;
-    if let Some(obstacle) = preflight::obstacle() {
-        bail!(obstacle);
-    }
-    let root = governed_root(config.cgroup_root.as_deref())?;
-    let bpffs = preflight::bpffs(&options.bpffs);
-    if bpffs.state != preflight::State::Ok {
-        bail!("{}: {}", bpffs.detail, bpffs.remedy);
-    }
+    let root = checked_root(options, &config)?;
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;
-    let mut plan = plan(options, &config, documents, root.clone(), node)?;
+    let mut policies = Policies::open(&config, source.connection(), &node).await?;
+    let mut plan = plan(options, &config, &policies, root.clone(), node)?;
     plan.source = source.coverage();
+    plan.source.extend(policies.coverage());
     let mut agent = Agent::start(plan, &found)?;
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
         .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
     let doorbell = agent.doorbell.rung();
-    let mut listed = source.changed();
+    let (mut listed, mut written) = (source.changed(), policies.changed());
     privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
     tell(notify::READY);
@@ -103,10 +101,14 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(&mut agent, &config),
+            _ = hang_up.recv() => policies.reload(&mut agent),
             _ = scan.tick() => {
                 expected = false;
+                policies.follow(&mut agent);
                 look(&mut agent, &mut source, &config, &root, &mut trouble);
+                policies.read_secrets(&agent);
+                policies.tell(&agent);
+                follow_source(&mut agent, &mut source, &mut policies);
                 if let Err(error) = agent.beat() {
                     tracing::warn!("cannot tell the next agent that this one lives: {error}");
                 }
@@ -116,7 +118,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
                 expected = true;
                 scan.reset_after(LOOK_WITHIN);
             }
-            Ok(()) = listed.changed(), if !expected => {
+            () = either(&mut listed, &mut written), if !expected => {
                 expected = true;
                 scan.reset_after(LOOK_WITHIN);
             }
@@ -139,10 +141,33 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     }
 }
 
+/// Until one of them rings.
+async fn either(one: &mut watch::Receiver<()>, other: &mut watch::Receiver<()>) {
+    tokio::select! {
+        Ok(()) = one.changed() => {}
+        Ok(()) = other.changed() => {}
+        // Who rings them is there as long as the agent is.
+        else => std::future::pending().await,
+    }
+}
+
+/// The governed root, where the node can do what is needed to govern it.
+fn checked_root(options: &Options, config: &Config) -> anyhow::Result<Cgroup> {
+    if let Some(obstacle) = preflight::obstacle() {
+        bail!(obstacle);
+    }
+    let root = governed_root(config.cgroup_root.as_deref())?;
+    let bpffs = preflight::bpffs(&options.bpffs);
+    if bpffs.state != preflight::State::Ok {
+        bail!("{}: {}", bpffs.detail, bpffs.remedy);
+    }
+    Ok(root)
+}
+
 fn plan(
     options: &Options,
     config: &Config,
-    documents: Documents,
+    policies: &Policies,
     root: Cgroup,
     node: String,
 ) -> anyhow::Result<Plan> {
@@ -150,11 +175,14 @@ fn plan(
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
     let spool = open_spool(&directory, options.set_aside_corrupt_spool)?;
+    let (documents, policies_known) = policies.now();
     Ok(Plan {
         unknown: config.unknown_workloads,
         documents,
+        policies_known,
         node,
         source: Vec::new(),
+        secrets: policies.secrets().clone(),
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
@@ -205,17 +233,18 @@ fn look(
     if exempt != *agent.governor.exempt() {
         tell_coverage(agent, "other workloads are exempt than before");
     }
-    follow_source(agent, source.coverage());
 }
 
-/// Records what the source of workloads can and cannot tell, when that has changed.
-fn follow_source(agent: &mut Agent, now: Vec<Capability>) {
+/// Records what is and is not known of workloads and policies, when that has changed.
+fn follow_source(agent: &mut Agent, source: &mut Source, policies: &mut Policies) {
+    let mut now = source.coverage();
+    now.extend(policies.coverage());
     let said = |rows: &[Capability]| {
         rows.iter().map(|row| (row.name, row.reason.as_str().to_owned())).collect::<Vec<_>>()
     };
     if said(&now) != said(&agent.source) {
         agent.source = now;
-        tell_coverage(agent, "what is known of workloads has changed");
+        tell_coverage(agent, "what is known of workloads or policies has changed");
     }
 }
 
@@ -234,21 +263,6 @@ fn end_grants(agent: &mut Agent) {
         }),
         Err(error) => tracing::error!("{}", chain(&error)),
     }
-}
-
-/// Reads the policies again; wrong ones change nothing.
-fn reload(agent: &mut Agent, config: &Config) {
-    let message = match policies::read(&config.policies) {
-        Ok(documents) => {
-            agent.governor.replace(documents);
-            "the policies were read again".to_owned()
-        }
-        Err(error) => {
-            tracing::error!("the policies stay as they were: {error}");
-            "policies with mistakes were refused; those before stay in force".to_owned()
-        }
-    };
-    tell_coverage(agent, &message);
 }
 
 fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {

@@ -110,10 +110,14 @@ mod tests {
                  contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
             );
             std::fs::write(&path, text).unwrap();
-            let error = Connection::open(Some(&path)).await.err().expect("it is refused").to_string();
+            let error =
+                Connection::open(Some(&path)).await.err().expect("it is refused").to_string();
             assert!(error.contains(wrong), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Connection::open(Some(&path)).await, Err(ConnectError::Kubeconfig { .. })));
+        assert!(matches!(
+            Connection::open(Some(&path)).await,
+            Err(ConnectError::Kubeconfig { .. })
+        ));
     }
 }

@@ -122,10 +122,9 @@ impl Kubernetes {
         let pods = Api::all_with(client.clone(), &ApiResource::erase::<v1::Pod>(&()));
         let namespaces = Api::all_with(client, &ApiResource::erase::<v1::Namespace>(&()));
         let of_node = format!("spec.nodeName={}", settings.node);
-        for (collection, api, fields) in [
-            (Collection::Pods, pods, of_node.as_str()),
-            (Collection::Namespaces, namespaces, ""),
-        ] {
+        for (collection, api, fields) in
+            [(Collection::Pods, pods, of_node.as_str()), (Collection::Namespaces, namespaces, "")]
+        {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             let following = Following { collection, store, changed };
             watching.spawn(reflector::follow(api, reflector::config(fields), following));

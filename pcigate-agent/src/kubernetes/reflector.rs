@@ -71,7 +71,10 @@ pub(super) trait Follower: Send + 'static {
 }
 
 /// The objects of a collection as they are read.
-pub(super) trait Watchable: Resource + Clone + Debug + DeserializeOwned + Send + 'static {}
+pub(super) trait Watchable:
+    Resource + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
 
 impl<O: Resource + Clone + Debug + DeserializeOwned + Send + 'static> Watchable for O {}
 
@@ -114,11 +117,7 @@ pub(super) async fn follow<O: Watchable>(
     }
 }
 
-fn take<O>(
-    event: Watched<O>,
-    listing: &mut Vec<String>,
-    follower: &impl Follower<Object = O>,
-) {
+fn take<O>(event: Watched<O>, listing: &mut Vec<String>, follower: &impl Follower<Object = O>) {
     match event {
         Watched::Init => {}
         Watched::InitApply(object) => listing.extend(follower.take(Event::Listed, object)),

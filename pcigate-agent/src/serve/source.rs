@@ -10,6 +10,7 @@ use pcigate_agent::{
     config::{Config, Workloads},
     coverage,
     draft::Capability,
+    kubernetes::Connection,
     workloads::{
         Found, file,
         kubernetes::{Answering, Kubernetes, Settings},
@@ -62,6 +63,14 @@ impl Source {
                 Ok(pods::find(&root.path, &listed, &config.exempt)?.found)
             }
             Self::Kubernetes(kubernetes, _) => Ok(kubernetes.find(&root.path, &config.exempt)?),
+        }
+    }
+
+    /// The way to the API server, where there is one.
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::File(..) => None,
+            Self::Kubernetes(kubernetes, _) => Some(kubernetes.connection()),
         }
     }
 

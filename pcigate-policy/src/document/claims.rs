@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::cidr::Cidr;
 use super::names::{Fqdn, ObjectName, Place};
 use super::target::{Endpoint, EndpointAt, Target};
-use super::cidr::Cidr;
 
 /// All destinations claimed so far; of one prefix or name all claims are of one namespace.
 #[derive(Default)]
@@ -70,13 +70,14 @@ impl Claims {
         let key = reversed(fqdn);
         let same = self.names.get(&(port, key.clone(), fqdn.below));
         let ends = key.match_indices('.').map(|(at, _)| at + 1);
-        let above = ends.filter(|end| *end < key.len()).filter_map(|end| {
-            self.names.get(&(port, key.get(..end)?.to_owned(), true))
-        });
+        let above = ends
+            .filter(|end| *end < key.len())
+            .filter_map(|end| self.names.get(&(port, key.get(..end)?.to_owned(), true)));
         let from = (port, key.clone(), false);
-        let below = self.names.range(from..).take_while(|((of, name, _), _)| {
-            *of == port && name.starts_with(&key)
-        });
+        let below = self
+            .names
+            .range(from..)
+            .take_while(|((of, name, _), _)| *of == port && name.starts_with(&key));
         let below = below
             .filter(|((_, name, _), _)| fqdn.below && name.len() > key.len())
             .map(|(_, owner)| owner);
@@ -149,9 +150,7 @@ mod tests {
             (EndpointAt::Fqdn(a), EndpointAt::Fqdn(b)) => match (a.below, b.below) {
                 (false, _) => b.covers(&a.name),
                 (true, false) => a.covers(&b.name),
-                (true, true) => {
-                    a.name == b.name || a.covers(&b.name) || b.covers(&a.name)
-                }
+                (true, true) => a.name == b.name || a.covers(&b.name) || b.covers(&a.name),
             },
             _ => false,
         };
@@ -161,7 +160,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_claim_is_taken_in_unless_it_meets_one_of_another_namespace(
-            claims in prop::collection::vec((0_u8..3, prop::collection::vec(endpoint(), 1..4)), 1..8),
+            claims in prop::collection::vec(
+                (0_u8..3, prop::collection::vec(endpoint(), 1..4)), 1..8
+            ),
         ) {
             let mut all = Claims::default();
             let mut held: Vec<(u8, Endpoint)> = Vec::new();

@@ -46,8 +46,8 @@ impl Document {
         decoded.document(&root, &mut mistakes);
         refuse_files(&root, &mut mistakes);
         let document = decoded.policies.pop().map(|policy| Self::Policy(Arc::new(policy)));
-        let document = document
-            .or_else(|| decoded.targets.pop().map(|target| Self::Target(Arc::new(target))));
+        let document =
+            document.or_else(|| decoded.targets.pop().map(|target| Self::Target(Arc::new(target))));
         let Some(document) = document else {
             if mistakes.is_empty() {
                 mistakes.add(&root.file, 0, "kind", "is no kind of document; remove the object");

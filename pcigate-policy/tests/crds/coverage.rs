@@ -10,24 +10,24 @@ fn status() -> Value {
     let reason = || json!({"type": "string", "maxLength": 1024, "description": "Why."});
     let feature = object(
         "What the node can or cannot do.",
-        vec![
-            ("name!", text("Its name.", 64)),
-            ("reason", reason()),
-        ],
+        vec![("name!", text("Its name.", 64)), ("reason", reason())],
     );
     let document = object(
         "What the node makes of one document.",
         vec![
+            ("kind!", word("Its kind.", &["AgentPolicy", "ClusterAgentPolicy", "Target"])),
             (
-                "kind!",
-                word("Its kind.", &["AgentPolicy", "ClusterAgentPolicy", "Target"]),
+                "namespace",
+                json!({"type": "string", "maxLength": 63,
+                                 "description": "Empty where it is cluster-scoped."}),
             ),
-            ("namespace", json!({"type": "string", "maxLength": 63,
-                                 "description": "Empty where it is cluster-scoped."})),
             ("name!", text("Its name.", 253)),
             ("generation", count("The newest generation the node has seen.")),
-            ("hash", json!({"type": "string", "maxLength": 64,
-                            "description": "Of what is in force of it; empty: nothing."})),
+            (
+                "hash",
+                json!({"type": "string", "maxLength": 64,
+                            "description": "Of what is in force of it; empty: nothing."}),
+            ),
             ("state!", word("What the node makes of it.", &STATES)),
             ("reason", reason()),
             ("workloads", count("Containers and pods of this node it selects.")),
@@ -40,11 +40,17 @@ fn status() -> Value {
     object(
         "What the agent of the node says.",
         vec![
-            ("agentVersion", json!({"type": "string", "maxLength": 64,
-                                    "description": "Version of the agent."})),
-            ("observedTime", json!({"type": "string", "format": "date-time",
+            (
+                "agentVersion",
+                json!({"type": "string", "maxLength": 64,
+                                    "description": "Version of the agent."}),
+            ),
+            (
+                "observedTime",
+                json!({"type": "string", "format": "date-time",
                                     "description": "When the agent was last known to be there; \
-                                                    every five minutes."})),
+                                                    every five minutes."}),
+            ),
             ("missing", features),
             ("documents", documents),
             ("documentsOmitted", count("Documents that found no place in the list.")),
@@ -59,7 +65,8 @@ pub fn definition() -> Value {
         plural: "nodecoverages",
         short: "pgnc",
         scope: "Cluster",
-        about: "What one node enforces and what it cannot; named as the node, written by its agent.",
+        about: "What one node enforces and what it cannot; named as the node, written by its \
+                agent.",
     };
     let columns = [
         ("Version", "string", ".status.agentVersion"),

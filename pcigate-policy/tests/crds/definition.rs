@@ -18,9 +18,9 @@ pub fn definition(
     parts: Vec<(&str, Value)>,
     columns: &[(&str, &str, &str)],
 ) -> Value {
-    let columns = columns.iter().map(|(name, kind, path)| {
-        json!({"name": name, "type": kind, "jsonPath": path})
-    });
+    let columns = columns
+        .iter()
+        .map(|(name, kind, path)| json!({"name": name, "type": kind, "jsonPath": path}));
     let api = "What version of the API this is of.";
     let mut fields = vec![
         ("apiVersion", json!({"type": "string", "description": api})),
@@ -102,8 +102,11 @@ pub fn status() -> Value {
         "What the nodes make of it; written by the agents.",
         vec![
             ("observedGeneration", count("The generation this speaks of.")),
-            ("hash", json!({"type": "string", "maxLength": 64,
-                            "description": "First bytes of the SHA-256 of its content."})),
+            (
+                "hash",
+                json!({"type": "string", "maxLength": 64,
+                            "description": "First bytes of the SHA-256 of its content."}),
+            ),
             ("nodes", nodes),
             ("workloads", count("Containers and pods it selects, on all nodes.")),
             ("conditions", conditions()),
@@ -115,7 +118,9 @@ pub fn status() -> Value {
 /// `metav1.Condition`.
 fn conditions() -> Value {
     let text = |about: &str, least: u64, most: u64| {
-        json!({"type": "string", "description": about, "minLength": least, "maxLength": most})
+        let mut made = json!({"type": "string", "description": about});
+        (made["minLength"], made["maxLength"]) = (json!(least), json!(most));
+        made
     };
     let condition = object(
         "Accepted: the nodes can use it. Enforced: all of them enforce all of it.",
@@ -125,8 +130,11 @@ fn conditions() -> Value {
             ("reason!", text("Why, in one word.", 1, 1024)),
             ("message!", text("Why.", 0, 32_768)),
             ("observedGeneration", number("The generation this speaks of.", 0, i64::MAX)),
-            ("lastTransitionTime!", json!({"type": "string", "format": "date-time",
-                                           "description": "Since when it is so."})),
+            (
+                "lastTransitionTime!",
+                json!({"type": "string", "format": "date-time",
+                                           "description": "Since when it is so."}),
+            ),
         ],
     );
     json!({"type": "array", "description": "In standard form.", "maxItems": 8, "items": condition,

@@ -200,14 +200,8 @@ fn statement() -> Value {
             ("action!", word("What happens on a match.", &["allow", "ask", "deny"])),
             ("effects!", list("What it does; any of them.", 8, effects)),
             ("tables", names("Every table where left out.", name("table, schema.table, schema.*"))),
-            (
-                "functions",
-                names("Which functions.", name("function, schema.function, schema.*")),
-            ),
-            (
-                "columns",
-                names("Tagged columns that expressions may use.", name("table.column")),
-            ),
+            ("functions", names("Which functions.", name("function, schema.function, schema.*"))),
+            ("columns", names("Tagged columns that expressions may use.", name("table.column"))),
             ("shapes", list("Shapes it speaks of.", 4, shapes)),
             ("maxRows", number("Most rows of one answer.", 1, i64::MAX)),
             ("maxBytes", number("Most bytes of one answer.", 1, i64::MAX)),

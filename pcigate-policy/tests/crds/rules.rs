@@ -100,23 +100,38 @@ fn right() -> Vec<(&'static str, Value)> {
         ("AgentPolicy", policy_with("exec", json!({"paths": ["/bin/sh"], "args": ["-c"]}))),
         ("AgentPolicy", policy_with("exec", json!({"action": "allow", "paths": ["/bin/sh"]}))),
         ("AgentPolicy", policy_with("egress", json!({}))),
-        ("AgentPolicy", policy_with("egress", json!({"action": "allow", "to": [{"fqdn": "*.a.b"}],
-            "ports": [{"protocol": "UDP"}, {"port": 1}]}))),
+        (
+            "AgentPolicy",
+            policy_with(
+                "egress",
+                json!({"action": "allow", "to": [{"fqdn": "*.a.b"}],
+            "ports": [{"protocol": "UDP"}, {"port": 1}]}),
+            ),
+        ),
         ("AgentPolicy", policy_with("ingress", json!({}))),
         ("AgentPolicy", gate(json!({"session": {"idle": "90s"}}))),
         ("AgentPolicy", statement(json!({"action": "deny", "functions": ["f"]}))),
         ("AgentPolicy", statement(json!({"effects": ["function"], "functions": ["f"]}))),
-        ("AgentPolicy", json!({"selector": {}, "mode": "audit", "egress":
-            {"defaultAction": "deny", "rules": [{"id": "a", "action": "deny", "mode": "audit"}]}})),
+        (
+            "AgentPolicy",
+            json!({"selector": {}, "mode": "audit", "egress":
+            {"defaultAction": "deny", "rules": [{"id": "a", "action": "deny", "mode": "audit"}]}}),
+        ),
         ("ClusterAgentPolicy", json!({"namespaceSelector": {}, "selector": {}, "mask": {}})),
         ("Target", target_with(json!({"endpoints": [{"service": "db", "port": 1}]}))),
-        ("Target", target_with(json!({
-            "upstream": {"tls": {"mode": "verify-full", "caSecretRef": secret, "serverName": "a"}},
-            "credential": {"username": "u", "secretRef": secret, "certificateSecretRef": pair},
-            "clientTls": {"secretRef": pair},
-            "token": {"required": true, "audience": "a", "issuer": "i", "jwksSecretRef": secret},
-            "sessionRole": {"grants": ["g"], "prefix": "p_"},
-        }))),
+        (
+            "Target",
+            target_with(json!({
+                "upstream": {"tls": {"mode": "verify-full", "caSecretRef": secret,
+                                     "serverName": "a"}},
+                "credential": {"username": "u", "secretRef": secret,
+                               "certificateSecretRef": pair},
+                "clientTls": {"secretRef": pair},
+                "token": {"required": true, "audience": "a", "issuer": "i",
+                          "jwksSecretRef": secret},
+                "sessionRole": {"grants": ["g"], "prefix": "p_"},
+            })),
+        ),
     ]
 }
 
@@ -126,8 +141,10 @@ fn wrong() -> Vec<(&'static str, Value)> {
     let user = json!({"username": "u", "secretRef": secret});
     let agent = |spec| ("AgentPolicy", spec);
     let to_target = |change| ("Target", target_with(change));
-    let one = |id: &str, mode: &str| json!({"defaultAction": "deny", "rules": [
-        {"id": id, "action": "deny", "mode": mode}]});
+    let one = |id: &str, mode: &str| {
+        json!({"defaultAction": "deny", "rules": [
+        {"id": id, "action": "deny", "mode": mode}]})
+    };
     let ports = |port| json!({"action": "allow", "to": [{"cidr": "10.0.0.0/8"}], "ports": [port]});
     vec![
         agent(json!({"selector": {}})),
@@ -142,8 +159,11 @@ fn wrong() -> Vec<(&'static str, Value)> {
         agent(policy_with("egress", json!({"action": "allow"}))),
         agent(policy_with("egress", json!({"session": {"idle": "1s"}}))),
         agent(policy_with("egress", json!({"target": "db"}))),
-        agent(policy_with("egress", json!({"statements": [
-            {"id": "s", "action": "allow", "effects": ["read"]}]}))),
+        agent(policy_with(
+            "egress",
+            json!({"statements": [
+            {"id": "s", "action": "allow", "effects": ["read"]}]}),
+        )),
         agent(policy_with("egress", json!({"action": "gate", "target": "db"}))),
         agent(policy_with("ingress", json!({"action": "allow"}))),
         agent(gate(json!({"to": [{"cidr": "10.0.0.0/8"}]}))),

@@ -27,9 +27,25 @@ fn schemas() -> Vec<(String, Value)> {
 }
 
 const KNOWN: [&str; 20] = [
-    "type", "description", "properties", "additionalProperties", "required", "items", "enum",
-    "pattern", "format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
-    "minProperties", "maxProperties", "x-kubernetes-validations", "x-kubernetes-list-type",
+    "type",
+    "description",
+    "properties",
+    "additionalProperties",
+    "required",
+    "items",
+    "enum",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "x-kubernetes-validations",
+    "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 ];
 

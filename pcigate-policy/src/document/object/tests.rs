@@ -99,9 +99,7 @@ fn what_cannot_be_used_and_never_could_refuses_what_it_speaks_of_to_those_it_sel
     let spec = json!({"selector": {"matchLabels": {"app": "a"}},
                       "egress": {"defaultAction": "deny", "rules": [{"id": "typo"}]}});
     assert!(policy(spec.clone()).is_err());
-    let stand_in = |spec: &Json| {
-        Document::stand_in("AgentPolicy", &name("payments", "bot"), spec)
-    };
+    let stand_in = |spec: &Json| Document::stand_in("AgentPolicy", &name("payments", "bot"), spec);
     let (all, _) = Documents::default().with(&[stand_in(&spec).unwrap()]);
     let identity = |app: &str| Identity {
         namespace: "payments".to_owned(),
@@ -136,21 +134,59 @@ fn what_cannot_be_used_and_never_could_refuses_what_it_speaks_of_to_those_it_sel
 /// JSON like a policy's or Target's, with something wrong in it or not.
 fn hostile() -> impl Strategy<Value = Json> {
     let word = prop_oneof![
-        Just("allow"), Just("deny"), Just("gate"), Just("db"), Just("a/b"), Just("10.0.0.0/8"),
-        Just("*.x.y"), Just(""), Just("4111111111111111"), Just("/bin/*"), Just("postgres"),
+        Just("allow"),
+        Just("deny"),
+        Just("gate"),
+        Just("db"),
+        Just("a/b"),
+        Just("10.0.0.0/8"),
+        Just("*.x.y"),
+        Just(""),
+        Just("4111111111111111"),
+        Just("/bin/*"),
+        Just("postgres"),
     ];
     let leaf = prop_oneof![
         word.prop_map(|word| json!(word)),
         any::<i64>().prop_map(|number| json!(number)),
         any::<f64>().prop_map(|number| json!(number)),
-        Just(json!(5432)), Just(Json::Null), Just(json!(true)),
+        Just(json!(5432)),
+        Just(Json::Null),
+        Just(json!(true)),
     ];
     leaf.prop_recursive(6, 48, 4, |inner| {
         let key = prop::sample::select(vec![
-            "selector", "matchLabels", "namespaceSelector", "mode", "exec", "egress", "ingress",
-            "mask", "defaultAction", "rules", "id", "action", "to", "cidr", "fqdn", "ports",
-            "port", "target", "statements", "effects", "protocol", "endpoints", "upstream",
-            "address", "tls", "credential", "username", "secretRef", "name", "key", "pattern",
+            "selector",
+            "matchLabels",
+            "namespaceSelector",
+            "mode",
+            "exec",
+            "egress",
+            "ingress",
+            "mask",
+            "defaultAction",
+            "rules",
+            "id",
+            "action",
+            "to",
+            "cidr",
+            "fqdn",
+            "ports",
+            "port",
+            "target",
+            "statements",
+            "effects",
+            "protocol",
+            "endpoints",
+            "upstream",
+            "address",
+            "tls",
+            "credential",
+            "username",
+            "secretRef",
+            "name",
+            "key",
+            "pattern",
         ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| json!(items)),
