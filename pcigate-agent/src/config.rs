@@ -38,6 +38,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Policy files, and directories of them.
     pub policies: Vec<PathBuf>,
+    /// Policies and Targets are also followed at the API server.
+    pub custom_resources: bool,
     /// Where workloads are learned from.
     pub workloads: Workloads,
     /// Where records are sent. `None`: they stay in the spool.
@@ -129,7 +131,8 @@ impl Config {
         let node_name = top.parsed("nodeName", node_name);
         let cgroup_root = top.parsed("cgroupRoot", absolute);
         let state_dir = top.parsed("stateDir", absolute);
-        let policies = policies(&mut top);
+        let custom_resources = top.bool("customResources").unwrap_or(false);
+        let policies = policies(&mut top, custom_resources);
         let workloads = top.required_fields("workloads").and_then(workloads);
         let collector = top.fields("collector").and_then(collector);
         let unknown_workloads = top.one_of(
@@ -154,6 +157,10 @@ impl Config {
                 "is required with collector.enroll: which node's certificate is wanted?",
             );
         }
+        if custom_resources && matches!(workloads, Some(Workloads::File(_))) {
+            let message = "follows the API server, as workloads.source `kubernetes` does; set that";
+            top.mistake("customResources", message);
+        }
         refuse_what_is_missing(&mut top);
         top.finish();
         let config = Self {
@@ -161,6 +168,7 @@ impl Config {
             cgroup_root,
             state_dir: state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
             policies,
+            custom_resources,
             workloads: workloads.unwrap_or_else(|| Workloads::File(PathBuf::new())),
             collector,
             unknown_workloads: unknown_workloads.unwrap_or(UnknownWorkloads::Deny),
@@ -189,8 +197,13 @@ impl Config {
 # Directory for the spool and the last checkpoint seen of the ledger. It must survive a reboot.
 stateDir: {DEFAULT_STATE_DIR}
 
-# Policy files, and directories of *.yaml files.
+# Policy files, and directories of *.yaml files. With customResources it may be left out.
 policies: [{DEFAULT_POLICY_DIR}]
+
+# Whether the AgentPolicy, ClusterAgentPolicy and Target objects of the API server are in force too,
+# with the files as one set. Needs workloads.source kubernetes. Until they were told once, all is
+# refused.
+customResources: false
 
 # Where workloads are learned from. Required.
 workloads:
@@ -272,8 +285,8 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     Err(format!("{} is not an absolute path; begin it with `/`", shown(text)))
 }
 
-fn policies(top: &mut Fields<'_, '_>) -> Vec<PathBuf> {
-    if top.is_empty_list("policies") {
+fn policies(top: &mut Fields<'_, '_>, custom_resources: bool) -> Vec<PathBuf> {
+    if top.is_empty_list("policies") && !custom_resources {
         top.mistake(
             "policies",
             "is empty, so nothing would be governed; name a policy file or directory, or remove \
@@ -282,6 +295,8 @@ fn policies(top: &mut Fields<'_, '_>) -> Vec<PathBuf> {
     }
     if top.has("policies") {
         top.parsed_list("policies", absolute)
+    } else if custom_resources {
+        Vec::new()
     } else {
         vec![DEFAULT_POLICY_DIR.into()]
     }

@@ -9,6 +9,7 @@ use pcigate_policy::{
 use crate::{
     draft::{CAPABILITIES_MAX, Capability, CapabilityState, CoverageState, Draft, Event},
     enforcer::ExecRefusal,
+    kubernetes::documents::{Resolved, Standing},
     pipeline::now_unix_nano,
     workloads::kubernetes::{Answering, Status},
 };
@@ -134,6 +135,8 @@ fn guards(refusal: &ExecRefusal, sandboxed: bool) -> [(CapabilityState, String);
     })
 }
 
+/// Rejected documents that are named.
+const REJECTED_MAX: usize = 32;
 /// Bytes of names in one row: what a record keeps of a reason.
 const NAMES_BYTES_MAX: usize = 240;
 
@@ -157,6 +160,49 @@ pub fn of_workloads(status: &Status) -> Vec<Capability> {
     rows.extend(named("on-host", &status.on_host));
     rows.extend(named("workload-not-known", &status.unused));
     rows
+}
+
+/// What the API server tells of policies and Targets, and which of them are not in force. Unless
+/// all of them were told at some time, everything is refused.
+#[must_use]
+pub fn of_documents(answering: &Answering, now: &Resolved) -> Vec<Capability> {
+    use CapabilityState::{NotEnforceableHere, Observed};
+    let (state, reason) = match (answering, now.is_known) {
+        (_, false) => (
+            NotEnforceableHere,
+            "the API server has not told all policies yet, so everything is refused",
+        ),
+        (Answering::Yes, true) => (Observed, "policies and Targets, from the API server"),
+        (Answering::NotYet | Answering::Away { .. }, true) => (
+            NotEnforceableHere,
+            "the API server does not answer: policies and Targets as last known",
+        ),
+    };
+    let mut all = vec![capability("policies", state, reason)];
+    let open = now.documents.without_target().map(|(policy, rule, target)| {
+        let reason = format!("rule {rule} of {} leads nowhere: no Target {target}", policy.name);
+        capability("policy-rule", NotEnforceableHere, &reason)
+    });
+    all.extend(open.take(REJECTED_MAX));
+    let rejected = now.rows.iter().filter_map(|row| match &row.standing {
+        Standing::InForce => None,
+        Standing::Rejected(why) => Some(format!("{} {}: {why}", row.kind, row.name)),
+    });
+    all.extend(rejected.take(REJECTED_MAX).map(|what| {
+        let short: String = what.chars().take(NAMES_BYTES_MAX).collect();
+        capability("policy-rejected", NotEnforceableHere, &short)
+    }));
+    all
+}
+
+/// Secrets that Targets name and that cannot be had: sessions there are refused.
+#[must_use]
+pub fn of_secrets(troubles: &[(String, String)]) -> Vec<Capability> {
+    let row = |(secret, why): &(String, String)| {
+        let reason = format!("Secret {secret}: {why}; sessions at its Target are refused");
+        capability("secret", CapabilityState::NotEnforceableHere, &reason)
+    };
+    troubles.iter().take(REJECTED_MAX).map(row).collect()
 }
 
 /// Rows of what is not enforceable here, as many as the names need.

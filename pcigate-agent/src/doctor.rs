@@ -81,7 +81,9 @@ fn look(options: &Options) -> anyhow::Result<Findings> {
     checks.extend(pins(&options.bpffs)?);
     let mut rules = Vec::new();
     if let Some(path) = &options.config {
-        let documents = policies::read(&Config::read(path)?.policies)?;
+        let config = Config::read(path)?;
+        let read = if config.custom_resources { policies::read_part } else { policies::read };
+        let documents = read(&config.policies)?;
         let of = |policy: &std::sync::Arc<pcigate_policy::document::Policy>| {
             documents.select(&policy.sample_workload()).unenforceable()
         };

@@ -19,7 +19,9 @@ use nix::{
 use pcigate_agent::{
     cgroup,
     config::{Collector, DEFAULT_TLS_DIR, UnknownWorkloads},
-    exporter, policies, preflight, privileges,
+    exporter,
+    kubernetes::secrets::Secrets,
+    policies, preflight, privileges,
     running::{Agent, End, Plan, open_spool},
     sandbox,
     spool::{Spool, SpoolError},
@@ -145,6 +147,8 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         collector: options.collector.map(|url| Collector::new(url, options.tls_dir)),
         survival: None,
         source: Vec::new(),
+        policies_known: true,
+        secrets: Secrets::none(),
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {

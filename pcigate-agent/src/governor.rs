@@ -4,6 +4,7 @@
 //! a policy number stands for. Both outlive what they describe for a while, because records of it
 //! may still be in the rings.
 
+mod answers;
 mod error;
 mod names;
 mod rules;
@@ -17,7 +18,7 @@ use std::{
 
 use pcigate_policy::{
     document::Documents,
-    entries::{CompileError, KernelEntries, Unenforceable},
+    entries::{CompileError, KernelEntries},
     glob::Glob,
     mask::SettingsError,
     workload::PolicySet,
@@ -92,6 +93,8 @@ pub struct Governor {
     names: Option<PathBuf>,
     unsaved: bool,
     exempt: BTreeSet<String>,
+    /// Not all policies are known, so which of them select a workload is not either.
+    refuses_all: bool,
 }
 
 impl Governor {
@@ -113,6 +116,7 @@ impl Governor {
             names: None,
             unsaved: false,
             exempt: BTreeSet::new(),
+            refuses_all: false,
         }
     }
 
@@ -204,6 +208,13 @@ impl Governor {
         self.applied.clear();
     }
 
+    /// Whether all policies there are are known. Otherwise everything is refused to all but exempt
+    /// workloads, from the next [`Self::apply`] on.
+    pub fn set_known(&mut self, known: bool) {
+        self.refuses_all = !known;
+        self.applied.clear();
+    }
+
     /// Keeps the Targets also from cgroups that no workload is known for, where these are allowed.
     /// Without it they are refused everything.
     ///
@@ -211,9 +222,12 @@ impl Governor {
     /// As [`Self::govern`].
     pub fn protect_targets(&mut self) -> Result<(), GovernError> {
         let pod = || "unknown workloads".to_owned();
-        let entries = self
-            .compiled(&self.documents.select_none())
-            .map_err(|source| GovernError::Compile { pod: pod(), source })?;
+        let entries = if self.refuses_all {
+            Arc::new(KernelEntries::refused())
+        } else {
+            self.compiled(&self.documents.select_none())
+                .map_err(|source| GovernError::Compile { pod: pod(), source })?
+        };
         let governed = self.tables.govern(UNKNOWN_WORKLOADS, &entries);
         governed.map_err(|source| GovernError::Tables { pod: pod(), source })
     }
@@ -232,7 +246,7 @@ impl Governor {
     fn prepare(&mut self, found: &Found) -> Result<Arc<KernelEntries>, GovernError> {
         let (set, entries) = if found.exempt {
             (None, Arc::new(KernelEntries::exempt()))
-        } else if found.refused {
+        } else if found.refused || self.refuses_all {
             (None, Arc::new(KernelEntries::refused()))
         } else {
             let set = self.documents.select(&found.identity);
@@ -309,16 +323,6 @@ impl Governor {
     /// The grants in the kernel's tables; `crate::grants` ends them with their connections.
     pub fn grants(&mut self) -> &mut Grants {
         self.tables.grants()
-    }
-
-    /// What the policies ask for that this node cannot do, over all workloads seen so far.
-    #[must_use]
-    pub fn unenforceable(&self) -> Vec<Unenforceable> {
-        let mut all: Vec<_> =
-            self.compiled.values().flat_map(|entries| entries.unenforceable.clone()).collect();
-        all.sort_by(|a, b| (&a.policy, &a.rule).cmp(&(&b.policy, &b.rule)));
-        all.dedup_by(|a, b| a.policy == b.policy && a.rule == b.rule && a.why == b.why);
-        all
     }
 
     fn compiled(&mut self, set: &PolicySet) -> Result<Arc<KernelEntries>, CompileError> {

@@ -5,6 +5,9 @@ mod backoff;
 mod connection;
 mod reflector;
 
+pub mod documents;
 pub mod pods;
+pub mod secrets;
+pub mod status;
 
 pub use connection::{ConnectError, Connection};

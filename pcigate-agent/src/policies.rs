@@ -29,6 +29,19 @@ pub enum PoliciesError {
 /// # Errors
 /// One cannot be read, or all mistakes of all of them.
 pub fn read(paths: &[PathBuf]) -> Result<Documents, PoliciesError> {
+    Ok(Documents::read(&texts(paths)?)?)
+}
+
+/// As [`read`], where the rest of the set comes from the API server.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_part(paths: &[PathBuf]) -> Result<Documents, PoliciesError> {
+    Ok(Documents::read_part(&texts(paths)?)?)
+}
+
+/// (name, content) of every file.
+fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, PoliciesError> {
     let mut files = Vec::new();
     for path in paths {
         let at = |source| PoliciesError::Read { path: path.clone(), source };
@@ -46,7 +59,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Documents, PoliciesError> {
             .map_err(|source| PoliciesError::Read { path: path.clone(), source })?;
         texts.push((path.display().to_string(), text));
     }
-    Ok(Documents::read(&texts)?)
+    Ok(texts)
 }
 
 fn documents_in(directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -21,7 +21,7 @@ use crate::{
     config::{Collector, Enroll, UnknownWorkloads},
     coverage::{self, Confinement},
     digests::{self, Digests},
-    draft::{Capability, CoverageState},
+    draft::{Capability, CapabilityState, CoverageState},
     enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
     enroll,
     exporter::{self, Exporter, Undrained},
@@ -29,6 +29,7 @@ use crate::{
     governor::Governor,
     grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
+    kubernetes::secrets::Secrets,
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder, RecorderHandle},
@@ -49,6 +50,8 @@ pub struct Plan {
     pub unknown: UnknownWorkloads,
     /// The policies.
     pub documents: Documents,
+    /// Whether these are all there are; otherwise everything is refused.
+    pub policies_known: bool,
     /// Name of the node in records: the certificate's where there is one.
     pub node: String,
     /// Where records are kept until they are sent.
@@ -61,6 +64,8 @@ pub struct Plan {
     pub survival: Option<Survival>,
     /// What the source of workloads can and cannot tell, for Coverage records.
     pub source: Vec<Capability>,
+    /// What Targets name of the API server's Secrets.
+    pub secrets: Secrets,
 }
 
 /// The parts.
@@ -127,6 +132,7 @@ impl Agent {
         let handover = claim.map(|claim| Handover::begin(claim, &mut enforcer, &plan.spool));
         let mut handover = handover.transpose()?;
         let mut governor = Governor::new(plan.documents, enforcer.take_tables()?);
+        governor.set_known(plan.policies_known);
         let redirects = enforcer.take_redirects()?;
         if let Some(handover) = &handover {
             governor.keep_names(handover.names());
@@ -163,7 +169,8 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
+        let speaking = (handle.clone(), plan.secrets);
+        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, speaking);
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {
             gateway,
@@ -256,6 +263,14 @@ impl Agent {
         self.gateway.networks().len()
     }
 
+    /// What this node cannot enforce, whatever the policies say: name and reason.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let all = coverage::capabilities(&self.refusal, self.confinement);
+        let missing = all.into_iter().filter(|of| of.state == CapabilityState::NotEnforceableHere);
+        missing.map(|of| (of.name.to_owned(), of.reason.as_str().to_owned())).collect()
+    }
+
     fn record(
         &self,
         state: CoverageState,
@@ -326,7 +341,7 @@ fn start_gateway(
     keeper: Keeper,
     redirects: Redirects,
     governor: &Governor,
-    recorder: RecorderHandle,
+    (recorder, secrets): (RecorderHandle, Secrets),
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -338,7 +353,7 @@ fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), secrets);
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),

@@ -1,6 +1,8 @@
 //! `pcigate-agent serve`: the DaemonSet.
 
 mod notes;
+mod policies;
+mod serving;
 mod source;
 
 use std::{
@@ -18,13 +20,17 @@ use pcigate_agent::{
     enforcer, exporter,
     handover::Survival,
     hooks::{Hooks, SOCKET},
-    notify, policies, preflight, privileges,
+    notify, preflight, privileges,
     running::{Agent, Plan, open_spool},
 };
-use pcigate_policy::document::Documents;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use notes::Notes;
+use policies::Policies;
+use serving::Serving;
 use source::Source;
 
 /// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
@@ -84,14 +90,9 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let documents = policies::read(&config.policies)?;
-    if let Some(obstacle) = preflight::obstacle() {
-        bail!(obstacle);
-    }
+    let root = checked_root(options, &config)?;
     let board = Board::new();
     let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
-    let root = governed_root(config.cgroup_root.as_deref())?;
-    need_bpffs(&options.bpffs)?;
     if options.stand_by
         && !stand_by(&pins(options, &root), [&mut terminate, &mut interrupt]).await?
     {
@@ -100,55 +101,52 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;
-    let mut plan = plan(options, &config, documents, root.clone(), node)?;
+    let mut policies = Policies::open(&config, source.connection(), &node).await?;
+    let mut plan = plan(options, &config, &policies, root.clone(), node)?;
     plan.source = source.coverage();
-    let mut agent = Agent::start(plan, &found)?;
+    plan.source.extend(policies.coverage());
+    let agent = Agent::start(plan, &found)?;
     board.enforcing(agent.watched());
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
         .with_context(|| format!("cannot listen at {} (stateDir)", socket.display()))?;
     let doorbell = agent.doorbell.rung();
-    let mut listed = source.changed();
+    let (mut listed, mut written) = (source.changed(), policies.changed());
     privileges::give_up(&privileges::SERVE)?;
     println!("pcigate-agent ready: governing {}", root.path.display());
     tell(notify::READY);
     let mut scan = tokio::time::interval(SCAN_EVERY);
-    let mut notes = Notes::new(board);
+    let notes = Notes::new(board);
+    let mut serving = Serving { agent, source, policies, notes, config, root };
     let mut expected = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                reload(&mut agent, &config, &mut notes);
-                look(&mut agent, &mut source, &config, &root, &mut notes);
-            }
+            _ = hang_up.recv() => serving.reload(),
             _ = scan.tick() => {
                 expected = false;
-                look(&mut agent, &mut source, &config, &root, &mut notes);
-                if let Err(error) = agent.beat() {
-                    tracing::warn!("cannot tell the next agent that this one lives: {error}");
-                }
+                serving.look();
             }
             // However many ring before it, there is one look.
             () = doorbell.notified(), if !expected => {
                 expected = true;
-                source.rung();
+                serving.source.rung();
                 scan.reset_after(LOOK_WITHIN);
             }
-            Ok(()) = listed.changed(), if !expected => {
+            () = either(&mut listed, &mut written), if !expected => {
                 expected = true;
                 scan.reset_after(LOOK_WITHIN);
             }
             Some(question) = hooks.asked() => {
                 hooks.wait(question);
-                source.rung();
-                look(&mut agent, &mut source, &config, &root, &mut notes);
+                serving.source.rung();
+                serving.look();
             }
         }
-        hooks.answer(&agent.governor);
+        hooks.answer(&serving.agent.governor);
     }
-    stop(agent, &notes).await
+    stop(serving.agent, &serving.notes).await
 }
 
 async fn stop(agent: Agent, notes: &Notes) -> anyhow::Result<u8> {
@@ -165,18 +163,33 @@ async fn stop(agent: Agent, notes: &Notes) -> anyhow::Result<u8> {
     }
 }
 
-fn need_bpffs(path: &Path) -> anyhow::Result<()> {
-    let bpffs = preflight::bpffs(path);
+/// Until one of them rings.
+async fn either(one: &mut watch::Receiver<()>, other: &mut watch::Receiver<()>) {
+    tokio::select! {
+        Ok(()) = one.changed() => {}
+        Ok(()) = other.changed() => {}
+        // Who rings them is there as long as the agent is.
+        else => std::future::pending().await,
+    }
+}
+
+/// The governed root, where the node can do what is needed to govern it.
+fn checked_root(options: &Options, config: &Config) -> anyhow::Result<Cgroup> {
+    if let Some(obstacle) = preflight::obstacle() {
+        bail!(obstacle);
+    }
+    let root = governed_root(config.cgroup_root.as_deref())?;
+    let bpffs = preflight::bpffs(&options.bpffs);
     if bpffs.state != preflight::State::Ok {
         bail!("{}: {}", bpffs.detail, bpffs.remedy);
     }
-    Ok(())
+    Ok(root)
 }
 
 fn plan(
     options: &Options,
     config: &Config,
-    documents: Documents,
+    policies: &Policies,
     root: Cgroup,
     node: String,
 ) -> anyhow::Result<Plan> {
@@ -184,11 +197,14 @@ fn plan(
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {} (stateDir)", directory.display()))?;
     let spool = open_spool(&directory, options.set_aside_corrupt_spool)?;
+    let (documents, policies_known) = policies.now();
     Ok(Plan {
         unknown: config.unknown_workloads,
         documents,
+        policies_known,
         node,
         source: Vec::new(),
+        secrets: policies.secrets().clone(),
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),
@@ -230,85 +246,6 @@ fn tell(state: &str) {
     if let Err(error) = notify::tell(state) {
         tracing::error!("cannot tell the service manager {state} ({}): {error}", notify::SOCKET);
     }
-}
-
-/// Makes the kernel govern what is there now. A source that fails leaves what was; the same trouble
-/// is told once.
-fn look(agent: &mut Agent, source: &mut Source, config: &Config, root: &Cgroup, notes: &mut Notes) {
-    let exempt = agent.governor.exempt().clone();
-    let now = match source.find(config, root) {
-        Ok(found) => {
-            let errors = agent.governor.apply(&found);
-            let unheard = agent.follow_networks();
-            notes.looked(&found, errors.len(), unheard.len());
-            let errors = errors.iter().map(|error| chain(error));
-            let errors = errors.chain(unheard.iter().map(|error| chain(error)));
-            errors.collect::<Vec<_>>().join("; ")
-        }
-        Err(error) => {
-            notes.cannot_look();
-            format!("{error:#}")
-        }
-    };
-    end_grants(agent);
-    if now != notes.trouble {
-        if now.is_empty() {
-            tracing::info!("the workloads are governed again");
-        } else {
-            tracing::error!("{now}");
-        }
-        notes.trouble = now;
-    }
-    if exempt != *agent.governor.exempt() {
-        tell_coverage(agent, "other workloads are exempt than before");
-    }
-    follow_source(agent, source.coverage());
-    notes.publish(agent, source);
-}
-
-/// Records what the source of workloads can and cannot tell, when that has changed.
-fn follow_source(agent: &mut Agent, now: Vec<Capability>) {
-    let said = |rows: &[Capability]| {
-        rows.iter().map(|row| (row.name, row.reason.as_str().to_owned())).collect::<Vec<_>>()
-    };
-    if said(&now) != said(&agent.source) {
-        agent.source = now;
-        tell_coverage(agent, "what is known of workloads has changed");
-    }
-}
-
-fn tell_coverage(agent: &Agent, message: &str) {
-    if let Err(error) = agent.record_coverage(CoverageState::Change, message) {
-        tracing::error!("{error:#}");
-    }
-}
-
-/// Closes the connections of grants that are over; the kernel has stopped them already.
-fn end_grants(agent: &mut Agent) {
-    match agent.governor.end_expired_grants() {
-        Ok(ended) => ended.iter().for_each(|ended| match &ended.closed {
-            Ok(closed) => tracing::info!("grant {} is over: {closed} closed", ended.grant.id),
-            Err(error) => tracing::warn!("grant {} is over: {}", ended.grant.id, chain(error)),
-        }),
-        Err(error) => tracing::error!("{}", chain(&error)),
-    }
-}
-
-/// Reads the policies again; wrong ones change nothing.
-fn reload(agent: &mut Agent, config: &Config, notes: &mut Notes) {
-    let read = policies::read(&config.policies);
-    notes.read(read.is_ok());
-    let message = match read {
-        Ok(documents) => {
-            agent.governor.replace(documents);
-            "the policies were read again".to_owned()
-        }
-        Err(error) => {
-            tracing::error!("the policies stay as they were: {error}");
-            "policies with mistakes were refused; those before stay in force".to_owned()
-        }
-    };
-    tell_coverage(agent, &message);
 }
 
 fn governed_root(configured: Option<&Path>) -> anyhow::Result<Cgroup> {

@@ -136,6 +136,12 @@ impl ApiServer {
         made
     }
 
+    /// An object by its path, if it is there.
+    #[must_use]
+    pub fn object(&self, path: &str) -> Option<Value> {
+        self.state.lock_store().object_at(path)
+    }
+
     /// Deletes an object by its path, if it is there.
     pub fn remove(&self, path: &str) {
         self.state.lock_store().delete_at(path);

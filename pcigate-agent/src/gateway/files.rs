@@ -1,13 +1,14 @@
-//! The files a Target names: what proves its server and the gateway, keys of tokens, the password.
-//! Read for each session, and the password for each login, so that what was exchanged counts at
-//! once.
+//! The files and Secrets a Target names: what proves its server and the gateway, keys of tokens,
+//! the password. Read for each session, and the password for each login, so that what was
+//! exchanged counts at once.
 
 use std::{fs, io};
 
-use pcigate_policy::document::{CertificateRef, KeyPair, PasswordRef, Target, TlsMode};
+use pcigate_policy::document::{CertificateRef, PasswordRef, SecretKey, Target, TlsMode};
 use zeroize::Zeroizing;
 
 use super::wire::PASSWORD_MAX;
+use crate::kubernetes::secrets::{SecretError, Secrets};
 
 /// Bytes of one of these files.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -40,72 +41,131 @@ pub(super) enum FilesError {
         source: io::Error,
     },
     #[error(
-        "Target {target} says no upstream.tls.caFile, so nobody can prove to be its server: add \
-         the file with its authorities"
+        "Target {target} says no upstream.tls.caFile or caSecretRef, so nobody can prove to be its \
+         server: add its authorities"
     )]
     NoAuthorities { target: String },
-    #[error(
-        "Target {target} says clientTls.secretRef, which is not read yet: use certFile and keyFile"
-    )]
-    Secret { target: String },
+    #[error("cannot read what Target {target} names in {field}")]
+    Secret {
+        target: String,
+        field: &'static str,
+        #[source]
+        source: SecretError,
+    },
+    #[error("the password that Target {target} names is longer than {PASSWORD_MAX} bytes")]
+    LongPassword { target: String },
 }
 
 impl Files {
     /// Reads them.
-    pub(super) fn read(target: &Target) -> Result<Self, FilesError> {
-        let name = || target.name.to_string();
-        let read = |field, path: &str| {
-            let path = path.to_owned();
-            let bytes = bounded(&path, FILE_BYTES_MAX);
-            let target = name();
-            bytes.map_err(|source| FilesError::Unreadable { target, field, path, source })
-        };
+    pub(super) fn read(target: &Target, secrets: &Secrets) -> Result<Self, FilesError> {
+        let from = Places { target, secrets };
         let mut files = Self::default();
         if target.upstream.tls == TlsMode::VerifyFull {
-            let path = target.upstream.ca_file.as_ref();
-            let path = path.ok_or_else(|| FilesError::NoAuthorities { target: name() })?;
-            files.authorities = read("upstream.tls.caFile", path)?.to_vec();
+            let of = &target.upstream;
+            let read = match (&of.ca_file, &of.ca_secret) {
+                (Some(path), _) => from.file("upstream.tls.caFile", path),
+                (None, Some(key)) => from.secret("upstream.tls.caSecretRef", key),
+                (None, None) => Err(FilesError::NoAuthorities { target: target.name.to_string() }),
+            };
+            files.authorities = read?.to_vec();
         }
-        let pair = |[cert_field, key_field]: [&'static str; 2], pair: &KeyPair| {
-            let key = read(key_field, &pair.key)?;
-            Ok((read(cert_field, &pair.cert)?.to_vec(), key))
-        };
         let own = target.credential.as_ref().and_then(|of| of.certificate.as_ref());
-        let own = own.map(|own| pair(["credential.certFile", "credential.keyFile"], own));
+        let fields = ["credential.certFile", "credential.keyFile"];
+        let own = own.map(|own| from.pair(fields, "credential.certificateSecretRef", own));
         files.own = own.transpose()?;
-        match target.client_tls.as_ref().map(|tls| &tls.certificate) {
-            Some(CertificateRef::Files(own)) => {
-                let read = pair(["clientTls.certFile", "clientTls.keyFile"], own)?;
-                files.client_tls = Some(read);
-            }
-            Some(CertificateRef::Secret(_)) => {
-                return Err(FilesError::Secret { target: name() });
-            }
-            None => {}
-        }
+        let shown = target.client_tls.as_ref().map(|tls| &tls.certificate);
+        let fields = ["clientTls.certFile", "clientTls.keyFile"];
+        let shown = shown.map(|shown| from.pair(fields, "clientTls.secretRef", shown));
+        files.client_tls = shown.transpose()?;
         if let Some(token) = &target.token {
-            files.jwks = Some(read("token.jwksFile", &token.jwks_file)?.to_vec());
+            let read = match &token.jwks_secret {
+                Some(key) => from.secret("token.jwksSecretRef", key),
+                None => from.file("token.jwksFile", &token.jwks_file),
+            };
+            files.jwks = Some(read?.to_vec());
         }
+        // Only whether there is one: each login reads it anew.
+        from.password().map(drop)?;
         Ok(files)
+    }
+}
+
+/// Where what a Target names is read.
+struct Places<'a> {
+    target: &'a Target,
+    secrets: &'a Secrets,
+}
+
+impl Places<'_> {
+    fn file(&self, field: &'static str, path: &str) -> Result<Zeroizing<Vec<u8>>, FilesError> {
+        let (target, path) = (self.target.name.to_string(), path.to_owned());
+        let bytes = bounded(&path, FILE_BYTES_MAX);
+        bytes.map_err(|source| FilesError::Unreadable { target, field, path, source })
+    }
+
+    fn secret(
+        &self,
+        field: &'static str,
+        key: &SecretKey,
+    ) -> Result<Zeroizing<Vec<u8>>, FilesError> {
+        let value = self.secrets.value(&self.target.name.namespace, key);
+        let target = self.target.name.to_string();
+        value.map_err(|source| FilesError::Secret { target, field, source })
+    }
+
+    fn pair(
+        &self,
+        [cert_field, key_field]: [&'static str; 2],
+        secret_field: &'static str,
+        pair: &CertificateRef,
+    ) -> Result<Pair, FilesError> {
+        match pair {
+            CertificateRef::Files(pair) => {
+                let key = self.file(key_field, &pair.key)?;
+                Ok((self.file(cert_field, &pair.cert)?.to_vec(), key))
+            }
+            CertificateRef::Secret(name) => {
+                let [cert, key] = SecretKey::pair(name);
+                let key = self.secret(secret_field, &key)?;
+                Ok((self.secret(secret_field, &cert)?.to_vec(), key))
+            }
+        }
+    }
+
+    /// The password in a Secret; nothing where there is none there.
+    fn password(&self) -> Result<Option<Zeroizing<Vec<u8>>>, FilesError> {
+        let credential = self.target.credential.as_ref();
+        let Some(PasswordRef::Secret(key)) = credential.and_then(|of| of.password.as_ref()) else {
+            return Ok(None);
+        };
+        let value = self.secret("credential.secretRef", key)?;
+        if value.len() > PASSWORD_MAX {
+            return Err(FilesError::LongPassword { target: self.target.name.to_string() });
+        }
+        Ok(Some(without_line_end(value)))
     }
 }
 
 /// The credential's password; nothing where there is none, or none that can be read, which the
 /// server then refuses.
-pub(super) fn password(target: &Target) -> Option<Zeroizing<Vec<u8>>> {
-    let name = target.name.to_string();
+pub(super) fn password(target: &Target, secrets: &Secrets) -> Option<Zeroizing<Vec<u8>>> {
     match target.credential.as_ref()?.password.as_ref()? {
         PasswordRef::File(path) => match bounded(path, PASSWORD_MAX) {
             Ok(secret) => Some(without_line_end(secret)),
             Err(error) => {
-                tracing::error!(%error, path, target = name, "the passwordFile cannot be read");
+                let target = target.name.to_string();
+                tracing::error!(%error, path, target, "the passwordFile cannot be read");
                 None
             }
         },
-        PasswordRef::Secret { .. } => {
-            tracing::error!(target = name, "secretRef is not read yet: use passwordFile");
-            None
-        }
+        PasswordRef::Secret(_) => match (Places { target, secrets }).password() {
+            Ok(password) => password,
+            Err(error) => {
+                tracing::error!("{}", crate::causes::chain(&error));
+                None
+            }
+        },
     }
 }
 

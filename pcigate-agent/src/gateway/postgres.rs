@@ -21,6 +21,7 @@ use super::{
 use crate::{
     causes::chain,
     governor::{Gate, Governor},
+    kubernetes::secrets::Secrets,
     recorder::RecorderHandle,
 };
 
@@ -44,18 +45,26 @@ struct Shared {
     closed: Report,
     /// Requests for approval have other keys after a restart: they are asked for anew.
     request_secret: Zeroizing<Vec<u8>>,
+    secrets: Secrets,
 }
 
 impl Postgres {
     /// None yet. `closed` takes the records of connections that are closed, and may wait; `report`
     /// may not. Must run inside of a tokio runtime.
     #[must_use]
-    pub fn new(keeper: Keeper, recorder: RecorderHandle, closed: Report, report: Report) -> Self {
+    pub fn new(
+        keeper: Keeper,
+        recorder: RecorderHandle,
+        closed: Report,
+        report: Report,
+        secrets: Secrets,
+    ) -> Self {
         let supervisor = Supervisor::new(keeper, report);
         let mut request_secret = Zeroizing::new(vec![0; 32]);
         OsRng.fill_bytes(&mut request_secret);
         let (live, timings) = (Live::new(), Timings::new());
-        let shared = Shared { supervisor, live, recorder, timings, closed, request_secret };
+        let shared =
+            Shared { supervisor, live, recorder, timings, closed, request_secret, secrets };
         Self { shared: Arc::new(shared) }
     }
 
@@ -110,10 +119,12 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
         request_secret: shared.request_secret.clone(),
         ..Terms::blank()
     };
-    match hand_over(&stream, begun, &gate, &shared.supervisor).await {
+    shared.secrets.ready(&gate.target).await;
+    match hand_over(&stream, begun, &gate, &shared).await {
         Ok(session) => {
             drop(stream);
-            let attended = Attended { session, recording, gate, network };
+            let secrets = shared.secrets.clone();
+            let attended = Attended { session, recording, gate, network, secrets };
             attended.run(end).await;
         }
         Err(why) => {
@@ -131,14 +142,14 @@ async fn hand_over(
     stream: &TcpStream,
     begun: Terms,
     gate: &Arc<Gate>,
-    supervisor: &Supervisor,
+    shared: &Shared,
 ) -> Result<super::supervisor::Session, String> {
     let terms = {
-        let gate = Arc::clone(gate);
-        tokio::task::spawn_blocking(move || terms(&gate, begun)).await
+        let (gate, secrets) = (Arc::clone(gate), shared.secrets.clone());
+        tokio::task::spawn_blocking(move || terms(&gate, begun, &secrets)).await
     };
     let mut terms = terms.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
-    let running = supervisor.running().await;
+    let running = shared.supervisor.running().await;
     let running = running.ok_or("the gateway's process does not run; connect again")?;
     let opening = running.open(&mut terms, stream.as_fd());
     let opened = tokio::time::timeout(HAND_OVER_WITHIN, opening).await;
@@ -155,9 +166,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn terms(gate: &Gate, mut terms: Terms) -> Result<Terms, FilesError> {
+fn terms(gate: &Gate, mut terms: Terms, secrets: &Secrets) -> Result<Terms, FilesError> {
     let target = &gate.target;
-    let files = Files::read(target)?;
+    let files = Files::read(target, secrets)?;
     terms.authorities = files.authorities;
     terms.own = files.own;
     terms.client_tls = files.client_tls;

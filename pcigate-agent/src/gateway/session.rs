@@ -14,7 +14,7 @@ use super::{
     session_records::Recording,
     supervisor::{Said, Session},
 };
-use crate::{causes::chain, governor::Gate};
+use crate::{causes::chain, governor::Gate, kubernetes::secrets::Secrets};
 
 /// How long the server may take to answer a connection.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub(super) struct Attended {
     pub recording: Recording,
     pub gate: Arc<Gate>,
     pub network: Arc<Network>,
+    pub secrets: Secrets,
 }
 
 impl Attended {
@@ -118,6 +119,7 @@ impl Dials {
         }
         let (running, session) = of.session.answers();
         let (target, network) = (Arc::clone(&of.gate.target), Arc::clone(&of.network));
+        let secrets = of.secrets.clone();
         self.under_way.spawn(async move {
             let answer = if too_many {
                 Err("the session asks for too many connections at a time; wait".to_owned())
@@ -126,7 +128,9 @@ impl Dials {
                 dialled.map_err(|error| chain(&error))
             };
             let password = match answer {
-                Ok(_) => spawn_blocking(move || files::password(&target)).await.ok().flatten(),
+                Ok(_) => {
+                    spawn_blocking(move || files::password(&target, &secrets)).await.ok().flatten()
+                }
                 Err(_) => None,
             };
             let connection = answer.as_ref().map(AsFd::as_fd).map_err(Clone::clone);

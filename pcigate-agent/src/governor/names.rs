@@ -121,7 +121,7 @@ fn rule_table(entry: &Value) -> Option<(u32, Arc<RuleTable>)> {
         None | Some(Value::Null) => None,
         Some(mask) => Some(masks(mask)?),
     };
-    Some((number, Arc::new(RuleTable { hash, rules: rules?, gates, masks })))
+    Some((number, Arc::new(RuleTable { hash, rules: rules?, gates, masks, policies: Vec::new() })))
 }
 
 /// In the spelling of a file of settings, which is JSON too.
@@ -186,7 +186,8 @@ mod tests {
         let masking = Masking::read("mask", mask).unwrap().0;
         let masks = Some(Masks::new(masking.clone()).unwrap());
         let hash = [200, 1, 2, 3, 4, 5, 6, 7];
-        let table = RuleTable { hash, rules, gates: BTreeMap::new(), masks };
+        let policies = Vec::new();
+        let table = RuleTable { hash, rules, gates: BTreeMap::new(), masks, policies };
         directory.rules.insert(3, Arc::new(table));
         write(file.path(), &directory).unwrap();
         let read = Directory::kept(file.path());

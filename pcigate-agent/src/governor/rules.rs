@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pcigate_common::maps::verdict;
 use pcigate_policy::{
-    document::{EgressEffect, Masking, SessionBudget, Statement, Target},
+    document::{EgressEffect, Masking, ObjectName, SessionBudget, Statement, Target},
     entries::KernelEntries,
     mask::{Cut, Masked, Masker, SettingsError},
     workload::PolicySet,
@@ -23,6 +23,8 @@ pub struct RuleTable {
     pub gates: BTreeMap<u32, Arc<Gate>>,
     /// What the policies mask beyond card data.
     pub masks: Option<Masks>,
+    /// The policies it was compiled from; none where an earlier agent wrote the table.
+    pub policies: Vec<ObjectName>,
 }
 
 /// What policies mask, as they say it and ready for use.
@@ -96,5 +98,7 @@ pub(super) fn table(
         *to = from;
     }
     let masks = set.and_then(PolicySet::masking).map(Masks::new).transpose()?;
-    Ok(RuleTable { hash, rules, gates, masks })
+    let policies = set.into_iter().flat_map(PolicySet::policies);
+    let policies = policies.map(|policy| policy.name.clone()).collect();
+    Ok(RuleTable { hash, rules, gates, masks, policies })
 }

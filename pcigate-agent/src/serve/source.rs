@@ -11,6 +11,7 @@ use pcigate_agent::{
     config::{Config, Workloads},
     coverage,
     draft::Capability,
+    kubernetes::Connection,
     workloads::{
         Found, file,
         kubernetes::{Answering, Kubernetes, Settings},
@@ -110,6 +111,14 @@ impl Source {
         };
         let answers = status.answering == Answering::Yes;
         SourceState { unknown, api_server: Some(ApiServer { answers, heard: status.heard }) }
+    }
+
+    /// The way to the API server, where there is one.
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::File(_) => None,
+            Self::Kubernetes(kubernetes, _) => Some(kubernetes.connection()),
+        }
     }
 
     /// Rings when there is something new to find.

@@ -160,7 +160,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_claim_is_taken_in_unless_it_meets_one_of_another_namespace(
-            claims in prop::collection::vec((0_u8..3, prop::collection::vec(endpoint(), 1..4)), 1..8),
+            claims in prop::collection::vec(
+                (0_u8..3, prop::collection::vec(endpoint(), 1..4)), 1..8
+            ),
         ) {
             let mut all = Claims::default();
             let mut held: Vec<(u8, Endpoint)> = Vec::new();

@@ -65,7 +65,8 @@ pub fn definition() -> Value {
         plural: "nodecoverages",
         short: "pgnc",
         scope: "Cluster",
-        about: "What one node enforces and what it cannot; named as the node, written by its agent.",
+        about: "What one node enforces and what it cannot; named as the node, written by its \
+                agent.",
     };
     let columns = [
         ("Version", "string", ".status.agentVersion"),

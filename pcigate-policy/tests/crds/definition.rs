@@ -117,7 +117,11 @@ pub fn status() -> Value {
 
 /// `metav1.Condition`.
 fn conditions() -> Value {
-    let text = |about: &str, least: u64, most: u64| json!({"type": "string", "description": about, "minLength": least, "maxLength": most});
+    let text = |about: &str, least: u64, most: u64| {
+        let mut made = json!({"type": "string", "description": about});
+        (made["minLength"], made["maxLength"]) = (json!(least), json!(most));
+        made
+    };
     let condition = object(
         "Accepted: the nodes can use it. Enforced: all of them enforce all of it.",
         vec![

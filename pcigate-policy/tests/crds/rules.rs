@@ -122,10 +122,13 @@ fn right() -> Vec<(&'static str, Value)> {
         (
             "Target",
             target_with(json!({
-                "upstream": {"tls": {"mode": "verify-full", "caSecretRef": secret, "serverName": "a"}},
-                "credential": {"username": "u", "secretRef": secret, "certificateSecretRef": pair},
+                "upstream": {"tls": {"mode": "verify-full", "caSecretRef": secret,
+                                     "serverName": "a"}},
+                "credential": {"username": "u", "secretRef": secret,
+                               "certificateSecretRef": pair},
                 "clientTls": {"secretRef": pair},
-                "token": {"required": true, "audience": "a", "issuer": "i", "jwksSecretRef": secret},
+                "token": {"required": true, "audience": "a", "issuer": "i",
+                          "jwksSecretRef": secret},
                 "sessionRole": {"grants": ["g"], "prefix": "p_"},
             })),
         ),

@@ -49,13 +49,6 @@ pub fn word(about: &str, words: &[&str]) -> Value {
     json!({"type": "string", "description": about, "enum": words})
 }
 
-/// As [`word`], set by the server where nothing is said.
-pub fn word_or(about: &str, words: &[&str], default: &str) -> Value {
-    let mut made = word(about, words);
-    made["default"] = json!(default);
-    made
-}
-
 pub fn flag(about: &str) -> Value {
     json!({"type": "boolean", "description": about})
 }

@@ -61,9 +61,8 @@ fn text(text: &str) -> String {
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '.');
     let plain = |c: char| c.is_ascii_alphanumeric() || " -_./,;()+=".contains(c);
     let lower = text.to_ascii_lowercase();
-    let word =
-        matches!(&*lower, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-    if begins && text.chars().all(plain) && !word && !text.ends_with(' ') {
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    if begins && text.chars().all(plain) && !words.contains(&&*lower) && !text.ends_with(' ') {
         return text.to_owned();
     }
     Value::from(text).to_string()

@@ -332,6 +332,10 @@ impl Store {
         self.patch(&route, &Patch::Merge, &change, false).expect("a status")
     }
 
+    pub(super) fn object_at(&self, path: &str) -> Option<Value> {
+        self.get(&Route::read(path)?).ok()
+    }
+
     pub(super) fn delete_at(&mut self, path: &str) {
         let route = Route::read(path).expect("an object's path");
         let _ = self.delete(&route, &Value::Null);

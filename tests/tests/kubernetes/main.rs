@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod apiserver;
+mod secrets;
 mod source;
+mod status;

@@ -25,9 +25,9 @@ use crate::serve::Node;
 const PAN: &str = "4111111111111111";
 
 /// Beside a command that shares the machine's network there is one gateway.
-static ONE: Mutex<()> = Mutex::new(());
+pub static ONE: Mutex<()> = Mutex::new(());
 
-fn database() -> Postgres {
+pub fn database() -> Postgres {
     let postgres = Postgres::start("");
     postgres.sql(&format!(
         "CREATE TABLE cards (id int PRIMARY KEY, pan text, cvv text);
@@ -185,21 +185,21 @@ fn without_its_gate_the_database_is_out_of_reach() {
 }
 
 /// A client in the middle of its session, and what it says.
-struct Client {
+pub struct Client {
     child: Child,
-    input: ChildStdin,
+    pub input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Client {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, input, output: BufReader::new(output) }
     }
 
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim().to_owned()
@@ -350,7 +350,7 @@ fn a_password_that_is_exchanged_in_the_middle_of_a_session_counts_for_its_next_l
 }
 
 /// A client in a cgroup, from when the agent has seen it there; what it says first is 1.
-fn inside(cgroup: &Path, port: u16) -> Command {
+pub fn inside(cgroup: &Path, port: u16) -> Command {
     let mut command = Command::new("/bin/sh");
     let script = "echo 0 > \"$0/cgroup.procs\" || exit
         for try in $(seq 1000); do

@@ -24,15 +24,15 @@ spec:
 ";
 
 /// A node whose agent learns of pods from an API server.
-struct Node {
-    site: Site,
-    server: ApiServer,
-    root: cgroup::Owned,
+pub struct Node {
+    pub site: Site,
+    pub server: ApiServer,
+    pub root: cgroup::Owned,
     _bpffs: Mounted,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let site = Site::new();
         let name = format!("kubernetes-{name}-{}", std::process::id());
         let root = cgroup::create(&name).unwrap();
@@ -48,16 +48,20 @@ impl Node {
     }
 
     fn serve(&self) -> Running {
+        self.serve_with(&format!("policies: [{}]", self.site.path("policies").display()))
+    }
+
+    /// With these policies.
+    pub fn serve_with(&self, policies: &str) -> Running {
         let directory = self.site.path("");
         let at = |name: &str| directory.join(name).display().to_string();
         let kubeconfig = self.server.kubeconfig(&directory, ADMIN);
         let config = format!(
-            "nodeName: node-1\ncgroupRoot: {}\nstateDir: {}\npolicies: [{}]\n\
+            "nodeName: node-1\ncgroupRoot: {}\nstateDir: {}\n{policies}\n\
              workloads: {{source: kubernetes, kubeconfig: {}}}\n\
              collector: {{url: \"{}\", tlsDir: {}}}\n",
             self.root.cgroup.path.display(),
             at("agent"),
-            at("policies"),
             kubeconfig.display(),
             self.site.url(),
             at("tls/node"),
@@ -71,7 +75,7 @@ impl Node {
     }
 
     /// The pod payments/billing-bot on this node, with its container's cgroup; where that is.
-    fn pod(&self) -> PathBuf {
+    pub fn pod(&self) -> PathBuf {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "billing-bot", "labels": {"app": "billing-bot"}},
@@ -89,23 +93,23 @@ impl Node {
         path
     }
 
-    fn label(&self, app: &str) {
+    pub fn label(&self, app: &str) {
         self.server.change(POD, &json!({"metadata": {"labels": {"app": app}}}));
     }
 
-    fn probe(&self, cgroup: &std::path::Path, action: &str) -> String {
+    pub fn probe(&self, cgroup: &std::path::Path, action: &str) -> String {
         let mut probe = Command::new(pcigate_tests::program("pcigate-probe"));
         let output = succeed(probe.arg("--cgroup").arg(cgroup).arg(action));
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         line.trim().rsplit(' ').next().unwrap().to_owned()
     }
 
-    fn until(&self, cgroup: &std::path::Path, action: &str, answer: &str) {
+    pub fn until(&self, cgroup: &std::path::Path, action: &str, answer: &str) {
         wait::until(answer, || (self.probe(cgroup, action) == answer).then_some(()));
     }
 }
 
-fn listener() -> (std::net::TcpListener, String) {
+pub fn listener() -> (std::net::TcpListener, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let action = format!("tcp:{}", listener.local_addr().unwrap());
     (listener, action)

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod bad_input;
+mod custom_resources;
 mod enroll;
 mod evidence;
 mod gated;

@@ -45,7 +45,9 @@ fn table(text: &str) -> Arc<RuleTable> {
         let session = session.clone();
         (number, Arc::new(Gate { rule: Arc::new(named), target, statements, session }))
     });
-    Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates: gates.collect(), masks: None })
+    let gates = gates.collect();
+    let policies = Vec::new();
+    Arc::new(RuleTable { hash: [0; 8], rules: Vec::new(), gates, masks: None, policies })
 }
 
 /// The gate of such a policy.

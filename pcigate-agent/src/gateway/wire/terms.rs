@@ -345,7 +345,13 @@ fn blank_client_tls() -> ClientTls {
 
 fn blank_token() -> Token {
     let empty = String::new;
-    Token { required: true, audience: empty(), issuer: empty(), jwks_file: empty() }
+    Token {
+        required: true,
+        audience: empty(),
+        issuer: empty(),
+        jwks_file: empty(),
+        jwks_secret: None,
+    }
 }
 
 fn blank_session_role() -> SessionRole {

@@ -166,6 +166,7 @@ fn whole() -> Terms {
         audience: "cards".to_owned(),
         issuer: "https://issuer.example".to_owned(),
         jwks_file: String::new(),
+        jwks_secret: None,
     });
     let grants = vec!["reader".to_owned()];
     terms.target.session_role = Some(SessionRole { grants, prefix: "bot_".to_owned() });

@@ -1,0 +1,214 @@
+//! The policies that `serve` puts in force: those of files, and those of the API server where the
+//! configuration says so.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use pcigate_agent::{
+    config::Config,
+    coverage,
+    draft::Capability,
+    kubernetes::{
+        Connection,
+        documents::{CustomResources, Resolved, Row, Standing},
+        secrets::{READ_EVERY, Secrets},
+        status::{Facts, Pace, Telling},
+    },
+    policies::{self, PoliciesError},
+    running::Agent,
+    workloads::kubernetes::Answering,
+};
+use pcigate_policy::document::Documents;
+use tokio::sync::watch;
+
+use super::serving::tell_coverage;
+
+/// How long the start waits for the API server's list. Until then what was known last is in force,
+/// and where nothing was, everything is refused.
+const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether there is something else to tell.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// All policies and Targets.
+pub struct Policies {
+    paths: Vec<PathBuf>,
+    files: Documents,
+    api: Option<Api>,
+    secrets: Secrets,
+    /// A bell that nobody rings.
+    silent: watch::Sender<()>,
+}
+
+struct Api {
+    resources: CustomResources,
+    now: Resolved,
+    /// Since when it is said not to answer.
+    away: Option<Instant>,
+    telling: Telling,
+    told: Option<Instant>,
+}
+
+impl Policies {
+    /// The configured ones, after the API server's first list or when that does not come.
+    pub async fn open(
+        config: &Config,
+        connection: Option<&Connection>,
+        node: &str,
+    ) -> anyhow::Result<Self> {
+        let (paths, silent) = (config.policies.clone(), watch::Sender::new(()));
+        // Also for Targets of files.
+        let follow = |connection| Secrets::follow(connection, READ_EVERY);
+        let secrets = connection.map_or_else(Secrets::none, follow);
+        let Some(connection) = connection.filter(|_| config.custom_resources) else {
+            return Ok(Self { files: policies::read(&paths)?, paths, api: None, secrets, silent });
+        };
+        let files = policies::read_part(&paths)?;
+        let mut resources = CustomResources::follow(connection, &config.state_dir);
+        let is_listed = resources.listed(LIST_WITHIN).await;
+        let now = resources.resolve(&files, true);
+        let now = now.unwrap_or_else(|| Resolved {
+            documents: files.clone(),
+            is_known: false,
+            rows: Vec::new(),
+        });
+        if !is_listed {
+            let what = if now.is_known { "as last known" } else { "not known: all is refused" };
+            tracing::error!("the API server has not listed policies and Targets yet; {what}");
+        }
+        tell_rejected(&[], &now);
+        let telling = Telling::begin(connection, node, Pace::SERVE);
+        let api = Some(Api { resources, now, away: None, telling, told: None });
+        Ok(Self { paths, files, api, secrets, silent })
+    }
+
+    /// What is in force, and whether all there is is known.
+    pub fn now(&self) -> (Documents, bool) {
+        match &self.api {
+            None => (self.files.clone(), true),
+            Some(api) => (api.now.documents.clone(), api.now.is_known),
+        }
+    }
+
+    /// What Targets name of Secrets.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Has those Secrets read that the Targets of governed workloads name.
+    pub fn read_secrets(&self, agent: &Agent) {
+        let targets = agent.governor.targets_in_use();
+        self.secrets.want(targets.iter().map(|target| &**target));
+    }
+
+    /// Rings when there is something new.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.api.as_ref().map_or_else(|| self.silent.subscribe(), |api| api.resources.changed())
+    }
+
+    /// Puts in force what the API server tells now, from the next look at the workloads on.
+    pub fn follow(&mut self, agent: &mut Agent) {
+        if self.resolve(false) {
+            let (documents, is_known) = self.now();
+            agent.governor.replace(documents);
+            agent.governor.set_known(is_known);
+            tell_coverage(agent, "the API server tells of other policies or Targets than before");
+        }
+    }
+
+    /// Reads the files again, and whether they are taken; wrong ones change nothing.
+    pub fn reload(&mut self, agent: &mut Agent) -> bool {
+        let read = self.read();
+        let taken = read.is_ok();
+        let message = match read {
+            Ok(files) => {
+                self.files = files;
+                self.resolve(true);
+                agent.governor.replace(self.now().0);
+                "the policies were read again".to_owned()
+            }
+            Err(error) => {
+                tracing::error!("the policies stay as they were: {error}");
+                "policies with mistakes were refused; those before stay in force".to_owned()
+            }
+        };
+        tell_coverage(agent, &message);
+        taken
+    }
+
+    fn read(&self) -> Result<Documents, PoliciesError> {
+        let read = if self.api.is_some() { policies::read_part } else { policies::read };
+        read(&self.paths)
+    }
+
+    /// Tells the API server what this node makes of its documents.
+    pub fn tell(&mut self, agent: &Agent) {
+        let Some(api) = &mut self.api else { return };
+        if api.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            return;
+        }
+        api.told = Some(Instant::now());
+        let facts = Facts {
+            resolved: &api.now,
+            unenforceable: &agent.governor.unenforceable(),
+            selected: &agent.governor.selected(),
+            secrets: &self.secrets.troubles(),
+            missing: agent.missing(),
+        };
+        api.telling.tell(facts.node_state());
+    }
+
+    /// Whether something else is in force now.
+    fn resolve(&mut self, anew: bool) -> bool {
+        let Some(api) = &mut self.api else { return false };
+        let Some(now) = api.resources.resolve(&self.files, anew) else { return false };
+        tell_rejected(&api.now.rows, &now);
+        let differs = now.rows != api.now.rows
+            || now.documents != api.now.documents
+            || now.is_known != api.now.is_known;
+        api.now = now;
+        differs
+    }
+
+    /// What Coverage records say of it. Logs when the API server goes and comes back.
+    pub fn coverage(&mut self) -> Vec<Capability> {
+        let mut rows = coverage::of_secrets(&self.secrets.troubles());
+        let Some(api) = &mut self.api else { return rows };
+        let answering = api.resources.answering();
+        match (&answering, api.away) {
+            (Answering::Away { since, why }, None) => {
+                api.away = Some(*since);
+                tracing::warn!(
+                    "the API server does not tell of policies any more ({why}); those last known \
+                     stay in force"
+                );
+            }
+            (Answering::Yes, Some(since)) => {
+                api.away = None;
+                let seconds = since.elapsed().as_secs();
+                tracing::warn!("the API server tells of policies again after {seconds} s");
+            }
+            _ => {}
+        }
+        rows.extend(coverage::of_documents(&answering, &api.now));
+        rows
+    }
+}
+
+/// Logs documents that are not in force and were not told of before.
+fn tell_rejected(before: &[Row], now: &Resolved) {
+    for row in now.rows.iter().filter(|row| !before.contains(row)) {
+        if let Standing::Rejected(why) = &row.standing {
+            tracing::error!("{} {} is rejected: {why}", row.kind, row.name);
+        }
+    }
+    for (policy, rule, target) in now.documents.without_target() {
+        let is_new = |row: &Row| row.name == policy.name;
+        if !before.iter().any(is_new) {
+            let (kind, name) = (policy.kind(), &policy.name);
+            tracing::warn!("rule {rule} of {kind} {name} leads nowhere: no Target {target}");
+        }
+    }
+}
