@@ -107,8 +107,7 @@ pub enum IssueError {
 /// # Errors
 /// A name is not allowed, a file exists already, or a file cannot be read or written.
 pub fn issue(order: &Order) -> Result<(), IssueError> {
-    let validity = Duration::from_secs(u64::from(order.days) * DAY_SECONDS);
-    let params = params(&order.holder, &order.trust_domain, validity)?;
+    let params = order.params()?;
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         let path = order.out.join(file);
         if path.exists() {
@@ -123,6 +122,13 @@ pub fn issue(order: &Order) -> Result<(), IssueError> {
     write_new(&order.out.join("key.pem"), &key.serialize_pem(), 0o600)?;
     write_new(&order.out.join("cert.pem"), &certificate.pem(), 0o644)?;
     write_new(&order.out.join("ca.pem"), &ca_pem, 0o644)
+}
+
+impl Order {
+    fn params(&self) -> Result<CertificateParams, IssueError> {
+        let validity = Duration::from_secs(u64::from(self.days) * DAY_SECONDS);
+        params(&self.holder, &self.trust_domain, validity)
+    }
 }
 
 /// What a certificate for `holder` says.

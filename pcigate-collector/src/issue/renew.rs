@@ -12,7 +12,7 @@ use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
 };
 
-use super::{IssueError, Order, file_error, issue, params};
+use super::{IssueError, Order, file_error, issue};
 
 /// Files of a TLS directory; a collector that reads half of a new set keeps the one it has.
 const FILES: [&str; 3] = ["key.pem", "cert.pem", "ca.pem"];
@@ -25,7 +25,7 @@ const LEFT_PART: i64 = 3;
 /// # Errors
 /// As [`issue`]; and a file that cannot be replaced.
 pub fn renew(order: &Order) -> Result<bool, IssueError> {
-    let names = params(order)?.subject_alt_names;
+    let names = order.params()?.subject_alt_names;
     if is_good(order, &names).is_some() {
         return Ok(false);
     }

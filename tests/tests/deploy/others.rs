@@ -91,7 +91,8 @@ fn compose_gives_the_agent_what_it_needs_and_its_files_are_read() {
     let config = Config::parse("agent.yaml", &read("deploy/compose/agent.yaml")).unwrap();
     collector_reads(&read("deploy/compose/collector.yaml"));
     policies::read(&[workspace().join("deploy/compose/policies")]).unwrap();
-    let pods = pcigate_agent::workloads::file::read(&workspace().join("deploy/compose/pods.yaml"));
+    let mut list = pcigate_agent::workloads::file::List::default();
+    let pods = list.read(&workspace().join("deploy/compose/pods.yaml"));
     let uid = "1a2b3c4d-0000-4000-8000-1234567890ab";
     assert!(format!("{:?}", pods.unwrap()).contains(uid));
     // The cgroup that systemd makes of the service's is that pod's, and below the governed root.
