@@ -1,6 +1,7 @@
 //! `/etc/pcigate/agent.yaml`: one file, one struct. Unknown keys are refused, all mistakes are
 //! reported at once, and what this version cannot do is refused rather than ignored.
 
+mod documented;
 mod enroll;
 
 use std::{
@@ -12,7 +13,8 @@ use pcigate_policy::yaml::{self, Fields, Mistakes, shown};
 use pcigate_proto::spiffe;
 use tonic::transport::Uri;
 
-use crate::workloads::exempt::{Exempt, SYSTEM_NAMESPACE};
+use crate::workloads::exempt::Exempt;
+pub use documented::DOCUMENTED;
 pub use enroll::{DEFAULT_CA_FILE, DEFAULT_TOKEN_FILE, Enroll};
 
 /// Where the installation puts the configuration.
@@ -177,82 +179,6 @@ impl Config {
         };
         mistakes.into_result(config)
     }
-
-    /// Every key with its default and meaning, as a file that can be used.
-    #[must_use]
-    pub fn documented() -> String {
-        format!(
-            "\
-# pcigate-agent configuration. Keys with a leading `#` have no default value.
-
-# Name of this node in its records, or $VARIABLE of the environment that holds it (in a pod, by the
-# downward API: spec.nodeName). Default: the name in the node's certificate (they must be equal), or
-# without a collector the host's name.
-# nodeName: node-1
-
-# Directory of the cgroup that holds all governed pods. Default: kubepods.slice or kubepods below
-# the mount point of cgroup2.
-# cgroupRoot: /sys/fs/cgroup/kubepods.slice
-
-# Directory for the spool and the last checkpoint seen of the ledger. It must survive a reboot.
-stateDir: {DEFAULT_STATE_DIR}
-
-# Policy files, and directories of *.yaml files. With customResources it may be left out.
-policies: [{DEFAULT_POLICY_DIR}]
-
-# Whether the AgentPolicy, ClusterAgentPolicy and Target objects of the API server are in force too,
-# with the files as one set. Needs workloads.source kubernetes. Until they were told once, all is
-# refused.
-customResources: false
-
-# Where workloads are learned from. Required.
-workloads:
-  # file: a v1.PodList. kubernetes: the API server's pods of this node (nodeName).
-  source: file
-  # The file; required with source file.
-  file: /etc/pcigate/workloads.yaml
-  # With source kubernetes, outside of a pod: how to reach the API server. Default: by the
-  # ServiceAccount of the agent's own pod.
-  # kubeconfig: /etc/pcigate/kubeconfig
-
-# Where records are sent. Default: nowhere; they stay in the spool until it is full.
-collector:
-  # https://HOST:PORT; HOST must be a name in the collector's certificate. Required.
-  url: https://pcigate-collector:7443
-  # Directory with ca.pem, cert.pem and key.pem of this node.
-  tlsDir: {DEFAULT_TLS_DIR}
-  # In Kubernetes: have the certificate issued against the token of the agent's own pod, and
-  # renewed; tlsDir is written then, and nodeName required. Default: what is in tlsDir is used.
-  # enroll:
-  #   # The projected token, for the audience of the collector's `enroll`.
-  #   tokenFile: {DEFAULT_TOKEN_FILE}
-  #   # The authority of the collector's own certificate.
-  #   caFile: {DEFAULT_CA_FILE}
-  #   # Default: port 7444 of the host in collector.url.
-  #   url: https://pcigate-collector:7444
-
-# What becomes of cgroups below cgroupRoot that no workload is known for: deny, or allow-and-count.
-unknownWorkloads: deny
-
-# Pods no policy governs, although they are below cgroupRoot. They are recorded, nothing is refused
-# to them, and Coverage records list them by name and UID. The agent's own pod always is one.
-exempt:
-  # All pods of these namespaces.
-  namespaces: [{SYSTEM_NAMESPACE}]
-  # Pods by UID, also such that the list of workloads does not name.
-  podUids: []
-
-# What happens while the agent cannot decide: closed = refused. (open: not available yet.)
-failMode: closed
-
-# Metrics for Prometheus and answers to probes, in plain HTTP and without log in (docs/metrics.md).
-# Default: no such port.
-admin:
-  # IP:PORT of /healthz, /readyz and /metrics. Required.
-  listen: {DEFAULT_ADMIN}
-"
-        )
-    }
 }
 
 /// A name, or `$VARIABLE` of the environment: one file is for all nodes of a cluster, and the
@@ -262,8 +188,8 @@ fn node_name(text: &str) -> Result<String, String> {
     match std::env::var(variable) {
         Ok(name) => plain_node_name(&name),
         Err(_) => Err(format!(
-            "{} is no variable of the agent's environment; set it (downward API: spec.nodeName), or \
-             write the node's name",
+            "{} is no variable of the agent's environment; set it (downward API: spec.nodeName), \
+             or write the node's name",
             shown(text)
         )),
     }
@@ -431,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_documented_configuration_is_one() {
-        let config = Config::parse("documented", &Config::documented()).unwrap();
+        let config = Config::parse("documented", DOCUMENTED).unwrap();
         assert_eq!(config.state_dir, Path::new(DEFAULT_STATE_DIR));
         assert_eq!(config.policies, [Path::new(DEFAULT_POLICY_DIR)]);
         let collector = config.collector.unwrap();
@@ -453,7 +379,7 @@ mod tests {
             let line = text.lines().find(|line| line.contains("known fields: ")).unwrap();
             let (_, known) = line.split_once("known fields: ").unwrap();
             for key in known.split(", ") {
-                let documented = Config::documented();
+                let documented = DOCUMENTED;
                 assert!(documented.contains(&format!("{key}:")), "{key} is not documented");
             }
         }
@@ -462,7 +388,7 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let config = Config::parse("least", LEAST).unwrap();
-        let documented = Config::parse("documented", &Config::documented()).unwrap();
+        let documented = Config::parse("documented", DOCUMENTED).unwrap();
         let workloads = documented.workloads.clone();
         assert_eq!(
             Config { workloads, collector: documented.collector.clone(), ..config },
@@ -537,7 +463,7 @@ mod tests {
     fn the_admin_port_is_where_it_is_asked_for_and_nowhere_else() {
         assert_eq!(listen(""), None);
         assert_eq!(listen("admin: {listen: '[::1]:9464'}\n"), "[::1]:9464".parse().ok());
-        let documented = Config::parse("documented", &Config::documented()).unwrap();
+        let documented = Config::parse("documented", DOCUMENTED).unwrap();
         assert_eq!(documented.admin, DEFAULT_ADMIN.parse().ok());
         for wrong in ["x:1", "127.0.0.1", "9464", ""] {
             let text = mistakes(&format!("{LEAST}admin: {{listen: '{wrong}'}}\n"));

@@ -5,14 +5,15 @@
 //! may still be in the rings.
 
 mod answers;
+mod directory;
 mod error;
 mod names;
 mod rules;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeSet, HashMap, HashSet, btree_map::Entry},
+    path::PathBuf,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,12 +25,14 @@ use pcigate_policy::{
     workload::PolicySet,
 };
 
+pub use directory::{Directory, SharedDirectory};
 pub use error::GovernError;
 pub use rules::{Gate, RuleTable};
 
+use directory::write;
+
 use crate::{
     digests::{SharedWanted, Wanted},
-    draft::Workload,
     enforcer::{FileTable, Grants, Tables},
     workloads::Found,
 };
@@ -40,37 +43,6 @@ const REMEMBER: Duration = Duration::from_secs(60);
 const UNKNOWN_WORKLOADS: u64 = 0;
 /// Rule tables kept: two per policy number the kernel can hold.
 const RULE_TABLES_MAX: usize = 2048;
-
-/// What numbers in kernel events mean.
-#[derive(Debug, Default)]
-pub struct Directory {
-    workloads: HashMap<u64, Arc<Workload>>,
-    rules: BTreeMap<u32, Arc<RuleTable>>,
-}
-
-impl Directory {
-    /// What an earlier agent wrote with [`Governor::keep_names`]; what cannot be read names
-    /// nothing.
-    #[must_use]
-    pub fn kept(path: &Path) -> Self {
-        names::read(path).unwrap_or_default()
-    }
-
-    /// The workload of a governed cgroup.
-    #[must_use]
-    pub fn workload(&self, cgroup_id: u64) -> Option<&Arc<Workload>> {
-        self.workloads.get(&cgroup_id)
-    }
-
-    /// The rules of a policy number.
-    #[must_use]
-    pub fn rules(&self, policy: u32) -> Option<&Arc<RuleTable>> {
-        self.rules.get(&policy)
-    }
-}
-
-/// The directory, shared with the thread that reads the rings.
-pub type SharedDirectory = Arc<RwLock<Directory>>;
 
 /// Owns the kernel's tables.
 pub struct Governor {
@@ -197,8 +169,9 @@ impl Governor {
     }
 
     /// See [`Tables::inherit_names`].
-    pub fn inherit_names(&mut self) -> usize {
-        self.tables.inherit_names()
+    pub fn inherit_names(&mut self) {
+        let inherited = self.tables.inherit_names();
+        tracing::debug!(inherited, "addresses by name taken over");
     }
 
     /// Other policies count from the next [`Self::apply`] on.
@@ -393,9 +366,4 @@ fn pod(found: &Found) -> String {
 fn exempt_name(found: &Found) -> String {
     let uid = &found.identity.pod_uid;
     if found.identity.pod.is_empty() { uid.clone() } else { format!("{} ({uid})", pod(found)) }
-}
-
-/// A poisoned lock only means that another thread panicked between two complete insertions.
-fn write(directory: &SharedDirectory) -> std::sync::RwLockWriteGuard<'_, Directory> {
-    directory.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,11 @@
 //!
 //! `exec` and `serve` differ in what they govern and how long; this is what they share.
 
+mod parts;
+
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,28 +20,25 @@ use crate::{
     btf::{self, Btf},
     causes::chain,
     cgroup::Cgroup,
-    config::{Collector, Enroll, UnknownWorkloads},
+    config::{Collector, UnknownWorkloads},
     coverage::{self, Confinement},
-    digests::{self, Digests},
+    digests::Digests,
     draft::{Capability, CapabilityState, CoverageState},
-    enforcer::{Doorbell, Enforcer, ExecRefusal, Options, Redirects},
-    enroll,
+    enforcer::{Doorbell, Enforcer, ExecRefusal, Options},
     exporter::{self, Exporter, Undrained},
-    gateway::{self, Gateway, Keeper, ListenError, Postgres},
+    gateway::{Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
-    grants,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
     kubernetes::secrets::Secrets,
     memory, offsets,
     pipeline::{self, Pipeline},
-    recorder::{self, NotRecorded, Recorder, RecorderHandle},
+    recorder::{self, NotRecorded, Recorder},
     sensor::Sensor,
     spool::{self, Limits, Spool, SpoolError},
     workloads::Found,
 };
+use parts::{start_digests, start_exporter, start_gateway};
 
-/// How long digests are read before the programs are attached; the rest is read afterwards.
-const READ_FIRST: Duration = Duration::from_secs(10);
 const STARTED: &str = "the agent enforces";
 
 /// What an agent is to do.
@@ -153,13 +152,12 @@ impl Agent {
         let handle = recorder.handle();
         // Before, so that nobody is cut off from what it has resolved; and after, for answers that
         // came meanwhile.
-        let inherited = governor.inherit_names();
+        governor.inherit_names();
         let refusal = match &mut handover {
             None => enforcer.attach(&plan.root.path)?,
             Some(handover) => handover.take_over(&mut enforcer, &plan.root.path, &handle)?,
         };
-        let inherited = inherited + governor.inherit_names();
-        tracing::debug!(inherited, "addresses by name taken over");
+        governor.inherit_names();
         let mut reader = Reader::new(sensor, attribution);
         let (confinement, kept, report) = match handover {
             None => (Confinement::Sandbox, None, Report::default()),
@@ -189,8 +187,11 @@ impl Agent {
             exporter,
             kept,
         };
-        let message = if report.message.is_empty() { STARTED } else { &report.message };
-        agent.record(CoverageState::Start, message, report.capability)?;
+        agent.record(
+            CoverageState::Start,
+            report.message_or(STARTED),
+            report.capability.clone(),
+        )?;
         agent.begin_gateway();
         Ok(agent)
     }
@@ -335,69 +336,4 @@ fn load(settings: Settings, claim: Option<&Claim>) -> anyhow::Result<Enforcer> {
     let mut options = Options::new(offsets, settings);
     options.maps_of = claim.map(Claim::newest).transpose()?.flatten();
     Ok(Enforcer::load(&options)?)
-}
-
-fn start_gateway(
-    keeper: Keeper,
-    redirects: Redirects,
-    governor: &Governor,
-    (recorder, secrets): (RecorderHandle, Secrets),
-) -> (Gateway, Postgres) {
-    let (durable, speaking) = (recorder.clone(), recorder.clone());
-    // What finds no room is counted, and becomes a Lost record.
-    let report: gateway::Report = Arc::new(move |draft| {
-        let _ = recorder.record(vec![draft]);
-    });
-    let closed: gateway::Report = Arc::new(move |draft| {
-        if let Err(error) = durable.record_durable(vec![draft]) {
-            tracing::warn!(%error, "a gated connection was closed without its record");
-        }
-    });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), secrets);
-    let gateway = Gateway::new(gateway::Parts {
-        redirects,
-        directory: governor.directory(),
-        files: governor.files(),
-        handler: postgres.handler(),
-        report,
-        per_network: gateway::PER_NETWORK_MAX,
-        in_all: gateway::IN_ALL_MAX,
-        since_ns: grants::now_ns(),
-    });
-    (gateway, postgres)
-}
-
-fn start_exporter(
-    to: Option<Collector>,
-    node: String,
-    witness_dir: PathBuf,
-    spool: &Arc<Mutex<Spool>>,
-    recorder: &Recorder,
-) -> anyhow::Result<Option<Exporter>> {
-    let Some(to) = to else { return Ok(None) };
-    let tls = match to.enroll {
-        None => exporter::Tls::fixed(pcigate_proto::tls::client(&to.tls_dir)?),
-        Some(Enroll { url, token_file, ca_file }) => {
-            let tls_dir = to.tls_dir;
-            let settings = enroll::Settings { url, token_file, ca_file, tls_dir, node };
-            enroll::start(settings, recorder.handle())
-        }
-    };
-    let settings = exporter::Settings {
-        tls: Some(tls),
-        url: to.url,
-        witness_dir,
-        backoff: exporter::Backoff::default(),
-    };
-    Ok(Some(exporter::start(settings, Arc::clone(spool), recorder.handle())?))
-}
-
-fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {
-    let (wanted, files) = (governor.wanted(), governor.files());
-    if shares_root {
-        let now = wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        digests::read_now(Path::new("/"), &now, &files);
-    }
-    Digests::start(root.path.clone(), wanted, files, READ_FIRST)
-        .context("the thread that reads digests")
 }

@@ -13,10 +13,8 @@ use std::{
 use anyhow::{Context, bail};
 use pcigate_agent::{
     admin::{Admin, Board},
-    causes::chain,
     cgroup::{self, Cgroup},
     config::{self, Config},
-    draft::{Capability, CoverageState},
     enforcer, exporter,
     handover::Survival,
     hooks::{Hooks, SOCKET},
@@ -74,7 +72,7 @@ pub struct Options {
 #[expect(clippy::print_stdout, reason = "--print-config")]
 pub fn run(options: &Options) -> anyhow::Result<u8> {
     if options.print_config {
-        print!("{}", Config::documented());
+        print!("{}", config::DOCUMENTED);
         return Ok(0);
     }
     // Before there are threads.

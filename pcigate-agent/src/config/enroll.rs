@@ -70,7 +70,7 @@ mod tests {
         let expected =
             Enroll { url: "https://c:1".into(), token_file: "/t".into(), ca_file: "/c".into() };
         assert_eq!(read(all).unwrap(), expected);
-        let documented = Config::documented();
+        let documented = super::super::DOCUMENTED;
         for key in ["enroll:", "tokenFile:", "caFile:", "url: https://pcigate-collector:7444"] {
             assert!(
                 documented.contains(&format!("#   {key}")) || documented.contains(key),
