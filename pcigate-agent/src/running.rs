@@ -187,13 +187,14 @@ impl Agent {
             exporter,
             kept,
         };
-        agent.record(
-            CoverageState::Start,
-            report.message_or(STARTED),
-            report.capability.clone(),
-        )?;
+        agent.started(report)?;
         agent.begin_gateway();
         Ok(agent)
+    }
+
+    fn started(&self, report: Report) -> anyhow::Result<()> {
+        let message = if report.message.is_empty() { STARTED } else { &report.message };
+        self.record(CoverageState::Start, message, report.capability)
     }
 
     fn begin_gateway(&mut self) {

@@ -23,14 +23,6 @@ pub struct Report {
     pub capability: Option<Capability>,
 }
 
-impl Report {
-    /// The message, or what is said where there is none.
-    #[must_use]
-    pub fn message_or<'a>(&'a self, otherwise: &'a str) -> &'a str {
-        if self.message.is_empty() { otherwise } else { &self.message }
-    }
-}
-
 impl Handover {
     /// What the kernel has made and nobody recorded or told.
     pub(super) fn losses(&mut self, recorder: &RecorderHandle) -> Vec<Lost> {
