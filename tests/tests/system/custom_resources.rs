@@ -7,6 +7,7 @@ use std::{
     sync::PoisonError,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nix::sys::signal::Signal;
 use pcigate_tests::{
     apiserver::ADMIN,
@@ -109,6 +110,15 @@ fn an_outage_opens_nothing_and_deletes_nothing_also_for_a_new_agent() {
     node.until(&pod, &action, "ok");
     node.label("billing-bot");
     node.until(&pod, &action, "EPERM");
+    // Written once a second at most.
+    wait::until("both files", || {
+        let kept = |name: &str, text: &str| {
+            let kept = std::fs::read_to_string(node.site.path("agent").join(name));
+            kept.unwrap_or_default().contains(text)
+        };
+        let both = kept("pods.json", "\"app\":\"billing-bot\"") && kept("documents.json", "deny");
+        both.then_some(())
+    });
     node.server.set_away(true);
     says(&node, "policies and Targets as last known");
     agent.end(Signal::SIGKILL);
@@ -181,8 +191,10 @@ fn a_session_has_the_password_of_the_target_s_secret_and_none_is_let_in_without(
         let said = "Secret payments/cards-db is not known";
         all.iter().any(|record| record.to_string().contains(said)).then_some(())
     });
-    let from = format!("--from-literal=password={PASSWORD}");
-    kubectl(&node, &["create", "secret", "generic", "cards-db", "-n", "payments", &from]);
+    let secret = json!({"apiVersion": "v1", "kind": "Secret",
+                        "metadata": {"name": "cards-db", "namespace": "payments"},
+                        "data": {"password": STANDARD.encode(PASSWORD)}});
+    apply(&node, &secret);
     assert_eq!(client.line(), "1", "the gate is open");
     writeln!(client.input, "SELECT item FROM orders;").unwrap();
     assert_eq!(client.line(), "tea");
