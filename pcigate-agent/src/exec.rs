@@ -145,6 +145,7 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         collector: options.collector.map(|url| Collector::new(url, options.tls_dir)),
         survival: None,
         source: Vec::new(),
+        reviewer: None,
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {

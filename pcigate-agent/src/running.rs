@@ -33,7 +33,7 @@ use crate::{
     recorder::{self, NotRecorded, Recorder, RecorderHandle},
     sensor::Sensor,
     spool::{self, Limits, Spool, SpoolError},
-    workloads::Found,
+    workloads::{Found, kubernetes::Reviewer},
 };
 
 /// How long digests are read before the programs are attached; the rest is read afterwards.
@@ -60,6 +60,8 @@ pub struct Plan {
     pub survival: Option<Survival>,
     /// What the source of workloads can and cannot tell, for Coverage records.
     pub source: Vec<Capability>,
+    /// Who says whose the tokens of clients are, where there is an API server.
+    pub reviewer: Option<Arc<Reviewer>>,
 }
 
 /// The parts.
@@ -136,9 +138,8 @@ impl Agent {
         let books = handover.as_ref().map(Handover::books);
         let recorder = recorder::start_with(Arc::clone(&spool), plan.node.clone(), books);
         let recorder = recorder.context("the recorder")?;
-        let (node, witness) = (plan.node, plan.witness_dir);
-        let exporter = plan.collector.map(|to| start_exporter(to, node, witness, spool, &recorder));
-        let exporter = exporter.transpose()?;
+        let (to, node, witness) = (plan.collector, plan.node, plan.witness_dir);
+        let exporter = start_exporter(to, node, witness, spool, &recorder)?;
         let sensor = Sensor::new(enforcer.take_rings()?);
         let mut attribution = Attribution::new(governor.directory());
         let digests = start_digests(&plan.root, handover.is_none(), &governor)?;
@@ -162,7 +163,8 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let (gateway, postgres) = start_gateway(keeper, redirects, &governor, handle.clone());
+        let (gateway, postgres) =
+            start_gateway(keeper, redirects, &governor, handle.clone(), plan.reviewer);
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {
             gateway,
@@ -300,6 +302,7 @@ fn start_gateway(
     redirects: Redirects,
     governor: &Governor,
     recorder: RecorderHandle,
+    reviewer: Option<Arc<Reviewer>>,
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -311,7 +314,7 @@ fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report));
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), reviewer);
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),
@@ -326,12 +329,13 @@ fn start_gateway(
 }
 
 fn start_exporter(
-    to: Collector,
+    to: Option<Collector>,
     node: String,
     witness_dir: PathBuf,
     spool: Arc<Mutex<Spool>>,
     recorder: &Recorder,
-) -> anyhow::Result<Exporter> {
+) -> anyhow::Result<Option<Exporter>> {
+    let Some(to) = to else { return Ok(None) };
     let tls = match to.enroll {
         None => exporter::Tls::fixed(pcigate_proto::tls::client(&to.tls_dir)?),
         Some(Enroll { url, token_file, ca_file }) => {
@@ -346,7 +350,7 @@ fn start_exporter(
         witness_dir,
         backoff: exporter::Backoff::default(),
     };
-    Ok(exporter::start(settings, spool, recorder.handle())?)
+    Ok(Some(exporter::start(settings, spool, recorder.handle())?))
 }
 
 fn start_digests(root: &Cgroup, shares_root: bool, governor: &Governor) -> anyhow::Result<Digests> {

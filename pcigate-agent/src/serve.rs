@@ -87,6 +87,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let found = source.find(&config, &root)?;
     let mut plan = plan(options, &config, documents, root.clone(), node)?;
     plan.source = source.coverage();
+    plan.reviewer = source.reviewer();
     let mut agent = Agent::start(plan, &found)?;
     let socket = config.state_dir.join(SOCKET);
     let mut hooks = Hooks::listen(&socket, &root)
@@ -155,6 +156,7 @@ fn plan(
         documents,
         node,
         source: Vec::new(),
+        reviewer: None,
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),

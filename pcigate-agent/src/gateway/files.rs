@@ -83,7 +83,7 @@ impl Files {
             }
             None => {}
         }
-        if let Some(token) = &target.token {
+        if let Some(token) = target.token.as_ref().filter(|token| !token.review) {
             files.jwks = Some(read("token.jwksFile", &token.jwks_file)?.to_vec());
         }
         Ok(files)

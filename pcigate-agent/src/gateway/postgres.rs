@@ -22,6 +22,7 @@ use crate::{
     causes::chain,
     governor::{Gate, Governor},
     recorder::RecorderHandle,
+    workloads::kubernetes::Reviewer,
 };
 
 /// A client that is silent is asked that often whether it is there.
@@ -41,20 +42,27 @@ struct Shared {
     live: Arc<Live>,
     recorder: RecorderHandle,
     closed: Report,
+    reviewer: Option<Arc<Reviewer>>,
     /// Requests for approval have other keys after a restart: they are asked for anew.
     request_secret: Zeroizing<Vec<u8>>,
 }
 
 impl Postgres {
     /// None yet. `closed` takes the records of connections that are closed, and may wait; `report`
-    /// may not. Must run inside of a tokio runtime.
+    /// may not; `reviewer` says whose tokens are. Must run inside of a tokio runtime.
     #[must_use]
-    pub fn new(keeper: Keeper, recorder: RecorderHandle, closed: Report, report: Report) -> Self {
+    pub fn new(
+        keeper: Keeper,
+        recorder: RecorderHandle,
+        closed: Report,
+        report: Report,
+        reviewer: Option<Arc<Reviewer>>,
+    ) -> Self {
         let supervisor = Supervisor::new(keeper, report);
         let mut request_secret = Zeroizing::new(vec![0; 32]);
         OsRng.fill_bytes(&mut request_secret);
         let live = Live::new();
-        let shared = Shared { supervisor, live, recorder, closed, request_secret };
+        let shared = Shared { supervisor, live, recorder, closed, reviewer, request_secret };
         Self { shared: Arc::new(shared) }
     }
 
@@ -100,7 +108,8 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
     match hand_over(&stream, begun, &gate, &shared.supervisor).await {
         Ok(session) => {
             drop(stream);
-            let attended = Attended { session, recording, gate, network };
+            let (workload, reviewer) = (Arc::clone(&actor.workload), shared.reviewer.clone());
+            let attended = Attended { session, recording, gate, network, workload, reviewer };
             attended.run(end).await;
         }
         Err(why) => {

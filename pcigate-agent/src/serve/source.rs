@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use pcigate_agent::{
     draft::Capability,
     workloads::{
         Found, file,
-        kubernetes::{Answering, Kubernetes, Settings},
+        kubernetes::{Answering, Kubernetes, Reviewer, Settings},
         pods,
     },
 };
@@ -62,6 +63,14 @@ impl Source {
                 Ok(pods::find(&root.path, &listed, &config.exempt)?.found)
             }
             Self::Kubernetes(kubernetes, _) => Ok(kubernetes.find(&root.path, &config.exempt)?),
+        }
+    }
+
+    /// Who says whose tokens are, where there is an API server.
+    pub fn reviewer(&self) -> Option<Arc<Reviewer>> {
+        match self {
+            Self::File(..) => None,
+            Self::Kubernetes(kubernetes, _) => Some(kubernetes.reviewer()),
         }
     }
 

@@ -12,6 +12,7 @@ mod objects;
 mod owners;
 mod reflector;
 mod store;
+mod tokens;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,6 +24,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub use connection::ConnectError;
 pub use store::{Answering, Status};
+pub use tokens::{Bearer, Reviewer, Unknown};
 
 use super::{
     Found,
@@ -55,6 +57,7 @@ pub struct Kubernetes {
     changed: Bell,
     kept: PathBuf,
     kept_at: Option<Instant>,
+    reviewer: Arc<Reviewer>,
     _watching: JoinSet<()>,
 }
 
@@ -84,11 +87,18 @@ impl Kubernetes {
         let pods = Reflector::pods(client.clone(), &settings.node);
         let owners = owners::run(client.clone(), Arc::clone(&store), Arc::clone(&changed));
         watching.spawn(owners);
+        let reviewer = Arc::new(Reviewer::new(client.clone()));
         for reflector in [pods, Reflector::namespaces(client)] {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             watching.spawn(reflector.run(store, changed));
         }
-        Ok(Self { store, changed, kept, kept_at: None, _watching: watching })
+        Ok(Self { store, changed, kept, kept_at: None, reviewer, _watching: watching })
+    }
+
+    /// Says whose tokens are, by the same API server.
+    #[must_use]
+    pub fn reviewer(&self) -> Arc<Reviewer> {
+        Arc::clone(&self.reviewer)
     }
 
     /// Rings when something is known that was not.

@@ -62,6 +62,7 @@ fn tokens(issuer: &Issuer, required: bool) -> Tokens {
         audience: "cards-db".to_owned(),
         issuer: "https://issuer.example".to_owned(),
         jwks_file: String::new(),
+        review: false,
     };
     Tokens::new(&token, issuer.set().to_string().as_bytes()).unwrap()
 }
@@ -192,6 +193,7 @@ fn a_key_set_is_read_or_refused_in_words() {
         audience: "a".to_owned(),
         issuer: "b".to_owned(),
         jwks_file: String::new(),
+        review: false,
     };
     let new = |text: &str| Tokens::new(&token, text.as_bytes()).err();
     assert_eq!(new("no JSON"), Some(TokensError::Unreadable));

@@ -31,10 +31,12 @@ pub struct Token {
     pub required: bool,
     /// What `aud` must hold.
     pub audience: String,
-    /// What `iss` must be.
+    /// What `iss` must be; empty with `review`.
     pub issuer: String,
-    /// File with the issuer's keys (JWK Set, RFC 7517).
+    /// File with the issuer's keys (JWK Set, RFC 7517); empty with `review`.
     pub jwks_file: String,
+    /// The API server says whose it is (TokenReview), and it must be the connecting pod's own.
+    pub review: bool,
 }
 
 /// A role at the target for each session.
@@ -85,10 +87,20 @@ impl Token {
             }
             let required = fields.bool("required");
             let audience = fields.required_string("audience");
-            let issuer = fields.required_string("issuer");
-            let jwks_file = fields.required_parsed("jwksFile", absolute_path);
+            let review = fields.bool("tokenReview").unwrap_or(false);
+            let (issuer, jwks_file) = if review {
+                for name in ["issuer", "jwksFile"] {
+                    if fields.has(name) {
+                        fields.mistake(name, "is not for `tokenReview`; remove it");
+                    }
+                }
+                (String::new(), Some(String::new()))
+            } else {
+                let issuer = fields.required_string("issuer");
+                (issuer, fields.required_parsed("jwksFile", absolute_path))
+            };
             fields.finish();
-            Some(Self { required: required?, audience, issuer, jwks_file: jwks_file? })
+            Some(Self { required: required?, audience, issuer, jwks_file: jwks_file?, review })
         });
         if given && !spec.has("clientTls") {
             let message = "is asked for over TLS only, because whoever reads it can use it; \

@@ -25,9 +25,9 @@ use crate::serve::Node;
 const PAN: &str = "4111111111111111";
 
 /// Beside a command that shares the machine's network there is one gateway.
-static ONE: Mutex<()> = Mutex::new(());
+pub static ONE: Mutex<()> = Mutex::new(());
 
-fn database() -> Postgres {
+pub fn database() -> Postgres {
     let postgres = Postgres::start("");
     postgres.sql(&format!(
         "CREATE TABLE cards (id int PRIMARY KEY, pan text, cvv text);
@@ -53,7 +53,7 @@ fn site_with(port: u16, rule: &str, target: impl Fn(&Site) -> String) -> Site {
     site
 }
 
-fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
+pub fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
     let rules = format!(
         "    rules:
       - id: cards-db
@@ -83,7 +83,7 @@ spec:
     format!("{POLICY}{rules}")
 }
 
-fn place(port: u16) -> String {
+pub fn place(port: u16) -> String {
     format!("host=127.0.0.1 port={port} dbname={DATABASE} user=nobody-at-all")
 }
 

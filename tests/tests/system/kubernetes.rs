@@ -24,15 +24,15 @@ spec:
 ";
 
 /// A node whose agent learns of pods from an API server.
-struct Node {
-    site: Site,
-    server: ApiServer,
+pub struct Node {
+    pub site: Site,
+    pub server: ApiServer,
     root: cgroup::Owned,
     _bpffs: Mounted,
 }
 
 impl Node {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let site = Site::new();
         let name = format!("kubernetes-{name}-{}", std::process::id());
         let root = cgroup::create(&name).unwrap();
@@ -47,7 +47,7 @@ impl Node {
         Self { site, server, root, _bpffs: bpffs }
     }
 
-    fn serve(&self) -> Running {
+    pub fn serve(&self) -> Running {
         let directory = self.site.path("");
         let at = |name: &str| directory.join(name).display().to_string();
         let kubeconfig = self.server.kubeconfig(&directory, ADMIN);
@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// The pod payments/billing-bot on this node, with its container's cgroup; where that is.
-    fn pod(&self) -> PathBuf {
+    pub fn pod(&self) -> PathBuf {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "billing-bot", "labels": {"app": "billing-bot"}},
