@@ -20,7 +20,7 @@ use pcigate_agent::{
     cgroup,
     config::{Collector, DEFAULT_TLS_DIR, UnknownWorkloads},
     exporter,
-    kubernetes::secrets::Secrets,
+    kubernetes::Cluster,
     policies, preflight, privileges,
     running::{Agent, End, Plan, open_spool},
     sandbox,
@@ -148,7 +148,7 @@ async fn govern(options: Options) -> anyhow::Result<u8> {
         survival: None,
         source: Vec::new(),
         policies_known: true,
-        secrets: Secrets::none(),
+        cluster: Cluster::none(),
     };
     let agent = Agent::start(plan, &[found])?;
     let ran = match sandbox::command(&sandbox).spawn() {

@@ -18,6 +18,7 @@ mod files;
 mod network;
 mod places;
 mod records;
+mod review;
 
 mod postgres;
 mod session;

@@ -29,7 +29,7 @@ use crate::{
     gateway::{Gateway, Keeper, ListenError, Postgres},
     governor::Governor,
     handover::{Claim, Handover, Kept, Reader, Report, Survival},
-    kubernetes::secrets::Secrets,
+    kubernetes::Cluster,
     memory, offsets,
     pipeline::{self, Pipeline},
     recorder::{self, NotRecorded, Recorder},
@@ -63,8 +63,8 @@ pub struct Plan {
     pub survival: Option<Survival>,
     /// What the source of workloads can and cannot tell, for Coverage records.
     pub source: Vec<Capability>,
-    /// What Targets name of the API server's Secrets.
-    pub secrets: Secrets,
+    /// What sessions need of the API server.
+    pub cluster: Cluster,
 }
 
 /// The parts.
@@ -167,7 +167,7 @@ impl Agent {
             }
         };
         // From here on no program of an earlier agent runs.
-        let speaking = (handle.clone(), plan.secrets);
+        let speaking = (handle.clone(), plan.cluster);
         let (gateway, postgres) = start_gateway(keeper, redirects, &governor, speaking);
         let pipeline = pipeline::start(reader.sensor, reader.attribution, handle)?;
         let mut agent = Self {

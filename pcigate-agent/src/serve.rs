@@ -202,7 +202,7 @@ fn plan(
         policies_known,
         node,
         source: Vec::new(),
-        secrets: policies.secrets().clone(),
+        cluster: policies.cluster(),
         spool,
         witness_dir: config.state_dir.join("witness"),
         collector: config.collector.clone(),

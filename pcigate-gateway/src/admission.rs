@@ -1,6 +1,7 @@
 //! Whether a client is let in: over TLS where that is required, and by the token it brings as its
 //! password.
 
+use pcigate_policy::document::Token;
 use pcigate_postgres::backend::{Authentication, Message};
 use pcigate_postgres::{WireError, frontend};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -10,12 +11,15 @@ use crate::error::SessionEnd;
 use crate::framed::Framed;
 use crate::opening::ClientStream;
 use crate::plan::Plan;
+use crate::review::{self, Review, Unreviewed};
 use crate::tokens::{self, Identity, TokenError, Tokens};
 
 /// `invalid_authorization_specification` and `invalid_password` (manual, "PostgreSQL Error
 /// Codes").
 const NOT_SO: &str = "28000";
 const NOT_YOU: &str = "28P01";
+/// `cannot_connect_now`.
+const NOT_NOW: &str = "57P03";
 
 /// Kubernetes names its ServiceAccounts so in `sub`.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -32,10 +36,7 @@ pub(crate) async fn admit<C: AsyncRead + AsyncWrite + Unpin>(
         return Err(unproven(NOT_SO, "a connection in the clear is refused", remedy));
     }
     let Some(token) = &target.token else { return Ok(None) };
-    let Some(tokens) = &plan.tokens else {
-        let remedy = "check its jwksFile";
-        return Err(unproven(NOT_SO, "the Target asks for tokens and knows no keys", remedy));
-    };
+    let by = By::of(token, plan)?;
     if !tls {
         if !token.required {
             return Ok(None);
@@ -44,10 +45,31 @@ pub(crate) async fn admit<C: AsyncRead + AsyncWrite + Unpin>(
         return Err(unproven(NOT_SO, "a token is asked for over TLS only", remedy));
     }
     let password = ask(client).await?;
-    match tokens.verify(&password) {
-        Ok(Some(identity)) => check(identity, plan).map(Some),
-        Ok(None) => Ok(None),
-        Err(source) => Err(refused(&source, tokens)),
+    let identity = match by {
+        By::Keys(tokens) => tokens.verify(&password).map_err(|source| refused(&source, tokens))?,
+        By::Review(review) => {
+            let verified = review::verify(password, token, review).await;
+            verified.map_err(|source| unreviewed(&source, token))?
+        }
+    };
+    identity.map(|identity| check(identity, plan)).transpose()
+}
+
+/// How tokens are verified.
+enum By<'a> {
+    Keys(&'a Tokens),
+    Review(&'a Review),
+}
+
+impl<'a> By<'a> {
+    fn of(token: &Token, plan: &'a Plan) -> Result<Self, SessionEnd> {
+        let (by, remedy) = if token.review {
+            (plan.review.as_ref().map(Self::Review), "run the agent in Kubernetes")
+        } else {
+            (plan.tokens.as_deref().map(Self::Keys), "check its jwksFile")
+        };
+        let what = "the Target asks for tokens and nobody can verify them";
+        by.ok_or_else(|| unproven(NOT_SO, what, remedy))
     }
 }
 
@@ -104,6 +126,17 @@ fn check(identity: Identity, plan: &Plan) -> Result<Identity, SessionEnd> {
 fn refused(source: &TokenError, tokens: &Tokens) -> SessionEnd {
     let what = format!("{source} (for audience {}, issuer {})", tokens.audience, tokens.issuer);
     unproven(NOT_YOU, &what, "bring a fresh token of that issuer as the password")
+}
+
+fn unreviewed(source: &Unreviewed, token: &Token) -> SessionEnd {
+    let what = format!("{source} (for audience {}, by TokenReview)", token.audience);
+    match source {
+        Unreviewed::Refused(_) => {
+            let remedy = "bring a fresh token of the pod's own, projected for that audience";
+            unproven(NOT_YOU, &what, remedy)
+        }
+        Unreviewed::Later(_) => unproven(NOT_NOW, &what, "connect again later"),
+    }
 }
 
 fn unproven(code: &'static str, what: &str, remedy: &'static str) -> SessionEnd {

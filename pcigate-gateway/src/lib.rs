@@ -72,6 +72,7 @@ mod known;
 mod opening;
 mod plan;
 mod record;
+mod review;
 mod rows;
 mod serve;
 mod session_role;
@@ -88,8 +89,9 @@ pub use plan::{Dial, Dialling, Limits, Maskers, Password, Plan, Workload};
 pub use record::{
     Direction, Door, Entry, Event, MaskedCounts, NotRecorded, StatementEnd, StatementEvent, Step,
 };
+pub use review::{Review, Reviewing, Unreviewed};
 pub use rows::mask_row;
 pub use serve::{Client, serve};
-pub use tokens::{Tokens, TokensError};
+pub use tokens::{Identity, Tokens, TokensError};
 
 pub use pcigate_policy::mask::Masked;

@@ -13,6 +13,7 @@ use pcigate_postgres::{backend, frontend, session};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::known::Knowledge;
+use crate::review::Review;
 use crate::tokens::Tokens;
 
 /// Opens a connection to the Target's server: called once for the session, and once for each
@@ -41,6 +42,8 @@ pub struct Plan {
     /// Keys for the tokens of clients, where the Target has `token`. A missing one ends every
     /// session.
     pub tokens: Option<Arc<Tokens>>,
+    /// Who reviews tokens, where the Target has `tokenReview`. A missing one ends every session.
+    pub review: Option<Review>,
     /// Who is at the other end.
     pub workload: Workload,
     /// The key of requests for approval; without it they have none.

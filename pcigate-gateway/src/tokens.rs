@@ -32,8 +32,10 @@ pub struct Tokens {
 
 /// Who a token was given to, by whose word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct Identity {
+    /// `sub`.
     pub subject: String,
+    /// `iss`, or who else said so.
     pub issuer: String,
 }
 
@@ -134,7 +136,7 @@ impl Tokens {
             return optional(TokenError::NoToken);
         };
         // Other systems' tokens are passwords like any other; only what claims to be for us counts.
-        if !self.claims_our_audience(password) {
+        if !claims(password, &self.audience) {
             return optional(TokenError::Audience);
         }
         let key = header.kid.as_ref().and_then(|name| self.keys.get(name));
@@ -159,17 +161,18 @@ impl Tokens {
         }
         Ok(Some(Identity { subject, issuer }))
     }
+}
 
-    /// Before anything is proven: only to tell our tokens from others.
-    fn claims_our_audience(&self, token: &[u8]) -> bool {
-        let Ok(token) = dangerous::insecure_decode::<serde_json::Value>(token) else {
-            return false;
-        };
-        match token.claims.get("aud") {
-            Some(serde_json::Value::String(one)) => *one == self.audience,
-            Some(serde_json::Value::Array(all)) => all.iter().any(|one| *one == self.audience),
-            _ => false,
-        }
+/// Whether a token claims to be for an audience. Before anything is proven: only to tell our tokens
+/// from others.
+pub(crate) fn claims(token: &[u8], audience: &str) -> bool {
+    let Ok(token) = dangerous::insecure_decode::<serde_json::Value>(token) else {
+        return false;
+    };
+    match token.claims.get("aud") {
+        Some(serde_json::Value::String(one)) => one == audience,
+        Some(serde_json::Value::Array(all)) => all.iter().any(|one| one == audience),
+        _ => false,
     }
 }
 

@@ -78,7 +78,7 @@ impl Files {
         let fields = ["clientTls.certFile", "clientTls.keyFile"];
         let shown = shown.map(|shown| from.pair(fields, "clientTls.secretRef", shown));
         files.client_tls = shown.transpose()?;
-        if let Some(token) = &target.token {
+        if let Some(token) = target.token.as_ref().filter(|token| !token.review) {
             let read = match &token.jwks_secret {
                 Some(key) => from.secret("token.jwksSecretRef", key),
                 None => from.file("token.jwksFile", &token.jwks_file),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     causes::chain,
     governor::{Gate, Governor},
-    kubernetes::secrets::Secrets,
+    kubernetes::{Cluster, secrets::Secrets},
     recorder::RecorderHandle,
 };
 
@@ -45,26 +45,26 @@ struct Shared {
     closed: Report,
     /// Requests for approval have other keys after a restart: they are asked for anew.
     request_secret: Zeroizing<Vec<u8>>,
-    secrets: Secrets,
+    cluster: Cluster,
 }
 
 impl Postgres {
     /// None yet. `closed` takes the records of connections that are closed, and may wait; `report`
-    /// may not. Must run inside of a tokio runtime.
+    /// may not; `reviewer` says whose tokens are. Must run inside of a tokio runtime.
     #[must_use]
     pub fn new(
         keeper: Keeper,
         recorder: RecorderHandle,
         closed: Report,
         report: Report,
-        secrets: Secrets,
+        cluster: Cluster,
     ) -> Self {
         let supervisor = Supervisor::new(keeper, report);
         let mut request_secret = Zeroizing::new(vec![0; 32]);
         OsRng.fill_bytes(&mut request_secret);
         let (live, timings) = (Live::new(), Timings::new());
         let shared =
-            Shared { supervisor, live, recorder, timings, closed, request_secret, secrets };
+            Shared { supervisor, live, recorder, timings, closed, request_secret, cluster };
         Self { shared: Arc::new(shared) }
     }
 
@@ -119,12 +119,12 @@ async fn session(accepted: Accepted, shared: Arc<Shared>) {
         request_secret: shared.request_secret.clone(),
         ..Terms::blank()
     };
-    shared.secrets.ready(&gate.target).await;
+    shared.cluster.secrets.ready(&gate.target).await;
     match hand_over(&stream, begun, &gate, &shared).await {
         Ok(session) => {
             drop(stream);
-            let secrets = shared.secrets.clone();
-            let attended = Attended { session, recording, gate, network, secrets };
+            let (workload, cluster) = (Arc::clone(&actor.workload), shared.cluster.clone());
+            let attended = Attended { session, recording, gate, network, workload, cluster };
             attended.run(end).await;
         }
         Err(why) => {
@@ -145,7 +145,7 @@ async fn hand_over(
     shared: &Shared,
 ) -> Result<super::supervisor::Session, String> {
     let terms = {
-        let (gate, secrets) = (Arc::clone(gate), shared.secrets.clone());
+        let (gate, secrets) = (Arc::clone(gate), shared.cluster.secrets.clone());
         tokio::task::spawn_blocking(move || terms(&gate, begun, &secrets)).await
     };
     let mut terms = terms.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;

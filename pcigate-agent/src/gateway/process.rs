@@ -21,14 +21,14 @@ use std::{
     time::Duration,
 };
 
-use pcigate_gateway::{Keys, Knowledge};
+use pcigate_gateway::{Identity, Keys, Knowledge, Unreviewed};
 use tokio::sync::{Notify, oneshot};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     IN_ALL_MAX,
     link::Link,
-    wire::{FRAME_MAX, FromGateway, Malformed, Terms, ToGateway, terms::TERMS_MAX},
+    wire::{ClientToken, FRAME_MAX, FromGateway, Malformed, Terms, ToGateway, terms::TERMS_MAX},
 };
 use crate::{causes::chain, memory, recorder::lock};
 use confined::ConfinedError;
@@ -144,6 +144,7 @@ enum Open {
 struct Waiting {
     kept: Option<oneshot::Sender<bool>>,
     dials: HashMap<u32, oneshot::Sender<io::Result<Dialled>>>,
+    review: Option<oneshot::Sender<Result<Identity, Unreviewed>>>,
     end: Option<oneshot::Sender<String>>,
 }
 
@@ -182,6 +183,15 @@ impl Shared {
             ToGateway::Kept { session, kept } => {
                 let asker = self.waiting(session, |waiting| waiting.kept.take());
                 asker.map(|asker| asker.send(kept));
+            }
+            ToGateway::Reviewed { session, identity, why, later } => {
+                let answer = match identity {
+                    Some((subject, issuer)) => Ok(Identity { subject, issuer }),
+                    None if later => Err(Unreviewed::Later(why)),
+                    None => Err(Unreviewed::Refused(why)),
+                };
+                let asker = self.waiting(session, |waiting| waiting.review.take());
+                asker.map(|asker| asker.send(answer));
             }
             ToGateway::End { session, why } => {
                 let end = self.waiting(session, |waiting| waiting.end.take());
@@ -255,6 +265,20 @@ impl Shared {
             return false;
         }
         answer.await.unwrap_or(false)
+    }
+
+    /// Whose the token of a session's client is, by the agent's word.
+    async fn review(
+        &self,
+        session: u64,
+        token: Zeroizing<Vec<u8>>,
+    ) -> Result<Identity, Unreviewed> {
+        let (asker, answer) = oneshot::channel();
+        self.waiting(session, |waiting| waiting.review.replace(asker));
+        let later = || Unreviewed::Later("the agent cannot be asked".to_owned());
+        let asked = FromGateway::Review { session, token: ClientToken::new(token) };
+        self.tell(asked).await.map_err(|_| later())?;
+        answer.await.unwrap_or_else(|_| Err(later()))
     }
 
     /// A connection to a session's Target, made by the agent.

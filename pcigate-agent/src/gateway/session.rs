@@ -11,10 +11,11 @@ use tokio::{
 
 use super::{
     Network, dial, files,
+    review::Review,
     session_records::Recording,
     supervisor::{Said, Session},
 };
-use crate::{causes::chain, governor::Gate, kubernetes::secrets::Secrets};
+use crate::{causes::chain, draft::Workload, governor::Gate, kubernetes::Cluster};
 
 /// How long the server may take to answer a connection.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
@@ -34,13 +35,16 @@ pub(super) struct Attended {
     pub recording: Recording,
     pub gate: Arc<Gate>,
     pub network: Arc<Network>,
-    pub secrets: Secrets,
+    /// Who connected.
+    pub workload: Arc<Workload>,
+    pub cluster: Cluster,
 }
 
 impl Attended {
     /// Until it is over. `end` says why it has to be, before it is by itself.
     pub(super) async fn run(mut self, mut end: oneshot::Receiver<String>) {
         let mut dials = Dials::new();
+        let mut review = Review::default();
         // When it has to be over at last, once it was told to end.
         let mut deadline = None;
         loop {
@@ -48,7 +52,11 @@ impl Attended {
             let at = deadline.unwrap_or_else(Instant::now);
             let why = tokio::select! {
                 said = self.session.said() => match said {
-                    Some(Said::Told { durable, told }) => {
+                    Some(Said::Told { durable, mut told }) => {
+                        if !review.vouch(self.gate.target.token.as_ref(), &mut told) {
+                            self.session.give_up();
+                            continue;
+                        }
                         let kept = self.recording.record(told, durable).await;
                         // Otherwise the process is gone, and the next turn sees it.
                         let _ = self.session.kept(kept).await;
@@ -58,6 +66,10 @@ impl Attended {
                         dials.begin(&self, dial);
                         continue;
                     }
+                    Some(Said::Review(token)) => {
+                        review.begin(&self, token);
+                        continue;
+                    }
                     Some(Said::Over(why)) => return self.over(&why, dials.any).await,
                     None => {
                         let why = "the gateway's process is gone; connect again";
@@ -65,6 +77,12 @@ impl Attended {
                     }
                 },
                 _ = dials.under_way.join_next(), if !dials.under_way.is_empty() => continue,
+                Some(done) = review.under_way.join_next() => {
+                    if let Ok(Some(why)) = done {
+                        self.recording.refused(&why).await;
+                    }
+                    continue;
+                }
                 Ok(why) = &mut end, if !told_to => why,
                 () = self.network.closed(), if !told_to => {
                     "the gateway does not listen for its workload any more".to_owned()
@@ -119,7 +137,7 @@ impl Dials {
         }
         let (running, session) = of.session.answers();
         let (target, network) = (Arc::clone(&of.gate.target), Arc::clone(&of.network));
-        let secrets = of.secrets.clone();
+        let secrets = of.cluster.secrets.clone();
         self.under_way.spawn(async move {
             let answer = if too_many {
                 Err("the session asks for too many connections at a time; wait".to_owned())

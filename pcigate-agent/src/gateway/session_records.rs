@@ -69,6 +69,12 @@ impl Recording {
         true
     }
 
+    /// The client has brought a token that is not its own: in the agent's own words, whatever the
+    /// process tells.
+    pub(super) async fn refused(&self, why: &str) {
+        self.durable(vec![records::closed(&self.actor, &self.gate, self.original, why)]).await;
+    }
+
     /// The session is over, and the process that served it does not say so.
     pub(super) async fn broke_off(&mut self, why: &str) {
         if self.ended {

@@ -28,6 +28,33 @@ const VERSION: u8 = 1;
 const WHY_MAX: usize = 2 << 10;
 /// Bytes of a password.
 pub const PASSWORD_MAX: usize = 4 << 10;
+/// Bytes of a token.
+pub const TOKEN_MAX: usize = 16 << 10;
+
+/// A client's token on its way to be reviewed.
+#[derive(Clone, Default, PartialEq)]
+pub struct ClientToken(Zeroizing<Vec<u8>>);
+
+impl ClientToken {
+    /// Of these bytes.
+    #[must_use]
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// It opens doors.
+impl std::fmt::Debug for ClientToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientToken")
+    }
+}
 
 /// From the agent to the gateway. Sessions have numbers of the agent's.
 pub enum ToGateway {
@@ -58,6 +85,17 @@ pub enum ToGateway {
         session: u64,
         /// Whether its records are on disk; not: the session ends.
         kept: bool,
+    },
+    /// The answer to [`FromGateway::Review`].
+    Reviewed {
+        /// The session.
+        session: u64,
+        /// Whose it is and by whose word; nothing where that is not known, or not who connects.
+        identity: Option<(String, String)>,
+        /// Why not.
+        why: String,
+        /// Nobody can say now.
+        later: bool,
     },
     /// A session is to end.
     End {
@@ -90,6 +128,13 @@ pub enum FromGateway {
         session: u64,
         /// Given back with the answer.
         dial: u32,
+    },
+    /// A session's client has brought a token; asked once at most.
+    Review {
+        /// The session.
+        session: u64,
+        /// As it came.
+        token: ClientToken,
     },
     /// A session is over; all it had to tell has been told.
     Over {
@@ -140,8 +185,10 @@ impl FromGateway {
     ///
     /// # Errors
     /// Something is too long.
-    pub fn encode(&mut self) -> Result<Vec<u8>, Malformed> {
-        let mut frame = Vec::new();
+    pub fn encode(&mut self) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+        // At once as large as a token needs it, so that no copy of one is left behind.
+        let size = if matches!(self, Self::Review { .. }) { TOKEN_MAX + 64 } else { 0 };
+        let mut frame = Zeroizing::new(Vec::with_capacity(size));
         from_gateway(&mut Fields::Write(&mut frame), self)?;
         let length = frame.len();
         if length > FRAME_MAX {
@@ -191,6 +238,7 @@ fn to_gateway(io: &mut Fields<'_>, value: &mut ToGateway) -> Result<(), Malforme
         ToGateway::Kept { .. } => 2,
         ToGateway::End { .. } => 3,
         ToGateway::Ask(_) => 4,
+        ToGateway::Reviewed { .. } => 5,
     };
     io.byte(&mut tag)?;
     if io.reads() {
@@ -203,6 +251,10 @@ fn to_gateway(io: &mut Fields<'_>, value: &mut ToGateway) -> Result<(), Malforme
             2 => ToGateway::Kept { session: 0, kept: false },
             3 => ToGateway::End { session: 0, why: String::new() },
             4 => ToGateway::Ask(0),
+            5 => {
+                let why = String::new();
+                ToGateway::Reviewed { session: 0, identity: None, why, later: false }
+            }
             number => return Err(Malformed::Choice { number: number.into() }),
         };
     }
@@ -227,6 +279,15 @@ fn to_gateway(io: &mut Fields<'_>, value: &mut ToGateway) -> Result<(), Malforme
             io.text(why, WHY_MAX)
         }
         ToGateway::Ask(number) => io.number(number),
+        ToGateway::Reviewed { session, identity, why, later } => {
+            io.number(session)?;
+            io.option(identity, Default::default, |io, (subject, issuer)| {
+                io.text(subject, WHY_MAX)?;
+                io.text(issuer, WHY_MAX)
+            })?;
+            io.text(why, WHY_MAX)?;
+            io.flag(later)
+        }
     }
 }
 
@@ -238,6 +299,7 @@ fn from_gateway(io: &mut Fields<'_>, value: &mut FromGateway) -> Result<(), Malf
         FromGateway::Dial { .. } => 2,
         FromGateway::Over { .. } => 3,
         FromGateway::Here(_) => 4,
+        FromGateway::Review { .. } => 5,
     };
     io.byte(&mut tag)?;
     if io.reads() {
@@ -247,6 +309,7 @@ fn from_gateway(io: &mut Fields<'_>, value: &mut FromGateway) -> Result<(), Malf
             2 => FromGateway::Dial { session: 0, dial: 0 },
             3 => FromGateway::Over { session: 0, why: String::new() },
             4 => FromGateway::Here(0),
+            5 => FromGateway::Review { session: 0, token: ClientToken::default() },
             number => return Err(Malformed::Choice { number: number.into() }),
         };
     }
@@ -266,6 +329,10 @@ fn from_gateway(io: &mut Fields<'_>, value: &mut FromGateway) -> Result<(), Malf
             io.text(why, WHY_MAX)
         }
         FromGateway::Here(number) => io.number(number),
+        FromGateway::Review { session, token: ClientToken(token) } => {
+            io.number(session)?;
+            io.bytes(token, TOKEN_MAX)
+        }
     }
 }
 

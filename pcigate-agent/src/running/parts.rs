@@ -19,7 +19,7 @@ use crate::{
     gateway::{self, Gateway, Keeper, Postgres},
     governor::Governor,
     grants,
-    kubernetes::secrets::Secrets,
+    kubernetes::Cluster,
     recorder::{Recorder, RecorderHandle},
     spool::Spool,
 };
@@ -31,7 +31,7 @@ pub(super) fn start_gateway(
     keeper: Keeper,
     redirects: Redirects,
     governor: &Governor,
-    (recorder, secrets): (RecorderHandle, Secrets),
+    (recorder, cluster): (RecorderHandle, Cluster),
 ) -> (Gateway, Postgres) {
     let (durable, speaking) = (recorder.clone(), recorder.clone());
     // What finds no room is counted, and becomes a Lost record.
@@ -43,7 +43,7 @@ pub(super) fn start_gateway(
             tracing::warn!(%error, "a gated connection was closed without its record");
         }
     });
-    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), secrets);
+    let postgres = Postgres::new(keeper, speaking, closed, Arc::clone(&report), cluster);
     let gateway = Gateway::new(gateway::Parts {
         redirects,
         directory: governor.directory(),

@@ -3,6 +3,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,10 +12,11 @@ use pcigate_agent::{
     coverage,
     draft::Capability,
     kubernetes::{
-        Connection,
+        Cluster, Connection,
         documents::{CustomResources, Resolved, Row, Standing},
         secrets::{READ_EVERY, Secrets},
         status::{Facts, Pace, Telling},
+        tokens::Reviewer,
     },
     policies::{self, PoliciesError},
     running::Agent,
@@ -37,7 +39,7 @@ pub struct Policies {
     paths: Vec<PathBuf>,
     files: Documents,
     api: Option<Api>,
-    secrets: Secrets,
+    cluster: Cluster,
     /// A bell that nobody rings.
     silent: watch::Sender<()>,
 }
@@ -60,10 +62,12 @@ impl Policies {
     ) -> anyhow::Result<Self> {
         let (paths, silent) = (config.policies.clone(), watch::Sender::new(()));
         // Also for Targets of files.
-        let follow = |connection| Secrets::follow(connection, READ_EVERY);
-        let secrets = connection.map_or_else(Secrets::none, follow);
+        let cluster = connection.map_or_else(Cluster::none, |connection| Cluster {
+            secrets: Secrets::follow(connection, READ_EVERY),
+            reviewer: Some(Arc::new(Reviewer::new(connection))),
+        });
         let Some(connection) = connection.filter(|_| config.custom_resources) else {
-            return Ok(Self { files: policies::read(&paths)?, paths, api: None, secrets, silent });
+            return Ok(Self { files: policies::read(&paths)?, paths, api: None, cluster, silent });
         };
         let files = policies::read_part(&paths)?;
         let mut resources = CustomResources::follow(connection, &config.state_dir);
@@ -81,7 +85,7 @@ impl Policies {
         tell_rejected(&[], &now);
         let telling = Telling::begin(connection, node, Pace::SERVE);
         let api = Some(Api { resources, now, away: None, telling, told: None });
-        Ok(Self { paths, files, api, secrets, silent })
+        Ok(Self { paths, files, api, cluster, silent })
     }
 
     /// What is in force, and whether all there is is known.
@@ -92,15 +96,15 @@ impl Policies {
         }
     }
 
-    /// What Targets name of Secrets.
-    pub fn secrets(&self) -> &Secrets {
-        &self.secrets
+    /// What gated sessions need of the API server.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.clone()
     }
 
     /// Has those Secrets read that the Targets of governed workloads name.
     pub fn read_secrets(&self, agent: &Agent) {
         let targets = agent.governor.targets_in_use();
-        self.secrets.want(targets.iter().map(|target| &**target));
+        self.cluster.secrets.want(targets.iter().map(|target| &**target));
     }
 
     /// Rings when there is something new.
@@ -154,7 +158,7 @@ impl Policies {
             resolved: &api.now,
             unenforceable: &agent.governor.unenforceable(),
             selected: &agent.governor.selected(),
-            secrets: &self.secrets.troubles(),
+            secrets: &self.cluster.secrets.troubles(),
             missing: agent.missing(),
         };
         api.telling.tell(facts.node_state());
@@ -174,7 +178,7 @@ impl Policies {
 
     /// What Coverage records say of it. Logs when the API server goes and comes back.
     pub fn coverage(&mut self) -> Vec<Capability> {
-        let mut rows = coverage::of_secrets(&self.secrets.troubles());
+        let mut rows = coverage::of_secrets(&self.cluster.secrets.troubles());
         let Some(api) = &mut self.api else { return rows };
         let answering = api.resources.answering();
         match (&answering, api.away) {

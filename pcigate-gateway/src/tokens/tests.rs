@@ -63,6 +63,7 @@ fn tokens(issuer: &Issuer, required: bool) -> Tokens {
         issuer: "https://issuer.example".to_owned(),
         jwks_file: String::new(),
         jwks_secret: None,
+        review: false,
     };
     Tokens::new(&token, issuer.set().to_string().as_bytes()).unwrap()
 }
@@ -194,6 +195,7 @@ fn a_key_set_is_read_or_refused_in_words() {
         issuer: "b".to_owned(),
         jwks_file: String::new(),
         jwks_secret: None,
+        review: false,
     };
     let new = |text: &str| Tokens::new(&token, text.as_bytes()).err();
     assert_eq!(new("no JSON"), Some(TokensError::Unreadable));

@@ -31,12 +31,15 @@ pub struct Token {
     pub required: bool,
     /// What `aud` must hold.
     pub audience: String,
-    /// What `iss` must be.
+    /// What `iss` must be; empty with `review`.
     pub issuer: String,
-    /// File with the issuer's keys (JWK Set, RFC 7517); empty where they are in a Secret.
+    /// File with the issuer's keys (JWK Set, RFC 7517); empty with `review`, and where they are in
+    /// a Secret.
     pub jwks_file: String,
     /// The keys in a Secret of the target's namespace.
     pub jwks_secret: Option<SecretKey>,
+    /// The API server says whose it is (TokenReview), and it must be the connecting pod's own.
+    pub review: bool,
 }
 
 /// A role at the target for each session.
@@ -83,14 +86,23 @@ impl Token {
             }
             let required = fields.bool("required");
             let audience = fields.required_string("audience");
-            let issuer = fields.required_string("issuer");
+            let review = fields.bool("tokenReview").unwrap_or(false);
+            let keys = ["issuer", "jwksFile", "jwksSecretRef"];
+            for name in keys.into_iter().filter(|_| review) {
+                if fields.has(name) {
+                    fields.mistake(name, "is not for `tokenReview`; remove it");
+                }
+            }
+            let issuer = if review { String::new() } else { fields.required_string("issuer") };
             let jwks_file = fields.parsed("jwksFile", absolute_path).unwrap_or_default();
             let jwks_secret = SecretKey::decode(&mut fields, "jwksSecretRef");
-            if fields.has("jwksFile") == fields.has("jwksSecretRef") {
-                fields.mistake("", "needs exactly one of `jwksFile` and `jwksSecretRef`");
+            if !review && fields.has("jwksFile") == fields.has("jwksSecretRef") {
+                let message =
+                    "needs exactly one of `jwksFile` and `jwksSecretRef`, or `tokenReview`";
+                fields.mistake("", message);
             }
             fields.finish();
-            Some(Self { required: required?, audience, issuer, jwks_file, jwks_secret })
+            Some(Self { required: required?, audience, issuer, jwks_file, jwks_secret, review })
         });
         if given && !spec.has("clientTls") {
             let message = "is asked for over TLS only, because whoever reads it can use it; \

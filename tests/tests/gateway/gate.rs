@@ -259,6 +259,7 @@ fn plan(postgres: &Postgres, setup: Setup<'_>) -> Plan {
             tls::to_clients(keys.server.as_bytes(), keys.server_key.as_bytes()).unwrap()
         }),
         tokens,
+        review: None,
         workload: Workload {
             id: "shop/bot".to_owned(),
             service_account: setup.service_account.map(str::to_owned),

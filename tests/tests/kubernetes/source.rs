@@ -308,7 +308,11 @@ fn static_pods_system_pods_and_pods_on_the_host_are_what_they_are() {
 #[test]
 fn the_deployment_and_the_cron_job_behind_a_pod_are_named_and_a_forged_owner_is_not() {
     let node = Node::new();
-    let owner = |kind: &str, version: &str, name: &str, uid: &Value| json!([{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    let owner = |kind: &str, version: &str, name: &str, uid: &Value| {
+        let mut owner = json!({"apiVersion": version, "kind": kind, "name": name, "uid": uid});
+        owner["controller"] = json!(true);
+        json!([owner])
+    };
     let made = |path: &str, kind: &str, name: &str, owners: Value| {
         let version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
         let metadata = json!({"name": name, "ownerReferences": owners});

@@ -47,7 +47,7 @@ impl Node {
         Self { site, server, root, _bpffs: bpffs }
     }
 
-    fn serve(&self) -> Running {
+    pub fn serve(&self) -> Running {
         self.serve_with(&format!("policies: [{}]", self.site.path("policies").display()))
     }
 

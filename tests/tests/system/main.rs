@@ -11,5 +11,6 @@ mod index;
 mod kubernetes;
 mod operations;
 mod outages;
+mod reviewed;
 mod sandbox;
 mod serve;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use pcigate_gateway::{Client, Dial, Entry, NotRecorded, Password, serve};
+use pcigate_gateway::{Client, Dial, Entry, NotRecorded, Password, Review, serve};
 use pcigate_postgres::login::Secret;
 use tokio::{
     net::TcpStream,
@@ -45,7 +45,15 @@ pub(super) async fn run(
     let address = terms.client.clone();
     let knowledge = shared.knowledge(&terms.target.canonical);
     let (credential, password) = credential();
-    let plan = tokio::task::spawn_blocking(move || terms.into_plan(knowledge, password)).await;
+    let review: Review = {
+        let shared = Arc::clone(&shared);
+        Box::new(move |token| {
+            let shared = Arc::clone(&shared);
+            Box::pin(async move { shared.review(session, token).await })
+        })
+    };
+    let making = move || terms.into_plan(knowledge, password, review);
+    let plan = tokio::task::spawn_blocking(making).await;
     let plan = plan.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
     let dial: Dial<TcpStream> = {
         let shared = Arc::clone(&shared);

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use pcigate_gateway::{Identity, Unreviewed};
 use tokio::{
     sync::{mpsc, watch},
     time::{interval, timeout},
@@ -21,7 +22,10 @@ use crate::{
     gateway::{
         keeper::KeeperError,
         link::Link,
-        wire::{FRAME_MAX, FromGateway, Malformed, PIECE_MAX, Terms, ToGateway, Told},
+        wire::{
+            ClientToken, FRAME_MAX, FromGateway, Malformed, PIECE_MAX, Terms, ToGateway, Told,
+            sentence,
+        },
     },
     recorder::lock,
 };
@@ -66,6 +70,8 @@ pub(in crate::gateway) enum Said {
     Told { durable: bool, told: Vec<Told> },
     /// To be answered with [`ToGateway::Dialled`].
     Dial(u32),
+    /// To be answered with [`ToGateway::Reviewed`].
+    Review(ClientToken),
     /// That was all.
     Over(String),
 }
@@ -174,6 +180,7 @@ impl Running {
                 (session, Said::Told { durable, told }, "records of a session")
             }
             FromGateway::Dial { session, dial } => (session, Said::Dial(dial), "wishes"),
+            FromGateway::Review { session, token } => (session, Said::Review(token), "tokens"),
             FromGateway::Over { session, why } => (session, Said::Over(why), "ends"),
             FromGateway::Ready => return Err(Fault::OutOfTurn { what: "that it is ready" }),
             FromGateway::Here(_) => return Err(Fault::OutOfTurn { what: "that it is there" }),
@@ -259,9 +266,25 @@ impl Running {
     ) -> io::Result<()> {
         let (passed, failure) = match connection {
             Ok(connection) => (Some(connection), None),
-            Err(why) => (None, Some(crate::gateway::wire::sentence(why))),
+            Err(why) => (None, Some(sentence(why))),
         };
         self.send(ToGateway::Dialled { session, dial, failure, password }, passed).await
+    }
+}
+
+impl Running {
+    /// Answers [`Said::Review`].
+    pub(in crate::gateway) async fn reviewed(
+        &self,
+        session: u64,
+        said: Result<Identity, Unreviewed>,
+    ) -> io::Result<()> {
+        let (identity, why, later) = match said {
+            Ok(Identity { subject, issuer }) => (Some((subject, issuer)), String::new(), false),
+            Err(Unreviewed::Refused(why)) => (None, sentence(why), false),
+            Err(Unreviewed::Later(why)) => (None, sentence(why), true),
+        };
+        self.send(ToGateway::Reviewed { session, identity, why, later }, None).await
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pcigate_gateway::{Knowledge, Limits, Password, Plan, Tokens, TokensError, Workload, tls};
+use pcigate_gateway::{
+    Knowledge, Limits, Password, Plan, Review, Tokens, TokensError, Workload, tls,
+};
 use pcigate_policy::{
     document::{
         CertificateRef, ClientTls, Column, ColumnClass, Credential, Effect, MaskStyle, Masking,
@@ -163,6 +165,7 @@ impl Terms {
         self,
         knowledge: Arc<Knowledge>,
         password: Password,
+        review: Review,
     ) -> Result<Plan, TermsError> {
         let target = Arc::new(self.target);
         let name = || target.name.to_string();
@@ -189,6 +192,7 @@ impl Terms {
             upstream_tls,
             client_tls,
             tokens: tokens.map(Arc::new),
+            review: Some(review),
             workload: self.workload,
             request_secret: (!secret.is_empty()).then(|| Arc::new(Secret::new(secret.to_vec()))),
             databases: self.databases,
@@ -256,7 +260,8 @@ fn target(io: &mut Fields<'_>, target: &mut Target) -> Result<(), Malformed> {
     io.option(&mut target.token, blank_token, |io, token| {
         io.flag(&mut token.required)?;
         io.text(&mut token.audience, WORD_MAX)?;
-        io.text(&mut token.issuer, WORD_MAX)
+        io.text(&mut token.issuer, WORD_MAX)?;
+        io.flag(&mut token.review)
     })?;
     io.option(&mut target.session_role, blank_session_role, |io, role| {
         io.list(&mut role.grants, MANY, String::new, text)?;
@@ -351,6 +356,7 @@ fn blank_token() -> Token {
         issuer: empty(),
         jwks_file: empty(),
         jwks_secret: None,
+        review: false,
     }
 }
 

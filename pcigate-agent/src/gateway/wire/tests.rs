@@ -79,6 +79,10 @@ fn frame() -> impl Strategy<Value = FromGateway> {
             .prop_map(|(session, dial)| FromGateway::Dial { session, dial }),
         (any::<u64>(), word()).prop_map(|(session, why)| FromGateway::Over { session, why }),
         any::<u64>().prop_map(FromGateway::Here),
+        (any::<u64>(), word()).prop_map(|(session, token)| {
+            let token = ClientToken::new(Zeroizing::new(token.into_bytes()));
+            FromGateway::Review { session, token }
+        }),
     ]
 }
 
@@ -167,6 +171,7 @@ fn whole() -> Terms {
         issuer: "https://issuer.example".to_owned(),
         jwks_file: String::new(),
         jwks_secret: None,
+        review: true,
     });
     let grants = vec!["reader".to_owned()];
     terms.target.session_role = Some(SessionRole { grants, prefix: "bot_".to_owned() });
@@ -240,4 +245,26 @@ fn the_largest_statement_fits_into_a_frame_and_tells_what_was_masked_in_it() {
     let mut frame = FromGateway::Told { session: 1, durable: true, told: vec![told] };
     let bytes = frame.encode().unwrap();
     assert_eq!(FromGateway::decode(&bytes).unwrap(), frame);
+}
+
+#[test]
+fn the_answer_to_a_token_crosses_as_it_was_given_and_no_token_can_be_printed() {
+    let known = Some(("system:serviceaccount:a:b".to_owned(), "TokenReview".to_owned()));
+    for (identity, why, later) in
+        [(known, "", false), (None, "nobody", false), (None, "away", true)]
+    {
+        let why = why.to_owned();
+        let given = (9, identity.clone(), why.clone(), later);
+        let mut sent = ToGateway::Reviewed { session: 9, identity, why, later };
+        let read = ToGateway::decode(&sent.encode().unwrap()).unwrap();
+        let ToGateway::Reviewed { session, identity, why, later } = read else {
+            panic!("another frame");
+        };
+        assert_eq!((session, identity, why, later), given);
+    }
+    let token = ClientToken::new(Zeroizing::new(b"secret.of.somebody".to_vec()));
+    let shown = format!("{:?}", FromGateway::Review { session: 1, token });
+    assert!(!shown.contains("secret"), "{shown}");
+    let long = ClientToken::new(Zeroizing::new(vec![b'x'; TOKEN_MAX + 1]));
+    assert!(FromGateway::Review { session: 1, token: long }.encode().is_err());
 }
