@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod apiserver;
+mod plugin;
 mod source;
