@@ -361,3 +361,16 @@ cases:
     let (code, _, error) = site.run(&["policy", "test", "cases.yaml"]);
     assert!(code == 2 && error.contains("cases.yaml:1: cases"), "{error}");
 }
+
+#[test]
+fn the_three_agents_of_the_examples_have_policies_that_answer_as_their_cases_say() {
+    for (name, most) in [("ci-bot", 15), ("scaling-controller", 9), ("ai-helper", 14)] {
+        let place = format!("{}/../deploy/examples/{name}", env!("CARGO_MANIFEST_DIR"));
+        let site = Site::new(Vec::new());
+        let (code, text, _) = site.run(&["policy", "check", &format!("{place}/policy.yaml")]);
+        assert!(code == 0 && text.starts_with("ok: "), "{name}: {text}");
+        let (code, text, _) = site.run(&["policy", "test", &format!("{place}/cases.yaml")]);
+        assert_eq!(code, 0, "{name}:\n{text}");
+        assert!(text.ends_with(&format!("{most} passed, 0 failed\n")), "{name}: {text}");
+    }
+}

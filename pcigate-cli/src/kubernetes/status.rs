@@ -172,10 +172,11 @@ impl Node {
     }
 
     fn json(&self, name: &str) -> Value {
-        let missing =
-            self.missing.iter().map(|(name, reason)| json!({"name": name, "reason": reason}));
-        let trouble = |[document, state, reason]: &[String; 3]| json!({"document": document, "state": state, "reason": reason});
-        let troubles = self.troubles.iter().map(trouble);
+        let missing = self.missing.iter();
+        let missing = missing.map(|(name, reason)| json!({"name": name, "reason": reason}));
+        let troubles = self.troubles.iter();
+        let troubles =
+            troubles.map(|[of, is, reason]| json!({"document": of, "state": is, "reason": reason}));
         json!({"node": name, "state": self.state(), "agent_version": self.version,
                "observed_time": self.seen, "enforced": self.enforced, "audited": self.audited,
                "not_enforceable": self.not_enforceable, "rejected": self.rejected,

@@ -25,9 +25,9 @@ use crate::serve::Node;
 const PAN: &str = "4111111111111111";
 
 /// Beside a command that shares the machine's network there is one gateway.
-static ONE: Mutex<()> = Mutex::new(());
+pub static ONE: Mutex<()> = Mutex::new(());
 
-fn database() -> Postgres {
+pub fn database() -> Postgres {
     let postgres = Postgres::start("");
     postgres.sql(&format!(
         "CREATE TABLE cards (id int PRIMARY KEY, pan text, cvv text);

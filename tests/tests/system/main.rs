@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod evidence;
+mod examples;
 mod gated;
 mod index;
 mod kubernetes;
