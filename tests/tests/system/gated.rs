@@ -53,7 +53,7 @@ fn site_with(port: u16, rule: &str, target: impl Fn(&Site) -> String) -> Site {
     site
 }
 
-fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
+pub fn policy(site: &Site, port: u16, rule: &str, target: &str) -> String {
     let rules = format!(
         "    rules:
       - id: cards-db
@@ -83,7 +83,7 @@ spec:
     format!("{POLICY}{rules}")
 }
 
-fn place(port: u16) -> String {
+pub fn place(port: u16) -> String {
     format!("host=127.0.0.1 port={port} dbname={DATABASE} user=nobody-at-all")
 }
 

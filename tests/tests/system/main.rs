@@ -8,6 +8,7 @@ mod examples;
 mod gated;
 mod index;
 mod kubernetes;
+mod metrics;
 mod operations;
 mod outages;
 mod sandbox;
