@@ -10,7 +10,7 @@ mod observed;
 mod replay;
 mod suggest;
 mod unused;
-mod workloads;
+pub mod workloads;
 
 use clap::Subcommand;
 

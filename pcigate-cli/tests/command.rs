@@ -299,3 +299,30 @@ fn a_name_is_explained_by_the_rules_by_name() {
         assert!(out.contains(&format!("verdict: {verdict}")), "{name}: {out}{error}");
     }
 }
+
+#[test]
+fn completions_and_manual_pages_are_made_of_the_command_line_as_it_is() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (code, script, error) = run(&["completions", shell]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(script.contains("pcigate") && script.contains("replay"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display().to_string();
+    let (code, out, error) = run(&["manuals", &at]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{error}");
+    for page in ["pcigate", "pcigate-policy-suggest", "pcigate-session-replay", "pcigate-status"] {
+        let text = fs::read_to_string(directory.path().join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains(".SH OPTIONS"), "{page}");
+    }
+    assert_eq!(run(&["manuals", "/nowhere/at/all"]).0, Some(2));
+}
+
+#[test]
+fn under_the_name_of_a_kubectl_plugin_usage_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = directory.path().join("kubectl-pcigate");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pcigate"), &plugin).unwrap();
+    let (code, usage, _) = told(&Command::new(plugin).args(["policy", "--help"]).output().unwrap());
+    assert!(code == Some(0) && usage.contains("Usage: kubectl pcigate policy "), "{usage}");
+}

@@ -318,12 +318,16 @@ fn replay_tells_what_would_be_refused_and_what_would_be_let_through() {
 #[test]
 fn rules_that_nothing_needed_are_listed_and_those_that_matched_are_not() {
     let site = Site::new(events());
+    // It was the default that decided about the shell; now a rule matches it.
+    let rule = "      - {id: rust,";
+    let more = format!("      - {{id: shell, action: allow, paths: [/usr/bin/dash]}}\n{rule}");
+    site.write("before.yaml", &format!("{}{TARGET}", BEFORE.replace(rule, &more)));
     let (code, text, error) = site.policy("unused", &["before.yaml"]);
     assert_eq!(code, 1);
     let unused: Vec<_> =
         text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
     assert_eq!(unused, ["db/change", "mail", "never"], "{text}{error}");
-    assert!(error.contains("3 of 9 rules allow what nothing needed"), "{error}");
+    assert!(error.contains("3 of 10 rules allow what nothing needed"), "{error}");
     let (_, text, _) = site.policy("unused", &["before.yaml", "--all", "--output", "json"]);
     let read = text.lines().find(|line| line.contains("db/read-cards")).unwrap();
     assert!(read.contains("\"records\":1") && read.contains("2026-11-22T21:05:02Z"), "{read}");
@@ -360,4 +364,17 @@ cases:
     site.write("cases.yaml", "cases: []\n");
     let (code, _, error) = site.run(&["policy", "test", "cases.yaml"]);
     assert!(code == 2 && error.contains("cases.yaml:1: cases"), "{error}");
+}
+
+#[test]
+fn the_three_agents_of_the_examples_have_policies_that_answer_as_their_cases_say() {
+    for (name, most) in [("ci-bot", 15), ("scaling-controller", 9), ("ai-helper", 14)] {
+        let place = format!("{}/../deploy/examples/{name}", env!("CARGO_MANIFEST_DIR"));
+        let site = Site::new(Vec::new());
+        let (code, text, _) = site.run(&["policy", "check", &format!("{place}/policy.yaml")]);
+        assert!(code == 0 && text.starts_with("ok: "), "{name}: {text}");
+        let (code, text, _) = site.run(&["policy", "test", &format!("{place}/cases.yaml")]);
+        assert_eq!(code, 0, "{name}:\n{text}");
+        assert!(text.ends_with(&format!("{most} passed, 0 failed\n")), "{name}: {text}");
+    }
 }

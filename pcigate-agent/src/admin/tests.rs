@@ -183,7 +183,7 @@ async fn what_is_recorded_waits_and_is_masked_is_counted() {
         ("workloads{state=\"unknown\"}", 4.0),
         ("coverage_missing{capability=\"policy-rule\"}", 2.0),
         ("statement_decision_seconds_count", 2.0),
-        ("statement_decision_seconds_sum", 3600.000_08),
+        ("statement_decision_seconds_sum", 3_600.000_08),
     ] {
         assert!((sample(name) - value).abs() < 1e-9, "{name} is {}", sample(name));
     }

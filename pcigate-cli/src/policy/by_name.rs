@@ -52,7 +52,15 @@ impl Names {
                     crate::table::plain(address)
                 ))
             })?;
-            self.hosts.entry(address).or_default().extend(words.map(str::to_ascii_lowercase));
+            let names: Vec<String> = words.map(str::to_ascii_lowercase).collect();
+            if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
+                return Err(Failure::input(format!(
+                    "{}:{number}: `{}` is no host name: write ADDRESS NAME",
+                    path.display(),
+                    crate::table::plain(wrong)
+                )));
+            }
+            self.hosts.entry(address).or_default().extend(names);
         }
         Ok(())
     }
@@ -77,6 +85,17 @@ impl Names {
         });
         written.chain(self.of_host(address).map(str::to_owned)).take(NAMES_MAX).collect()
     }
+}
+
+/// A name that a rule can hold.
+fn is_name(text: &str) -> bool {
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let part = |part: &str| {
+        let ends = !part.starts_with(['-', '_']) && !part.ends_with(['-', '_']);
+        (1..=63).contains(&part.len()) && ends && part.bytes().all(fits)
+    };
+    text.len() < 250 && text.split('.').all(part) && text.parse::<IpAddr>().is_err()
 }
 
 fn of_rule(documents: &Documents, rule: &EgressRule) -> Vec<Fqdn> {

@@ -5,24 +5,30 @@ use std::path::PathBuf;
 
 use clap::Args;
 use pcigate_policy::decide::{EgressRequest, ExecRequest};
+use pcigate_policy::document::Documents;
 use pcigate_policy::explain::{Request, explain};
 use pcigate_policy::workload::Identity;
 
 use super::destination::{Destination, Host, destination};
 use super::files;
 use crate::failure::{Answer, Failure};
+use crate::kubernetes::{Options as Kubernetes, documents};
 
 /// Which documents, who asks, and what.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit code 0 if the request is allowed, 1 if it is refused. Policies in \
     audit mode refuse nothing; what they would have said is printed.")]
 pub struct Options {
-    /// Files of policy documents, or directories of such files.
-    #[arg(value_name = "FILE|DIR", required = true)]
+    /// pod/NAME: a pod of the cluster, as the API server knows it. Files of policy documents, or
+    /// directories of such files; without any, the documents of the API server.
+    #[arg(value_name = "pod/NAME|FILE|DIR", required = true)]
     paths: Vec<PathBuf>,
-    /// The pod that asks.
+    /// The pod that asks, where it is none of the cluster.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = pod)]
-    pod: (String, String),
+    pod: Option<(String, String)>,
+    /// The namespace of pod/NAME.
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
     /// The pod's ServiceAccount.
     #[arg(long, value_name = "NAME", default_value = "default")]
     service_account: String,
@@ -32,6 +38,8 @@ pub struct Options {
     /// A label of the pod's namespace; may be given several times.
     #[arg(long = "namespace-label", value_name = "K=V", value_parser = label)]
     namespace_labels: Vec<(String, String)>,
+    #[command(flatten)]
+    kubernetes: Kubernetes,
     #[command(flatten)]
     request: Asked,
     /// The name the program is called by, where it differs from its path.
@@ -60,19 +68,7 @@ struct Asked {
 
 /// Reads, decides, explains.
 pub fn run(options: &Options) -> Result<Answer, Failure> {
-    let (_, read) = files::documents(&options.paths)?;
-    let documents = read.map_err(|mistakes| {
-        Failure::because("these documents cannot be used: correct every mistake", mistakes)
-    })?;
-    let (namespace, pod) = options.pod.clone();
-    let identity = Identity {
-        namespace,
-        pod,
-        pod_uid: String::new(),
-        service_account: options.service_account.clone(),
-        labels: options.labels.iter().cloned().collect(),
-        namespace_labels: options.namespace_labels.iter().cloned().collect(),
-    };
+    let (documents, identity) = who(options)?;
     let mut names = Vec::new();
     let called = match (options.invoked.as_str(), &options.request.exec) {
         ("", Some(path)) => path,
@@ -105,6 +101,34 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
     write!(out, "{explanation}")?;
     out.flush()?;
     Ok(if explanation.answer.decision.allows() { Answer::Yes } else { Answer::No })
+}
+
+/// The documents, and who asks: of the cluster, or as the arguments say.
+fn who(options: &Options) -> Result<(Documents, Identity), Failure> {
+    let (pods, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+        options.paths.iter().cloned().partition(|path| path.starts_with("pod") && !path.exists());
+    let names: Vec<&str> =
+        pods.iter().filter_map(|pod| pod.to_str()?.strip_prefix("pod/")).collect();
+    let identity = match (names.as_slice(), &options.pod) {
+        ([name], None) => documents::pod(&options.kubernetes, &options.namespace, name)?,
+        ([], Some((namespace, pod))) => Identity {
+            namespace: namespace.clone(),
+            pod: pod.clone(),
+            pod_uid: String::new(),
+            service_account: options.service_account.clone(),
+            labels: options.labels.iter().cloned().collect(),
+            namespace_labels: options.namespace_labels.iter().cloned().collect(),
+        },
+        _ => return Err(Failure::input("which pod asks? Give pod/NAME or --pod, one of both")),
+    };
+    if paths.is_empty() {
+        return Ok((documents::documents(&options.kubernetes)?, identity));
+    }
+    let (_, read) = files::documents(&paths)?;
+    let documents = read.map_err(|mistakes| {
+        Failure::because("these documents cannot be used: correct every mistake", mistakes)
+    })?;
+    Ok((documents, identity))
 }
 
 pub fn pod(text: &str) -> Result<(String, String), String> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use pcigate_policy::decide::{EgressRequest, ExecRequest};
+use pcigate_policy::decide::{EgressRequest, ExecRequest, effective};
 use pcigate_policy::workload::PolicySet;
 use pcigate_proto::record::{Event, Subject};
 use pcigate_proto::{QueryRequest, Record, Result as Ending, Verdict};
@@ -179,7 +179,7 @@ impl<'a> Asked<'a> {
                 })
             }
             Event::Egress(egress) => {
-                let address = egress.address.parse().ok()?;
+                let address = effective(egress.address.parse().ok()?);
                 let port = u16::try_from(egress.port).ok()?;
                 Some(Self::Egress { address, protocol: protocol(&egress.protocol)?, port })
             }

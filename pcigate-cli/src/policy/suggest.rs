@@ -113,8 +113,7 @@ fn check(text: &str, mut texts: Texts, gathered: &Gathered) -> Result<(), Failur
         );
         return Ok(());
     }
-    let name = "suggestion".to_owned();
-    texts.push((name.clone(), text.to_owned()));
+    texts.push(("suggestion".to_owned(), text.to_owned()));
     // The suggestion may be a new version of a policy that is among them.
     let is_wrong =
         |line: &str| line.starts_with("suggestion:") && !line.contains(" is given twice, ");
@@ -131,3 +130,6 @@ fn check(text: &str, mut texts: Texts, gathered: &Gathered) -> Result<(), Failur
     };
     Documents::read(&texts).err().and_then(wrong).map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests;

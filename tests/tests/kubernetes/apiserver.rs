@@ -79,7 +79,7 @@ impl Kubectl {
     }
 }
 
-fn kubectl() -> PathBuf {
+pub fn kubectl() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kubectl/bin/kubectl");
     assert!(path.exists(), "kubectl is missing: run `cargo xtask setup`");
     path

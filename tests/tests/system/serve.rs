@@ -40,7 +40,7 @@ impl Node {
     }
 
     /// With more lines in its configuration.
-    fn serve_with(&self, more: &str) -> Running {
+    pub fn serve_with(&self, more: &str) -> Running {
         let directory = self.site.path("");
         let at = |name: &str| directory.join(name).display().to_string();
         let config = format!(
@@ -166,7 +166,7 @@ fn a_killed_agent_leaves_enforcement_in_place_and_loses_no_record() {
 }
 
 /// Asks the admin port, once it is there; status and body.
-fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+pub fn ask(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = wait::until("the admin port", || TcpStream::connect(address).ok());
     write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let answer = rest(&mut stream);

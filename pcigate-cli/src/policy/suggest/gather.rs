@@ -11,6 +11,7 @@ use pcigate_proto::{Exec, Statement, Verdict};
 
 use crate::policy::by_name::Names;
 use crate::policy::observed::{Asked, Seen};
+use crate::table::is_tricky;
 
 /// Different programs, destinations, tables of one policy.
 const THINGS_MAX: usize = 2048;
@@ -18,6 +19,10 @@ const THINGS_MAX: usize = 2048;
 const PODS_MAX: usize = 10_000;
 /// Words that stand where masking took something out: no path and no table holds them.
 const MASKS: [&str; 6] = ["[PAN]", "[SAD:", "[EXP]", "[SECRET]", "[MASKED]", "\u{fffd}"];
+
+/// The effects there are, as documents and records name them.
+const EFFECTS: [&str; 8] =
+    ["read", "write", "ddl", "dcl", "bulkRead", "function", "session", "unknown"];
 
 /// How often, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +123,9 @@ impl Gathered {
         if seen.by.1 == "pcigate/grant" {
             return self.leave("allowed by a grant with a deadline, which is not to last", seen);
         }
+        if !seen.who.service_account.split('.').all(is_label) {
+            return self.leave("no name of a ServiceAccount", seen);
+        }
         let taken = match seen.event {
             Event::Exec(exec) => self.exec(exec, seen),
             Event::Egress(_) => self.egress(seen),
@@ -193,6 +201,10 @@ impl Gathered {
     }
 
     fn gate(&mut self, target: &str, seen: &Seen<'_>) -> Result<&mut Gate, &'static str> {
+        let own = target.split_once('/').filter(|(of, _)| *of == seen.who.namespace);
+        if !own.is_some_and(|(_, name)| is_label(name)) {
+            return Err("a Target of another namespace: a ClusterAgentPolicy can gate it");
+        }
         if !self.gates.contains_key(target) {
             room(&mut self.things)?;
         }
@@ -202,9 +214,11 @@ impl Gathered {
     }
 
     fn statement(&mut self, statement: &Statement, seen: &Seen<'_>) -> Result<(), &'static str> {
-        let words = statement.effects.iter().chain(&statement.tables);
-        if words.into_iter().any(|word| is_masked(word) || word.contains('*')) {
-            return Err("a masked name of a table");
+        let known = |effect: &String| EFFECTS.contains(&effect.as_str());
+        if !statement.effects.iter().all(known)
+            || !statement.tables.iter().all(|table| is_table(table))
+        {
+            return Err("an effect or the name of a table that no rule can hold");
         }
         let mut things = self.things;
         let several = statement.effects.len() > 1 && statement.tables.len() > 1;
@@ -224,6 +238,22 @@ impl Gathered {
         self.things = things.max(self.things);
         Ok(())
     }
+}
+
+/// An RFC 1123 label.
+fn is_label(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let ends = !text.starts_with('-') && !text.ends_with('-');
+    (1..=63).contains(&text.len()) && ends && text.bytes().all(fits)
+}
+
+/// `table`, `schema.table` or `database.schema.table` as rules write it: nothing in quotes.
+fn is_table(text: &str) -> bool {
+    let is_name = |part: &str| {
+        let fits = |letter: char| letter.is_alphanumeric() || "_$-".contains(letter);
+        !part.is_empty() && part.chars().all(fits)
+    };
+    !is_masked(text) && text.split('.').count() <= 3 && text.split('.').all(is_name)
 }
 
 const TOO_MANY: &str = "more different things than a policy should hold";
@@ -249,7 +279,7 @@ fn tally<'m, K: Ord>(
 
 /// Whether a path can stand in a rule and means itself alone.
 fn literal_path(path: &str) -> Result<(), &'static str> {
-    let means_itself = !path.contains(['*', '?']) && !path.contains(char::is_control);
+    let means_itself = !path.contains(['*', '?']) && !path.contains(is_tricky);
     if is_masked(path) || !means_itself || Glob::parse(path).is_err() {
         return Err("the path is masked, or holds what a rule cannot");
     }

@@ -11,8 +11,8 @@ use crate::time;
 
 /// What many programs may write to: a path there says little about what runs.
 const WRITABLE: [&str; 6] = ["/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/run/", "/root/"];
-/// What every statement rule speaks of without a table.
-const TABLELESS: [&str; 3] = ["session", "function", "unknown"];
+/// Effects that are of no table.
+const TABLELESS: [&str; 1] = ["session"];
 
 /// The whole document.
 pub fn policy(gathered: &Gathered, options: &Options, period: (u64, u64)) -> String {
@@ -182,13 +182,15 @@ fn gate_rule(out: &mut Yaml, ids: &mut Ids, target: &str, gate: &Gate) {
             rows.remark(5, "nobody can tell the effects of.");
             continue;
         }
+        if effect == "function" {
+            rows.remark(5, &format!("Not suggested: {} statements call functions,", all.records));
+            rows.remark(5, "which records do not name. Write a rule with `functions` for them.");
+            continue;
+        }
         rows.remark(5, &seen(&all));
         if gate.mixed.contains(effect) {
             rows.remark(5, "Of statements with several effects the records do not say which table");
             rows.remark(5, "was written: take out what is only read.");
-        }
-        if effect == "function" {
-            rows.remark(5, "Name the functions in `functions`: records do not hold them.");
         }
         let named: Vec<String> =
             tables.keys().filter(|table| !table.is_empty()).map(|table| text(table)).collect();
