@@ -208,8 +208,8 @@ fn node_name(text: &str) -> Result<String, String> {
     match std::env::var(variable) {
         Ok(name) => plain_node_name(&name),
         Err(_) => Err(format!(
-            "{} is no variable of the agent's environment; set it (downward API: spec.nodeName), or \
-             write the node's name",
+            "{} is no variable of the agent's environment; set it (downward API: spec.nodeName), \
+             or write the node's name",
             shown(text)
         )),
     }

@@ -1,6 +1,7 @@
 //! `pcigate-agent serve`: the DaemonSet.
 
 mod source;
+mod stand_by;
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use pcigate_agent::{
     running::{Agent, Plan, open_spool},
 };
 use pcigate_policy::document::Documents;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use source::Source;
 
@@ -28,8 +29,6 @@ use source::Source;
 /// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
 /// keeps a container from starting meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
-/// How often an agent that stands by looks whether it is its turn.
-const STAND_BY_EVERY: Duration = Duration::from_millis(50);
 /// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
 const LOOK_WITHIN: Duration = Duration::from_millis(5);
 /// How long records may take to the collector when the agent stops; the rest stays in the spool.
@@ -82,17 +81,9 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let documents = policies::read(&config.policies)?;
-    if let Some(obstacle) = preflight::obstacle() {
-        bail!(obstacle);
-    }
-    let root = governed_root(config.cgroup_root.as_deref())?;
-    let bpffs = preflight::bpffs(&options.bpffs);
-    if bpffs.state != preflight::State::Ok {
-        bail!("{}: {}", bpffs.detail, bpffs.remedy);
-    }
-    if options.stand_by
-        && !stand_by(&pins(options, &root), [&mut terminate, &mut interrupt]).await?
-    {
+    let root = able(options, &config)?;
+    let ends = [&mut terminate, &mut interrupt];
+    if options.stand_by && !stand_by::wait(&pins(options, &root), ends).await? {
         return Ok(0);
     }
     let node = node_name(&config)?;
@@ -180,29 +171,21 @@ fn plan(
     })
 }
 
-fn pins(options: &Options, root: &Cgroup) -> PathBuf {
-    options.bpffs.join(enforcer::PINS).join(root.id.to_string())
+/// The root to govern, where this node can do it.
+fn able(options: &Options, config: &Config) -> anyhow::Result<Cgroup> {
+    if let Some(obstacle) = preflight::obstacle() {
+        bail!(obstacle);
+    }
+    let root = governed_root(config.cgroup_root.as_deref())?;
+    let bpffs = preflight::bpffs(&options.bpffs);
+    if bpffs.state != preflight::State::Ok {
+        bail!("{}: {}", bpffs.detail, bpffs.remedy);
+    }
+    Ok(root)
 }
 
-/// Waits until no other agent enforces with these pins; false when it is told to end before.
-/// Nothing is opened meanwhile that the other one uses.
-#[expect(clippy::print_stdout, reason = "the line that says what it waits for")]
-async fn stand_by(pins: &Path, [terminate, interrupt]: [&mut Signal; 2]) -> anyhow::Result<bool> {
-    let mut look = tokio::time::interval(STAND_BY_EVERY);
-    let mut said = false;
-    // The claim is given back at once: it is taken when there is something to enforce with.
-    while enforcer::claim(pins)?.is_none() {
-        if !said {
-            println!("pcigate-agent stands by: another one enforces with {}", pins.display());
-            said = true;
-        }
-        tokio::select! {
-            _ = terminate.recv() => return Ok(false),
-            _ = interrupt.recv() => return Ok(false),
-            _ = look.tick() => {}
-        }
-    }
-    Ok(true)
+fn pins(options: &Options, root: &Cgroup) -> PathBuf {
+    options.bpffs.join(enforcer::PINS).join(root.id.to_string())
 }
 
 fn tell(state: &str) {
