@@ -230,23 +230,40 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// A cgroup's directory and id.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its inode number.
+    pub id: u64,
+}
+
 /// Every cgroup below `root` (the root included), parents first.
 ///
 /// # Errors
 /// The root cannot be read; cgroups that vanish meanwhile are no error.
-pub fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = vec![root.to_owned()];
-    let mut next = 0;
-    while let Some(path) = found.get(next).cloned() {
-        next += 1;
+pub fn walk(root: &Path) -> io::Result<Vec<Directory>> {
+    let mut found = vec![Directory { path: root.to_owned(), id: fs::metadata(root)?.ino() }];
+    let mut parents = vec![root.to_owned()];
+    while let Some(path) = parents.pop() {
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) if path == root => return Err(error),
             Err(_) => continue,
         };
-        let directories =
-            entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        found.extend(directories.map(|entry| entry.path()));
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            let path = entry.path();
+            // A directory has a link for its name, one for itself, and one for each in it.
+            if metadata.nlink() != 2 {
+                parents.push(path.clone());
+            }
+            found.push(Directory { path, id: metadata.ino() });
+        }
     }
     Ok(found)
 }

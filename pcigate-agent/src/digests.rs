@@ -302,15 +302,8 @@ impl Reader {
 
     /// The directories of cgroups.
     fn cgroups(&self, ids: &HashSet<u64>) -> HashMap<u64, PathBuf> {
-        let mut found = HashMap::new();
-        for path in cgroup::walk(&self.root).unwrap_or_default() {
-            if let Ok(metadata) = fs::metadata(&path)
-                && ids.contains(&metadata.ino())
-            {
-                found.insert(metadata.ino(), path);
-            }
-        }
-        found
+        let cgroups = cgroup::walk(&self.root).unwrap_or_default().into_iter();
+        cgroups.filter(|of| ids.contains(&of.id)).map(|of| (of.id, of.path)).collect()
     }
 }
 
@@ -319,7 +312,7 @@ fn roots(cgroup: &Path) -> HashMap<u64, PathBuf> {
     let mut roots = HashMap::new();
     let mut left = PROCESSES_MAX;
     for cgroup in cgroup::walk(cgroup).unwrap_or_default() {
-        let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        let processes = fs::read_to_string(cgroup.path.join("cgroup.procs")).unwrap_or_default();
         for pid in processes.lines().take(left) {
             left -= 1;
             if let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/mnt")) {

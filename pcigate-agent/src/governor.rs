@@ -79,6 +79,8 @@ pub struct Governor {
     /// Compiled, by hash of the set of selecting policies.
     compiled: HashMap<[u8; 32], Arc<KernelEntries>>,
     governed: HashSet<u64>,
+    /// As whom each is governed, by the policies there are now.
+    applied: HashMap<u64, Found>,
     /// Those of them that a gate rule speaks of.
     gated: HashSet<u64>,
     /// The policy number of each.
@@ -102,6 +104,7 @@ impl Governor {
             directory: SharedDirectory::default(),
             compiled: HashMap::new(),
             governed: HashSet::new(),
+            applied: HashMap::new(),
             gated: HashSet::new(),
             numbers: HashMap::new(),
             digests: HashMap::new(),
@@ -139,14 +142,18 @@ impl Governor {
     }
 
     /// Makes the kernel govern exactly what was found. A workload that fails does not keep the
-    /// others from being governed; it stays as it was (at first: unknown).
+    /// others from being governed; it stays as it was (at first: unknown). What is found as it was
+    /// before is left alone.
     pub fn apply(&mut self, found: &[Found]) -> Vec<GovernError> {
         let mut errors = Vec::new();
         if let Err(error) = self.protect_targets() {
             errors.push(error);
         }
         let mut prepared = Vec::new();
-        for found in found {
+        let is_new =
+            |found: &&Found| !self.applied.get(&found.cgroup_id).is_some_and(|of| of.is(found));
+        let changed: Vec<&Found> = found.iter().filter(is_new).collect();
+        for found in changed {
             match self.prepare(found) {
                 Ok(entries) => prepared.push((found, entries)),
                 Err(error) => errors.push(error),
@@ -154,7 +161,10 @@ impl Governor {
         }
         errors.extend(self.save_names().err());
         for (found, entries) in prepared {
-            errors.extend(self.enforce(found, &entries).err());
+            match self.enforce(found, &entries) {
+                Ok(()) => drop(self.applied.insert(found.cgroup_id, found.clone())),
+                Err(error) => errors.push(error),
+            }
         }
         let exempt = found.iter().filter(|found| found.exempt);
         self.exempt = exempt.map(exempt_name).collect();
@@ -162,6 +172,7 @@ impl Governor {
         let left: Vec<u64> = self.governed.difference(&present).copied().collect();
         for cgroup_id in left {
             self.governed.remove(&cgroup_id);
+            self.applied.remove(&cgroup_id);
             self.gated.remove(&cgroup_id);
             self.numbers.remove(&cgroup_id);
             self.gone.insert(cgroup_id, Instant::now());
@@ -190,6 +201,7 @@ impl Governor {
     pub fn replace(&mut self, documents: Documents) {
         self.documents = documents;
         self.compiled.clear();
+        self.applied.clear();
     }
 
     /// Keeps the Targets also from cgroups that no workload is known for, where these are allowed.

@@ -107,7 +107,10 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(&mut agent, &config),
+            _ = hang_up.recv() => {
+                reload(&mut agent, &config);
+                look(&mut agent, &mut source, &config, &root, &mut trouble);
+            }
             _ = scan.tick() => {
                 expected = false;
                 look(&mut agent, &mut source, &config, &root, &mut trouble);
@@ -118,6 +121,7 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
             // However many ring before it, there is one look.
             () = doorbell.notified(), if !expected => {
                 expected = true;
+                source.rung();
                 scan.reset_after(LOOK_WITHIN);
             }
             Ok(()) = listed.changed(), if !expected => {
@@ -126,11 +130,16 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
             }
             Some(question) = hooks.asked() => {
                 hooks.wait(question);
+                source.rung();
                 look(&mut agent, &mut source, &config, &root, &mut trouble);
             }
         }
         hooks.answer(&agent.governor);
     }
+    stop(agent).await
+}
+
+async fn stop(agent: Agent) -> anyhow::Result<u8> {
     tell(notify::STOPPING);
     let end =
         agent.stop("the agent was told to stop; pinned enforcement goes on", SEND_WITHIN).await?;

@@ -57,4 +57,10 @@ impl Found {
         };
         Self { cgroup_id, identity, workload: Arc::new(workload), exempt: false, refused: false }
     }
+
+    /// Whether it is the same as one that was found before.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.workload, &other.workload)
+    }
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::print_stderr, reason = "progress goes to people")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+#[path = "memory/full_node.rs"]
+mod full_node;
+
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     thread,
@@ -21,12 +23,8 @@ use pcigate_tests::{
     site::{Mounted, Running, Site, start, succeed},
 };
 
-/// Pods of the node: the kubelet's usual maximum.
-const PODS: usize = 250;
-/// Policies, each of which selects pods of its own.
-const POLICIES: usize = 200;
-/// Rules of a policy: half about programs, half about destinations.
-const RULES: usize = 10;
+use full_node::{PODS, POLICIES, RULES, container, container_id, policy};
+
 /// Records of the burst that the agent has to get through.
 const BURST: u64 = 100_000;
 const MIB: f64 = 1024.0;
@@ -136,9 +134,7 @@ impl Node {
     }
 
     fn container(&self, number: usize) -> PathBuf {
-        let pod = format!("kubepods-burstable-pod{}.slice", uid(number).replace('-', "_"));
-        let path = self.root.cgroup.path.join("kubepods-burstable.slice").join(pod);
-        path.join(format!("cri-containerd-{}.scope", container_id(number)))
+        container(&self.root.cgroup.path, &uid(number), &container_id(number))
     }
 }
 
@@ -185,10 +181,6 @@ fn uid(number: usize) -> String {
     format!("1a2b3c4d-0000-4000-8000-{number:012}")
 }
 
-fn container_id(number: usize) -> String {
-    format!("{number:064x}")
-}
-
 fn pod(number: usize) -> String {
     let (uid, id) = (uid(number), container_id(number));
     format!(
@@ -205,35 +197,4 @@ fn pod(number: usize) -> String {
 ",
         policy = number % POLICIES
     )
-}
-
-/// A policy that selects `app: bot-NUMBER`.
-fn policy(number: usize) -> String {
-    let mut text = format!(
-        "apiVersion: pcigate.dev/v1alpha1
-kind: AgentPolicy
-metadata: {{name: bot-{number}, namespace: payments}}
-spec:
-  selector: {{matchLabels: {{app: bot-{number}}}}}
-  mode: enforce
-  exec:
-    defaultAction: allow
-    rules:
-"
-    );
-    for rule in 0..RULES / 2 {
-        let path = format!("/opt/vendor-{number}-{rule}/*/bin/*");
-        writeln!(text, "      - {{id: exec-{rule}, action: deny, paths: [\"{path}\"]}}").unwrap();
-    }
-    text.push_str("  egress:\n    defaultAction: deny\n    rules:\n");
-    for rule in 0..RULES / 2 {
-        let cidr = format!("10.{}.{}.{rule}/32", number % 250, number / 250);
-        writeln!(
-            text,
-            "      - {{id: egress-{rule}, action: allow, to: [{{cidr: {cidr}}}], \
-             ports: [{{port: 443, protocol: TCP}}]}}"
-        )
-        .unwrap();
-    }
-    text
 }

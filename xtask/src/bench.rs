@@ -23,7 +23,7 @@ struct Bench {
     needs_root: bool,
 }
 
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     Bench { name: "exec", needs_root: true },
     Bench { name: "connect", needs_root: true },
     Bench { name: "ring", needs_root: true },
@@ -31,6 +31,7 @@ const BENCHES: [Bench; 10] = [
     Bench { name: "ingest", needs_root: false },
     Bench { name: "verify", needs_root: false },
     Bench { name: "memory", needs_root: true },
+    Bench { name: "pods", needs_root: true },
     Bench { name: "query", needs_root: false },
     Bench { name: "mask", needs_root: false },
     Bench { name: "postgres", needs_root: true },
@@ -54,8 +55,8 @@ A quiet machine: whatever else runs is in the figures. docs/performance/NAME.jso
 run that was kept, docs/performance.md is made from those."
 )]
 pub struct Options {
-    /// What to measure: exec, connect, ring, deny-flood, ingest, verify, memory, query, mask,
-    /// postgres; or all of it.
+    /// What to measure: exec, connect, ring, deny-flood, ingest, verify, memory, pods, query,
+    /// mask, postgres; or all of it.
     #[arg(value_name = "NAME", default_value = "all")]
     names: Vec<String>,
     /// Print one JSON object a bench instead of a table.

@@ -38,11 +38,8 @@ impl Places {
         if gated.is_empty() {
             return Ok(places);
         }
-        for path in cgroup::walk(root)? {
-            let is_gated = fs::metadata(&path).is_ok_and(|cgroup| gated.contains(&cgroup.ino()));
-            if is_gated {
-                places.add(&path);
-            }
+        for cgroup in cgroup::walk(root)?.iter().filter(|cgroup| gated.contains(&cgroup.id)) {
+            places.add(&cgroup.path);
         }
         Ok(places)
     }
@@ -51,7 +48,8 @@ impl Places {
         let mut of_workload = BTreeMap::new();
         let mut left = PROCESSES_MAX;
         for cgroup in cgroup::walk(workload).unwrap_or_default() {
-            let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+            let processes =
+                fs::read_to_string(cgroup.path.join("cgroup.procs")).unwrap_or_default();
             for pid in processes.lines().filter_map(|line| line.parse::<u32>().ok()).take(left) {
                 left -= 1;
                 if let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) {

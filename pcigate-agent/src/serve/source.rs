@@ -13,7 +13,7 @@ use pcigate_agent::{
     workloads::{
         Found, file,
         kubernetes::{Answering, Kubernetes, Settings},
-        pods,
+        pods::Finder,
     },
 };
 use tokio::sync::watch;
@@ -24,17 +24,30 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 
 /// A source of workloads.
 pub enum Source {
-    /// A `v1.PodList`, and a bell that nobody rings.
-    File(PathBuf, watch::Sender<()>),
+    /// A `v1.PodList`.
+    File(Box<File>),
     /// The API server, and since when it is said not to answer.
     Kubernetes(Box<Kubernetes>, Option<Instant>),
+}
+
+/// A file with a list of pods, and a bell that nobody rings.
+pub struct File {
+    path: PathBuf,
+    list: file::List,
+    finder: Finder,
+    bell: watch::Sender<()>,
 }
 
 impl Source {
     /// The configured one, after the API server's first list or when that does not come.
     pub async fn open(config: &Config, node: &str) -> anyhow::Result<Self> {
         match &config.workloads {
-            Workloads::File(path) => Ok(Self::File(path.clone(), watch::Sender::new(()))),
+            Workloads::File(path) => Ok(Self::File(Box::new(File {
+                path: path.clone(),
+                list: file::List::default(),
+                finder: Finder::default(),
+                bell: watch::Sender::new(()),
+            }))),
             Workloads::Kubernetes { kubeconfig } => {
                 let kubernetes = Kubernetes::start(&Settings {
                     node: node.to_owned(),
@@ -54,12 +67,20 @@ impl Source {
         }
     }
 
+    /// A cgroup was made.
+    pub fn rung(&mut self) {
+        match self {
+            Self::File(file) => file.finder.rung(),
+            Self::Kubernetes(kubernetes, _) => kubernetes.rung(),
+        }
+    }
+
     /// The governed cgroups there are now.
     pub fn find(&mut self, config: &Config, root: &Cgroup) -> anyhow::Result<Vec<Found>> {
         match self {
-            Self::File(path, _) => {
-                let listed = file::read(path)?;
-                Ok(pods::find(&root.path, &listed, &config.exempt)?.found)
+            Self::File(file) => {
+                let pods = file.list.read(&file.path)?;
+                Ok(file.finder.find(&root.path, pods, &config.exempt)?.found)
             }
             Self::Kubernetes(kubernetes, _) => Ok(kubernetes.find(&root.path, &config.exempt)?),
         }
@@ -68,7 +89,7 @@ impl Source {
     /// Rings when there is something new to find.
     pub fn changed(&self) -> watch::Receiver<()> {
         match self {
-            Self::File(_, bell) => bell.subscribe(),
+            Self::File(file) => file.bell.subscribe(),
             Self::Kubernetes(kubernetes, _) => kubernetes.changed(),
         }
     }

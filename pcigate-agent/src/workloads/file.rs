@@ -47,14 +47,27 @@ pub enum FileError {
     },
 }
 
-/// Reads the list.
-///
-/// # Errors
-/// Names the file and the first thing wrong.
-pub fn read(path: &Path) -> Result<Pods, FileError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    parse(path, &text)
+/// The list of a file, as it was read last.
+#[derive(Debug, Default)]
+pub struct List {
+    text: String,
+    pods: Pods,
+}
+
+impl List {
+    /// Reads it again; the same text is not taken apart again.
+    ///
+    /// # Errors
+    /// Names the file and the first thing wrong.
+    pub fn read(&mut self, path: &Path) -> Result<&Pods, FileError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+        if text != self.text {
+            self.pods = parse(path, &text)?;
+            self.text = text;
+        }
+        Ok(&self.pods)
+    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<Pods, FileError> {
@@ -77,7 +90,7 @@ fn parse(path: &Path, text: &str) -> Result<Pods, FileError> {
         let pod: Pod =
             serde_json::from_value(item).map_err(|error| wrong(format!("items[{i}]: {error}")))?;
         let (uid, pod) = listed(pod).map_err(|what| wrong(format!("items[{i}]: {what}")))?;
-        if pods.insert(uid.clone(), pod).is_some() {
+        if pods.insert(uid.clone(), Arc::new(pod)).is_some() {
             return Err(wrong(format!("items[{i}]: the uid {uid} is there twice")));
         }
     }

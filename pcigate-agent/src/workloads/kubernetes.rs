@@ -26,7 +26,7 @@ pub use store::{Answering, Status};
 use super::{
     Found,
     exempt::Exempt,
-    pods::{self, WalkError},
+    pods::{Finder, WalkError},
 };
 use crate::atomic_file;
 use reflector::Reflector;
@@ -51,6 +51,7 @@ pub struct Settings {
 /// The source. Watching ends when it is dropped.
 pub struct Kubernetes {
     store: Shared,
+    finder: Finder,
     changed: Bell,
     kept: PathBuf,
     kept_at: Option<Instant>,
@@ -85,7 +86,8 @@ impl Kubernetes {
             let (store, changed) = (Arc::clone(&store), Arc::clone(&changed));
             watching.spawn(reflector.run(store, changed));
         }
-        Ok(Self { store, changed, kept, kept_at: None, _watching: watching })
+        let finder = Finder::default();
+        Ok(Self { store, finder, changed, kept, kept_at: None, _watching: watching })
     }
 
     /// Rings when something is known that was not.
@@ -106,13 +108,18 @@ impl Kubernetes {
         tokio::time::timeout(within, listed).await.is_ok()
     }
 
+    /// A cgroup was made.
+    pub fn rung(&mut self) {
+        self.finder.rung();
+    }
+
     /// The governed cgroups, and what is known of the source.
     ///
     /// # Errors
     /// The governed root cannot be listed.
     pub fn find(&mut self, root: &Path, exempt: &Exempt) -> Result<Vec<Found>, WalkError> {
         let pods = lock(&self.store).pods();
-        let tree = pods::find(root, &pods, exempt)?;
+        let tree = self.finder.find(root, &pods, exempt)?;
         lock(&self.store).forget_gone(&tree.pod_uids);
         self.keep();
         Ok(tree.found)

@@ -2,19 +2,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use pcigate_policy::workload::Identity;
 
 use super::{Found, exempt::Exempt, layout};
-use crate::cgroup;
+use crate::cgroup::{self, Directory};
 
 /// What the API server fills in where a pod names no ServiceAccount.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+
+/// How often the directories are read where no cgroup was made.
+const WALK_EVERY: Duration = Duration::from_secs(1);
 
 /// The cgroup tree cannot be walked.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +41,8 @@ pub struct ListedPod {
     pub refused: bool,
 }
 
-/// Pods by the UID their cgroup carries.
-pub type Pods = HashMap<String, ListedPod>;
+/// Pods by the UID their cgroup carries. One that has not changed is the same one in the next list.
+pub type Pods = HashMap<String, Arc<ListedPod>>;
 
 /// What there is.
 #[derive(Debug, Default)]
@@ -50,32 +53,65 @@ pub struct Tree {
     pub pod_uids: HashSet<String>,
 }
 
-/// The cgroups below `root` that belong to pods of the list, and to exempt ones.
+/// Finds the cgroups of pods; what has not changed since the last time is found as it was then.
 ///
-/// # Errors
-/// The root cannot be listed.
-pub fn find(root: &Path, pods: &Pods, exempt: &Exempt) -> Result<Tree, WalkError> {
-    let directories =
-        cgroup::walk(root).map_err(|source| WalkError { path: root.to_owned(), source })?;
-    let mut tree = Tree::default();
-    for directory in &directories {
-        let relative = directory.strip_prefix(root).ok().and_then(Path::to_str);
-        let Some((relative, place)) = relative.and_then(|path| Some((path, layout::place(path)?)))
-        else {
-            continue;
-        };
-        let pod = pods.get(&place.pod_uid);
-        tree.found.extend(found(directory, relative, &place, pod, exempt));
-        tree.pod_uids.insert(place.pod_uid);
+/// The directories are read anew where [`Self::rung`] says that there may be others, and otherwise
+/// from time to time, to see which are gone.
+#[derive(Debug, Default)]
+pub struct Finder {
+    directories: Vec<Directory>,
+    walked: Option<Instant>,
+    before: HashMap<PathBuf, (Option<Arc<ListedPod>>, Found)>,
+}
+
+impl Finder {
+    /// A cgroup was made.
+    pub fn rung(&mut self) {
+        self.walked = None;
     }
-    Ok(tree)
+
+    /// The cgroups below `root` that belong to pods of the list, and to exempt ones.
+    ///
+    /// # Errors
+    /// The root cannot be listed.
+    pub fn find(&mut self, root: &Path, pods: &Pods, exempt: &Exempt) -> Result<Tree, WalkError> {
+        if self.walked.is_none_or(|walked| walked.elapsed() >= WALK_EVERY) {
+            let walked = Instant::now();
+            self.directories =
+                cgroup::walk(root).map_err(|source| WalkError { path: root.to_owned(), source })?;
+            self.walked = Some(walked);
+        }
+        let mut tree = Tree::default();
+        let mut now = HashMap::with_capacity(self.before.len());
+        for &Directory { ref path, id } in &self.directories {
+            let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
+            let Some((relative, place)) =
+                relative.and_then(|path| Some((path, layout::place(path)?)))
+            else {
+                continue;
+            };
+            let pod = pods.get(&place.pod_uid);
+            let same = |(of, found): &(Option<Arc<ListedPod>>, Found)| {
+                found.cgroup_id == id && of.as_ref().map(Arc::as_ptr) == pod.map(Arc::as_ptr)
+            };
+            let before = self.before.remove(path).filter(same).map(|(_, found)| found);
+            let found = before.or_else(|| found(id, relative, &place, pod, exempt));
+            if let Some(found) = found {
+                tree.found.push(found.clone());
+                now.insert(path.clone(), (pod.cloned(), found));
+            }
+            tree.pod_uids.insert(place.pod_uid);
+        }
+        self.before = now;
+        Ok(tree)
+    }
 }
 
 fn found(
-    directory: &Path,
+    cgroup_id: u64,
     relative: &str,
     place: &layout::Place,
-    pod: Option<&ListedPod>,
+    pod: Option<&Arc<ListedPod>>,
     exempt: &Exempt,
 ) -> Option<Found> {
     let listed = pod.map(|pod| (pod.identity.namespace.as_str(), pod.identity.pod_uid.as_str()));
@@ -84,19 +120,76 @@ fn found(
     if pod.is_none() && !is_exempt {
         return None;
     }
-    // A cgroup that has just been removed is nobody's.
-    let id = fs::metadata(directory).ok()?.ino();
     let name = |id: &str| pod.and_then(|pod| pod.containers.get(id)).map_or("", String::as_str);
     let container = place.container_id.as_deref().map(|id| (name(id), id));
     let identity = pod.map_or_else(|| unlisted(&place.pod_uid), |pod| Arc::clone(&pod.identity));
     Some(Found {
         exempt: is_exempt,
         refused: pod.is_some_and(|pod| pod.refused),
-        ..Found::new(id, relative, identity, container)
+        ..Found::new(cgroup_id, relative, identity, container)
     })
 }
 
 /// A pod that is exempt by its UID; no list says more of it.
 fn unlisted(pod_uid: &str) -> Arc<Identity> {
     Arc::new(Identity { pod_uid: pod_uid.to_owned(), ..Identity::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const UID: &str = "1a2b3c4d-0000-4000-8000-1234567890ab";
+
+    fn pods(app: &str) -> Pods {
+        let identity = Identity {
+            pod_uid: UID.to_owned(),
+            labels: [("app".to_owned(), app.to_owned())].into(),
+            ..Identity::default()
+        };
+        let pod =
+            ListedPod { identity: Arc::new(identity), containers: HashMap::new(), refused: false };
+        [(UID.to_owned(), Arc::new(pod))].into()
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_found_as_it_was_and_a_changed_pod_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(format!("kubepods/burstable/pod{UID}"));
+        fs::create_dir_all(&path).unwrap();
+        let (mut finder, exempt) = (Finder::default(), Exempt::default());
+        let mut find = |pods: &Pods| {
+            finder.rung();
+            let tree = finder.find(root.path(), pods, &exempt).unwrap();
+            assert_eq!(tree.found.len(), 1);
+            tree.found.into_iter().next().unwrap()
+        };
+        let (one, other) = (pods("web"), pods("shop"));
+        let first = find(&one);
+        assert!(find(&one).is(&first));
+        let changed = find(&other);
+        assert!(!changed.is(&first) && changed.identity.labels["app"] == "shop");
+        // Made anew under the same name, it is another cgroup.
+        fs::rename(&path, root.path().join("old")).unwrap();
+        fs::create_dir(&path).unwrap();
+        let made_anew = find(&other);
+        assert!(!made_anew.is(&changed) && made_anew.cgroup_id != changed.cgroup_id);
+    }
+
+    #[test]
+    fn a_cgroup_is_found_when_the_bell_has_rung_and_a_pod_also_without() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut finder, exempt) = (Finder::default(), Exempt::default());
+        let count = |finder: &mut Finder, pods: &Pods| {
+            finder.find(root.path(), pods, &exempt).unwrap().found.len()
+        };
+        assert_eq!(count(&mut finder, &pods("web")), 0);
+        let path = root.path().join(format!("kubepods/pod{UID}"));
+        fs::create_dir_all(&path).unwrap();
+        finder.rung();
+        assert_eq!(count(&mut finder, &Pods::new()), 0, "nobody knows whose it is");
+        assert_eq!(count(&mut finder, &pods("web")), 1);
+    }
 }

@@ -35,7 +35,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn foreign_text_is_always_short_and_printable(text in any::<String>(), most in 0_usize..99) {
+        fn foreign_text_is_always_short_and_printable(
+            text in any::<String>(),
+            most in 0_usize..99,
+        ) {
             let shown = one_line(&text, most);
             prop_assert!(shown.len() <= most);
             prop_assert!(!shown.chars().any(char::is_control));

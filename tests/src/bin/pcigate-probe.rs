@@ -33,6 +33,8 @@
 //! …                           sockets in every other way: see `pcigate_tests::probe_sockets`
 //! until-line:ACTION           an action every millisecond until standard input ends or has a line;
 //!                             says `at N` every tenth time; the result is `N/HOW-OFTEN-OK`
+//! watch:ACTION                an action every millisecond until standard input ends; a line with
+//!                             the result each time it is another
 //! own-network                 go into a network namespace with nothing but a loopback
 //! serve:ADDRESS:PORT          send back what connections send, in a thread, as long as this runs
 //! open:ADDRESS:PORT           connect, and keep the connection
@@ -123,6 +125,7 @@ fn act(action: &str) -> String {
         }
         "exec" => exec(rest),
         "until-line" => until_line(rest),
+        "watch" => watch(rest),
         "fork-exec" => {
             let (n, program) = rest.split_once(':').unwrap_or(("0", ""));
             let n: u32 = n.parse().unwrap_or(0);
@@ -208,6 +211,22 @@ fn until_line(action: &str) -> String {
         let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         if poll(&mut ended, 1_u8) != Ok(0) {
             return format!("{tries}/{succeeded}");
+        }
+    }
+}
+
+fn watch(action: &str) -> String {
+    let stdin = io::stdin();
+    let mut last = String::new();
+    loop {
+        let result = act(action);
+        if result != last {
+            println!("{result}");
+            last = result;
+        }
+        let mut ended = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, 1_u8) != Ok(0) {
+            return last;
         }
     }
 }

@@ -124,7 +124,7 @@ impl Node {
         cgroup::walk(&self.bpffs.path)
             .unwrap()
             .into_iter()
-            .flat_map(|directory| fs::read_dir(directory).unwrap())
+            .flat_map(|directory| fs::read_dir(directory.path).unwrap())
             .map(|entry| entry.unwrap().path())
             .filter(|path| !path.is_dir() && path.extension().is_none())
             .collect()

@@ -70,6 +70,8 @@ pub(super) struct Known {
     pub(super) pod: Pod,
     /// Its object is gone; its processes may not be.
     gone: bool,
+    /// As it was listed last, and with which labels of its namespace.
+    listed: Option<(Option<Arc<Labels>>, Arc<ListedPod>)>,
 }
 
 /// What of a collection works.
@@ -106,7 +108,8 @@ impl Store {
             self.namespaces.insert(name, labels.map(Arc::new));
         }
         for pod in memory.pods.into_iter().take(PODS_MAX) {
-            self.pods.insert(pod.identity.pod_uid.clone(), Known { pod, gone: false });
+            self.pods
+                .insert(pod.identity.pod_uid.clone(), Known { pod, gone: false, listed: None });
         }
         self.built = None;
     }
@@ -149,7 +152,7 @@ impl Store {
         match self.pods.get_mut(&uid) {
             Some(known) if known.pod == pod && known.gone == gone => {}
             Some(known) => {
-                *known = Known { pod, gone };
+                *known = Known { pod, gone, listed: None };
                 self.changed();
             }
             // Nothing was known of it, and there is nothing to know any more.
@@ -158,7 +161,7 @@ impl Store {
                 return Err(format!("more than {PODS_MAX} pods are on this node"));
             }
             None => {
-                self.pods.insert(uid.clone(), Known { pod, gone });
+                self.pods.insert(uid.clone(), Known { pod, gone, listed: None });
                 self.changed();
             }
         }
@@ -228,20 +231,21 @@ impl Store {
         if let Some(built) = &self.built {
             return Arc::clone(built);
         }
-        let mut ranked: Vec<(&String, &Known)> = self.pods.iter().collect();
+        let mut ranked: Vec<(&String, &mut Known)> = self.pods.iter_mut().collect();
         ranked.sort_by_key(|(uid, known)| {
-            (known.pod.hash.is_some(), known.gone, known.pod.created.as_str(), uid.as_str())
+            let Known { pod, gone, .. } = &**known;
+            (pod.hash.is_some(), *gone, pod.created.clone(), (*uid).clone())
         });
         let mut pods = Pods::new();
         let mut twice = Vec::new();
         for (uid, known) in ranked {
             let Some(labels) = self.namespaces.get(&known.pod.identity.namespace) else { continue };
-            let key = known.pod.hash.as_ref().unwrap_or(uid);
-            if pods.contains_key(key) {
+            let key = known.pod.hash.as_ref().unwrap_or(uid).clone();
+            if pods.contains_key(&key) {
                 twice.push(format!("{}/{}", known.pod.identity.namespace, known.pod.identity.pod));
                 continue;
             }
-            pods.insert(key.clone(), listed(&known.pod, labels.as_deref()));
+            pods.insert(key, known.listed(labels));
         }
         for name in twice {
             let why = "another pod claims its cgroup with better right".to_owned();
@@ -338,13 +342,24 @@ impl Store {
     }
 }
 
-fn listed(pod: &Pod, namespace_labels: Option<&Labels>) -> ListedPod {
-    let mut identity = pod.identity.clone();
-    identity.namespace_labels = namespace_labels.cloned().unwrap_or_default();
-    ListedPod {
-        identity: Arc::new(identity),
-        containers: HashMap::clone(&pod.containers),
-        refused: pod.overlong || namespace_labels.is_none(),
+impl Known {
+    /// As it is found; the same one as before where nothing has changed.
+    fn listed(&mut self, namespace_labels: &Option<Arc<Labels>>) -> Arc<ListedPod> {
+        let labels = namespace_labels.as_ref();
+        if let Some((with, listed)) = &self.listed
+            && with.as_ref().map(Arc::as_ptr) == labels.map(Arc::as_ptr)
+        {
+            return Arc::clone(listed);
+        }
+        let mut identity = self.pod.identity.clone();
+        identity.namespace_labels = labels.map(|labels| Labels::clone(labels)).unwrap_or_default();
+        let listed = Arc::new(ListedPod {
+            identity: Arc::new(identity),
+            containers: HashMap::clone(&self.pod.containers),
+            refused: self.pod.overlong || labels.is_none(),
+        });
+        self.listed = Some((labels.cloned(), Arc::clone(&listed)));
+        listed
     }
 }
 
