@@ -39,8 +39,8 @@ pub enum CgroupError {
     /// The kernel counts levels from the real root, which cannot be seen from here.
     #[error(
         "the cgroup tree at {mount} is not the machine's whole tree: run the agent in the host's \
-         cgroup namespace (a pod with hostPID and SYS_ADMIN, docker --cgroupns=host) with the whole \
-         tree mounted"
+         cgroup namespace (a pod with hostPID and SYS_ADMIN, docker --cgroupns=host) with the \
+         whole tree mounted"
     )]
     PartOfTree {
         /// Where cgroup2 is mounted.

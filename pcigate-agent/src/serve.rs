@@ -4,6 +4,7 @@ mod notes;
 mod policies;
 mod serving;
 mod source;
+mod stand_by;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +23,7 @@ use pcigate_agent::{
     running::{Agent, Plan, open_spool},
 };
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
@@ -35,8 +36,6 @@ use source::Source;
 /// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
 /// keeps a container from starting meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
-/// How often an agent that stands by looks whether it is its turn.
-const STAND_BY_EVERY: Duration = Duration::from_millis(50);
 /// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
 const LOOK_WITHIN: Duration = Duration::from_millis(5);
 /// How long records may take to the collector when the agent stops; the rest stays in the spool.
@@ -91,9 +90,8 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let root = checked_root(options, &config)?;
     let board = Board::new();
     let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
-    if options.stand_by
-        && !stand_by(&pins(options, &root), [&mut terminate, &mut interrupt]).await?
-    {
+    let ends = [&mut terminate, &mut interrupt];
+    if options.stand_by && !stand_by::wait(&pins(options, &root), ends).await? {
         return Ok(0);
     }
     let node = node_name(&config)?;
@@ -217,27 +215,6 @@ fn plan(
 
 fn pins(options: &Options, root: &Cgroup) -> PathBuf {
     options.bpffs.join(enforcer::PINS).join(root.id.to_string())
-}
-
-/// Waits until no other agent enforces with these pins; false when it is told to end before.
-/// Nothing is opened meanwhile that the other one uses.
-#[expect(clippy::print_stdout, reason = "the line that says what it waits for")]
-async fn stand_by(pins: &Path, [terminate, interrupt]: [&mut Signal; 2]) -> anyhow::Result<bool> {
-    let mut look = tokio::time::interval(STAND_BY_EVERY);
-    let mut said = false;
-    // The claim is given back at once: it is taken when there is something to enforce with.
-    while enforcer::claim(pins)?.is_none() {
-        if !said {
-            println!("pcigate-agent stands by: another one enforces with {}", pins.display());
-            said = true;
-        }
-        tokio::select! {
-            _ = terminate.recv() => return Ok(false),
-            _ = interrupt.recv() => return Ok(false),
-            _ = look.tick() => {}
-        }
-    }
-    Ok(true)
 }
 
 fn tell(state: &str) {

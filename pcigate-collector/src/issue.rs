@@ -2,6 +2,8 @@
 
 mod renew;
 
+pub use renew::renew;
+
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -16,8 +18,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-
-pub use renew::renew;
 
 /// What a new authority calls itself.
 const CA_NAME: &str = "pcigate CA";

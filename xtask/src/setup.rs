@@ -15,8 +15,8 @@ use crate::{verifier, vm};
 /// Install what building and testing need. Does nothing, quickly, when nothing is missing.
 ///
 /// Debian 12 as root: packages by apt-get. Elsewhere: the BPF compiler by rustup (nightly with
-/// rust-src). bpf-linker goes to target/tools and Python packages to directories below target, never
-/// to the user's own programs.
+/// rust-src). bpf-linker goes to target/tools and Python packages to directories below target,
+/// never to the user's own programs.
 /// Where it may not install something, it prints the commands to run, and fails.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use nix::{
@@ -18,6 +19,8 @@ use pcigate_tests::{site::succeed, wait};
 
 use crate::cri::{self, Client, Empty, SandboxId};
 
+/// Each has a network of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 const PLUGINS: &str = "/usr/lib/cni";
 
 /// A running containerd.
@@ -43,8 +46,9 @@ impl Containerd {
         // Sockets' names are short.
         let directory = tempfile::Builder::new().prefix("pcg").tempdir_in("/tmp").unwrap();
         let pid = std::process::id();
-        let network = format!("10.{}.{}", 100 + pid / 256 % 100, pid % 256);
-        configure(directory.path(), &network);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let network = format!("10.{}.{}", 100 + number % 100, pid % 256);
+        configure(directory.path(), &network, &format!("pcigate-{pid}-{number}"));
         let log = File::create(directory.path().join("log")).unwrap();
         let child = Command::new("containerd")
             .arg("--config")
@@ -127,7 +131,7 @@ impl Containerd {
     }
 }
 
-fn configure(directory: &Path, network: &str) {
+fn configure(directory: &Path, network: &str, name: &str) {
     let at = |name: &str| directory.join(name).display().to_string();
     fs::create_dir_all(directory.join("cni")).unwrap();
     let config = format!(
@@ -164,10 +168,9 @@ Root = "{}"
     );
     fs::write(directory.join("config.toml"), config).unwrap();
     let cni = format!(
-        r#"{{"cniVersion": "0.4.0", "name": "pcigate-{}", "plugins": [{{"type": "ptp",
+        r#"{{"cniVersion": "0.4.0", "name": "{name}", "plugins": [{{"type": "ptp",
             "ipam": {{"type": "host-local", "subnet": "{network}.0/24", "dataDir": "{}",
                       "routes": [{{"dst": "0.0.0.0/0"}}]}}}}]}}"#,
-        std::process::id(),
         at("addresses"),
     );
     fs::write(directory.join("cni/10-pcigate.conflist"), cni).unwrap();

@@ -26,6 +26,8 @@ use crate::{
 
 /// The node of the tests.
 pub const NODE: &str = "node-1";
+/// How often a pod is tried.
+const ATTEMPTS_MAX: u32 = 5;
 /// Where a ServiceAccount's token is in a pod.
 const TOKEN_PLACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// As kubelets have it (`securitycontext/util.go`).
@@ -76,24 +78,26 @@ impl Kubelet<'_> {
         let uid = made["metadata"]["uid"].as_str().unwrap().to_owned();
         let directory = self.containerd.path(&format!("pods/{uid}"));
         fs::create_dir_all(&directory).unwrap();
-        let config = self.sandbox(namespace, name, &uid, &spec, &directory);
-        let request = RunPodSandboxRequest { config: Some(config.clone()) };
-        let client = self.containerd.client();
-        let made: SandboxId = client.call("RuntimeService/RunPodSandbox", request).unwrap();
-        self.containerd.keep(&made.id);
-        let mut pod =
-            Pod { name: name.to_owned(), sandbox: made.id, container: String::new(), directory };
-        let volumes = self.volumes(&spec, &pod.directory);
-        for init in spec["initContainers"].as_array().into_iter().flatten() {
-            pod.container = self.container(&pod, &config, &spec, init, &volumes);
-            let ended = wait::until("an init container's end", || {
-                let status = self.status(&pod.container);
-                (status.0 == EXITED).then_some(status)
-            });
-            assert_eq!(ended.1, 0, "{}", self.log(&pod));
-        }
+        let volumes = self.volumes(&spec, &directory);
+        let mut pod = Pod {
+            name: name.to_owned(),
+            sandbox: String::new(),
+            container: String::new(),
+            directory,
+        };
+        // Where a pod is not known yet to an agent that refuses what it does not know, its first
+        // process is killed, and kubelets try again.
+        let mut attempts = 0..ATTEMPTS_MAX;
+        wait::until("a pod that starts", || {
+            let attempt = attempts.next().unwrap_or_else(|| panic!("{name} never starts"));
+            let config = self.sandbox(namespace, &uid, &spec, &pod, attempt);
+            let started = self.start(&mut pod, &config, &spec, &volumes);
+            let Err(error) = started else { return Some(()) };
+            eprintln!("{name} does not start: {}", error.message());
+            self.containerd.stop(&pod.sandbox);
+            None
+        });
         let container = &spec["containers"][0];
-        pod.container = self.container(&pod, &config, &spec, container, &volumes);
         let status = json!({"phase": "Running", "containerStatuses": [{
             "name": container["name"], "containerID": format!("containerd://{}", pod.container),
             "image": container["image"], "imageID": "", "ready": true, "restartCount": 0}]});
@@ -101,19 +105,44 @@ impl Kubelet<'_> {
         pod
     }
 
+    fn start(
+        &self,
+        pod: &mut Pod,
+        config: &PodSandboxConfig,
+        spec: &Value,
+        volumes: &HashMap<String, PathBuf>,
+    ) -> Result<(), tonic::Status> {
+        let request = RunPodSandboxRequest { config: Some(config.clone()) };
+        let client = self.containerd.client();
+        let made: SandboxId = client.call("RuntimeService/RunPodSandbox", request)?;
+        self.containerd.keep(&made.id);
+        pod.sandbox = made.id;
+        for init in spec["initContainers"].as_array().into_iter().flatten() {
+            pod.container = self.container(pod, config, spec, init, volumes)?;
+            let ended = wait::until("an init container's end", || {
+                let status = self.status(&pod.container);
+                (status.0 == EXITED).then_some(status)
+            });
+            assert_eq!(ended.1, 0, "{}", self.log(pod));
+        }
+        pod.container = self.container(pod, config, spec, &spec["containers"][0], volumes)?;
+        Ok(())
+    }
+
     fn sandbox(
         &self,
         namespace: &str,
-        name: &str,
         uid: &str,
         spec: &Value,
-        directory: &Path,
+        pod: &Pod,
+        attempt: u32,
     ) -> PodSandboxConfig {
+        let name = pod.name.as_str();
         let metadata = PodSandboxMetadata {
             name: name.to_owned(),
             uid: uid.to_owned(),
             namespace: namespace.to_owned(),
-            attempt: 0,
+            attempt,
         };
         let labels = [("name", name), ("namespace", namespace), ("uid", uid)];
         let labels =
@@ -121,7 +150,7 @@ impl Kubelet<'_> {
         PodSandboxConfig {
             metadata: Some(metadata),
             hostname: if spec["hostNetwork"] == true { String::new() } else { name.to_owned() },
-            log_directory: directory.display().to_string(),
+            log_directory: pod.directory.display().to_string(),
             labels: labels.into(),
             linux: Some(LinuxSandbox {
                 cgroup_parent: format!("{}/burstable/pod{uid}", self.containerd.pods()),
@@ -142,7 +171,7 @@ impl Kubelet<'_> {
         spec: &Value,
         container: &Value,
         volumes: &HashMap<String, PathBuf>,
-    ) -> String {
+    ) -> Result<String, tonic::Status> {
         let name = container["name"].as_str().unwrap().to_owned();
         let mut mounts = mounts(container, volumes);
         let mut envs = vec![];
@@ -184,10 +213,9 @@ impl Kubelet<'_> {
             sandbox_config: Some(sandbox.clone()),
         };
         let client = self.containerd.client();
-        let made: ContainerId = client.call("RuntimeService/CreateContainer", request).unwrap();
-        let started = client.call::<_, Empty>("RuntimeService/StartContainer", made.clone());
-        started.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        made.id
+        let made: ContainerId = client.call("RuntimeService/CreateContainer", request)?;
+        client.call::<_, Empty>("RuntimeService/StartContainer", made.clone())?;
+        Ok(made.id)
     }
 
     /// Where each volume is.

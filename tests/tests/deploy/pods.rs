@@ -158,7 +158,10 @@ spec:
   egress:
     defaultAction: deny
     rules:
-      - {{id: metrics, action: allow, to: [{{cidr: {node}/32}}], ports: [{{port: {port}, protocol: TCP}}]}}
+      - id: metrics
+        action: allow
+        to: [{{cidr: {node}/32}}]
+        ports: [{{port: {port}, protocol: TCP}}]
 ")})
 }
 
@@ -169,6 +172,28 @@ fn billing_bot() -> Value {
                  "containers": [{"name": "bot", "image": CLIENT,
                                  "command": ["/bin/sleep", "1000000"]}]},
     })
+}
+
+/// Each with who it was.
+fn its_records_are_there(site: &Site) {
+    for (kind, rule, verdict) in [
+        ("exec", "no-shells", "deny"),
+        ("egress", "default", "deny"),
+        ("egress", "metrics", "allow"),
+    ] {
+        let record = wait::until(&format!("the {kind} record of rule {rule}"), || {
+            let records = site.records(&["--kind", kind, "--limit", "10000"]);
+            records.into_iter().find(|record| {
+                record["outcome"]["rule"] == rule && record["outcome"]["verdict"] == verdict
+            })
+        });
+        let workload = &record["subject"]["workload"];
+        assert_eq!(workload["pod"], "billing-bot", "{record}");
+        assert_eq!(workload["namespace"], "payments", "{record}");
+        assert_eq!(workload["service_account"], "billing-bot", "{record}");
+        assert_eq!(workload["container"], "bot", "{record}");
+        assert_eq!(record["origin"]["node"], NODE, "{record}");
+    }
 }
 
 #[test]
@@ -206,27 +231,7 @@ fn the_daemonsets_pod_governs_another_pod_and_its_records_are_at_the_collector()
     let harmless = kubelet.exec(&bot, &["/bin/true"]);
     assert_eq!(harmless.exit_code, 0, "{}", String::from_utf8_lossy(&harmless.stderr));
 
-    let found = |kind: &str, rule: &str, verdict: &str| {
-        wait::until(&format!("the {kind} record of rule {rule}"), || {
-            let records = node.site.records(&["--kind", kind, "--limit", "10000"]);
-            records.into_iter().find(|record| {
-                record["outcome"]["rule"] == rule && record["outcome"]["verdict"] == verdict
-            })
-        })
-    };
-    for (kind, rule, verdict) in [
-        ("exec", "no-shells", "deny"),
-        ("egress", "default", "deny"),
-        ("egress", "metrics", "allow"),
-    ] {
-        let record = found(kind, rule, verdict);
-        let workload = &record["subject"]["workload"];
-        assert_eq!(workload["pod"], "billing-bot", "{record}");
-        assert_eq!(workload["namespace"], "payments", "{record}");
-        assert_eq!(workload["service_account"], "billing-bot", "{record}");
-        assert_eq!(workload["container"], "bot", "{record}");
-        assert_eq!(record["origin"]["node"], NODE, "{record}");
-    }
+    its_records_are_there(&node.site);
     // As the DaemonSet's rolling update does it: the next one starts, then the last one ends.
     let next = node.start_agent(&kubelet, "pcigate-agent-2");
     kubelet.said(&next, "pcigate-agent stands by");
@@ -238,6 +243,13 @@ fn the_daemonsets_pod_governs_another_pod_and_its_records_are_at_the_collector()
     let another = kubelet.run("payments", "billing-bot-2", &billing_bot());
     let shell = kubelet.exec(&another, &["/bin/sh", "-c", "echo a shell"]);
     assert_ne!(shell.exit_code, 0, "the next one governs what is new");
+    // Removal: what is pinned while the agent still runs, then the agent.
+    let removed = kubelet.exec(&next, &["/usr/bin/pcigate-agent", "uninstall"]);
+    assert_eq!(removed.exit_code, 0, "{}", String::from_utf8_lossy(&removed.stderr));
+    kubelet.stop("pcigate-system", &next);
+    assert_eq!(connect(port(&closed)).exit_code, 0, "nothing is left");
+    let left = fs::read_dir(node.bpffs.path.join("pcigate")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing is pinned");
 }
 
 const PAN: &str = "4111111111111111";

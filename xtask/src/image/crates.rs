@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn what_is_linked_follows_the_tree_also_where_cargo_prints_a_crate_once() {
         let said = "0|a v1.0.0 (/p/a)|Apache-2.0\n1|x v2.0.0|MIT/Apache-2.0\n2|y v3.0.0|MIT\n\
-                    1|z v4.0.0|MIT\n\n0|b v1.0.0 (/p/b)|Apache-2.0\n1|x v2.0.0|MIT/Apache-2.0 (*)\n";
+                    1|z v4.0.0|MIT\n\n0|b v1.0.0 (/p/b)|Apache-2.0\n\
+                    1|x v2.0.0|MIT/Apache-2.0 (*)\n";
         let mut graph = Graph::default();
         graph.read(said).unwrap();
         graph.checksums("[[package]]\nname = \"y\"\nversion = \"3.0.0\"\nchecksum = \"abc\"\n");

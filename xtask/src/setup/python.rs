@@ -1,6 +1,7 @@
 //! Python packages that ours is checked with: DuckDB, the other engine whose answers the index must
 //! give; psycopg, a driver that the gateway must serve; kubectl (as a package), the client that the
-//! tests' API server must satisfy; helm (in a package) and kubernetes-validate, which judge `deploy/`.
+//! tests' API server must satisfy; helm (in a package) and kubernetes-validate, which judge what is
+//! in `deploy/`.
 
 use std::path::PathBuf;
 use std::process::Stdio;
