@@ -87,18 +87,18 @@ impl Token {
             let required = fields.bool("required");
             let audience = fields.required_string("audience");
             let review = fields.bool("tokenReview").unwrap_or(false);
-            let keys = ["issuer", "jwksFile", "jwksSecretRef"];
-            for name in keys.into_iter().filter(|_| review) {
-                if fields.has(name) {
-                    fields.mistake(name, "is not for `tokenReview`; remove it");
-                }
-            }
-            let issuer = if review { String::new() } else { fields.required_string("issuer") };
+            let given = ["issuer", "jwksFile", "jwksSecretRef"].map(|name| fields.has(name));
+            let issuer = fields.string("issuer").unwrap_or_default();
             let jwks_file = fields.parsed("jwksFile", absolute_path).unwrap_or_default();
             let jwks_secret = SecretKey::decode(&mut fields, "jwksSecretRef");
-            if !review && fields.has("jwksFile") == fields.has("jwksSecretRef") {
-                let message =
-                    "needs exactly one of `jwksFile` and `jwksSecretRef`, or `tokenReview`";
+            let fits = match given {
+                [false, false, false] => review,
+                [true, file, secret] => !review && file != secret,
+                _ => false,
+            };
+            if !fits {
+                let message = "needs either `issuer` and one of `jwksFile` and `jwksSecretRef`, or \
+                               `tokenReview`";
                 fields.mistake("", message);
             }
             fields.finish();

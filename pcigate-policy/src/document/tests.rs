@@ -195,10 +195,10 @@ fn every_wrong_target_is_refused_with_its_reason() {
         ("token: {required: true, audience: a, issuer: b, jwksFile: /c}", "add `clientTls`"),
         ("token: {audience: a, issuer: b, jwksFile: /c}", "token.required: is required"),
         ("token: {required: false, issuer: b, jwksFile: /c}", "token.audience: is required"),
-        ("token: {required: true, audience: a}", "token.issuer: is required"),
+        ("token: {required: true, audience: a}", "token: needs either `issuer`"),
         (
             "token: {required: true, audience: a, tokenReview: true, jwksFile: /c}",
-            "token.jwksFile: is not for `tokenReview`",
+            "token: needs either `issuer`",
         ),
         ("sessionRole: {grants: [r]}", "sessionRole: needs a `credential`"),
         ("sessionRole: {}", "sessionRole.grants: is required"),

@@ -132,6 +132,13 @@ fn right() -> Vec<(&'static str, Value)> {
                 "sessionRole": {"grants": ["g"], "prefix": "p_"},
             })),
         ),
+        (
+            "Target",
+            target_with(json!({
+                "clientTls": {"secretRef": pair},
+                "token": {"required": true, "audience": "a", "tokenReview": true},
+            })),
+        ),
     ]
 }
 
@@ -177,6 +184,10 @@ fn wrong() -> Vec<(&'static str, Value)> {
                          "upstream": {"tls": {"mode": "disable"}}})),
         to_target(json!({"token": {"required": true, "audience": "a", "issuer": "i",
                                    "jwksSecretRef": secret}})),
+        to_target(json!({"token": {"required": true, "audience": "a", "issuer": "i",
+                                   "tokenReview": true}, "clientTls": {"secretRef": pair}})),
+        to_target(json!({"token": {"required": true, "audience": "a"},
+                         "clientTls": {"secretRef": pair}})),
         to_target(json!({"sessionRole": {"grants": ["g"]}})),
         to_target(json!({"sessionRole": {"grants": ["u"]}, "credential": user})),
         to_target(json!({"protocol": "http", "sessionRole": {"grants": ["g"]},

@@ -143,15 +143,23 @@ fn client_tls() -> Value {
 }
 
 fn token() -> Value {
-    object(
+    let token = object(
         "Tokens (JWT) that clients bring as their password.",
         vec![
             ("required!", flag("Who brings none, or a wrong one, is refused.")),
             ("audience!", text("What aud must hold.", 1024)),
-            ("issuer!", text("What iss must be.", 1024)),
-            ("jwksSecretRef!", secret_key("The issuer's keys (JWK Set).")),
+            ("issuer", text("What iss must be.", 1024)),
+            ("jwksSecretRef", secret_key("The issuer's keys (JWK Set).")),
+            (
+                "tokenReview",
+                flag("The API server says whose it is, and it must be the connecting pod's own."),
+            ),
         ],
-    )
+    );
+    let rule = "has(self.tokenReview) && self.tokenReview ? \
+                !has(self.issuer) && !has(self.jwksSecretRef) : \
+                has(self.issuer) && has(self.jwksSecretRef)";
+    with_rules(token, &[(rule, "needs either issuer and jwksSecretRef, or tokenReview")])
 }
 
 fn session_role() -> Value {
