@@ -16,6 +16,7 @@ fn target(namespace: &str, cidr: &str) -> Json {
            "upstream": {"address": format!("{namespace}.example:5432")}})
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is made in place")]
 fn policy(spec: Json) -> Result<Document, String> {
     let read = Document::of_resource("AgentPolicy", &name("payments", "bot"), &spec);
     read.map_err(|mistakes| mistakes.to_string())
