@@ -31,6 +31,9 @@ use super::tell_coverage;
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 const LIST_WITHIN_LEAST: Duration = Duration::from_secs(2);
 
+/// How far apart changes are put in force: each compiles the policies of all workloads anew, and
+/// who writes one all the time must not keep the agents of all nodes busy.
+const APART: Duration = Duration::from_millis(200);
 /// How often it is looked whether there is something else to tell.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,8 @@ struct Api {
     away: Option<Instant>,
     telling: Telling,
     told: Option<Instant>,
+    /// When what is in force was last made anew.
+    resolved: Instant,
 }
 
 impl Policies {
@@ -86,7 +91,8 @@ impl Policies {
         }
         tell_rejected(None, &now);
         let telling = Telling::begin(connection, node, Pace::SERVE);
-        let api = Some(Api { resources, now, away: None, telling, told: None });
+        let api =
+            Some(Api { resources, now, away: None, telling, told: None, resolved: Instant::now() });
         Ok(Self { paths, files, api, secrets, silent })
     }
 
@@ -116,7 +122,8 @@ impl Policies {
 
     /// Puts in force what the API server tells now, from the next look at the workloads on.
     pub fn follow(&mut self, agent: &mut Agent) {
-        if self.resolve(false) {
+        let is_early = |api: &Api| api.resolved.elapsed() < APART;
+        if !self.api.as_ref().is_some_and(is_early) && self.resolve(false) {
             let (documents, is_known) = self.now();
             agent.governor.replace(documents);
             agent.governor.set_known(is_known);
@@ -168,6 +175,7 @@ impl Policies {
         let Some(api) = &mut self.api else { return false };
         let Some(now) = api.resources.resolve(&self.files, anew) else { return false };
         tell_rejected(Some(&api.now), &now);
+        api.resolved = Instant::now();
         // What else became of documents is told in Coverage's rows.
         let differs = now.documents != api.now.documents || now.is_known != api.now.is_known;
         api.now = now;
