@@ -189,7 +189,10 @@ impl KernelEntries {
     #[must_use]
     pub fn refused() -> Self {
         let refused = Decision::enforced(verdict::DENY, rule::UNKNOWN_WORKLOAD);
-        Self { decides_ingress: true, hash: [0xfe; 32], ..Self::fixed(refused) }
+        // Under cgroup 0, whose defaults are the posture, only prefixes are looked at.
+        let all = Prefix { address: [0; 16], bits: 0, ports: vec![(0, 0, refused)] };
+        let egress = vec![all];
+        Self { decides_ingress: true, egress, hash: [0xfe; 32], ..Self::fixed(refused) }
     }
 
     /// What the kernel answers for an exec.

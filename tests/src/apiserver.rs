@@ -1,10 +1,10 @@
 //! A Kubernetes API server of the tests' own, in memory, over TLS: what a client may rely on by the
 //! API's documentation, whoever the client is.
 //!
-//! What it does as a real one: discovery and OpenAPI v3 as far as kubectl asks; LIST with chunks
-//! of one moment, WATCH with every event type, both selectors, uid, resourceVersion and generation,
-//! preconditions, the status subresource, every kind of patch, CRDs that are served from then on,
-//! TokenReview, 401, 403, 404, 409, 410, 429.
+//! What it does as a real one: discovery and OpenAPI v3 as far as kubectl asks, with the schemas
+//! of CRDs; LIST with chunks of one moment, WATCH with every event type, both selectors, uid,
+//! resourceVersion and generation, preconditions, the status subresource, every kind of patch,
+//! CRDs that are served from then on, TokenReview, 401, 403, 404, 409, 410, 429.
 //!
 //! What it leaves out, so that no test believes in it: admission but for ServiceAccounts and
 //! namespaces, validation of fields and schemas, finalizers and graceful deletion (a DELETE is at

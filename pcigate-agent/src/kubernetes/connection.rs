@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kube::{
@@ -51,6 +51,7 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Connection {
     pub(super) client: Client,
+    since: Instant,
 }
 
 impl Connection {
@@ -65,7 +66,14 @@ impl Connection {
             Some(path) => by_kubeconfig(path).await?,
         };
         (config.connect_timeout, config.read_timeout) = (Some(CONNECT_WITHIN), Some(SILENCE));
-        Ok(Self { client: Client::try_from(config).map_err(ConnectError::Client)? })
+        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        Ok(Self { client, since: Instant::now() })
+    }
+
+    /// How long ago it was opened.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 }
 

@@ -143,12 +143,12 @@ impl Health {
     }
 
     /// How it goes with all of these together.
-    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> Answering {
-        let outages = all.clone().filter_map(|health| health.trouble.clone());
+    pub(super) fn of(all: &[Self]) -> Answering {
+        let outages = all.iter().filter_map(|health| health.trouble.clone());
         let outages = outages.filter(|(.., count)| *count > 1);
         match outages.min_by_key(|(since, ..)| *since) {
             Some((since, why, _)) => Answering::Away { since, why },
-            None if all.clone().all(|health| health.listed) => Answering::Yes,
+            None if all.iter().all(|health| health.listed) => Answering::Yes,
             None => Answering::NotYet,
         }
     }

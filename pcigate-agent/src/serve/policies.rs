@@ -2,6 +2,7 @@
 //! configuration says so.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,17 +23,24 @@ use pcigate_agent::{
     running::Agent,
     workloads::kubernetes::Answering,
 };
-use pcigate_policy::document::Documents;
+use pcigate_policy::{document::Documents, mask::one_line};
 use tokio::sync::watch;
 
 use super::serving::tell_coverage;
 
-/// How long the start waits for the API server's list. Until then what was known last is in force,
-/// and where nothing was, everything is refused.
+/// How long the start waits for the API server's lists, that of pods included, and at least for
+/// this one. Until then what was known last is in force, and where nothing was, all is refused.
 const LIST_WITHIN: Duration = Duration::from_secs(10);
+const LIST_WITHIN_LEAST: Duration = Duration::from_secs(2);
 
+/// How far apart changes are put in force: each compiles the policies of all workloads anew, and
+/// who writes one all the time must not keep the agents of all nodes busy.
+const APART: Duration = Duration::from_millis(200);
 /// How often it is looked whether there is something else to tell.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes of a line of the log.
+const LINE_MAX: usize = 1500;
 
 /// All policies and Targets.
 pub struct Policies {
@@ -51,6 +59,8 @@ struct Api {
     away: Option<Instant>,
     telling: Telling,
     told: Option<Instant>,
+    /// When what is in force was last made anew.
+    resolved: Instant,
 }
 
 impl Policies {
@@ -71,7 +81,8 @@ impl Policies {
         };
         let files = policies::read_part(&paths)?;
         let mut resources = CustomResources::follow(connection, &config.state_dir);
-        let is_listed = resources.listed(LIST_WITHIN).await;
+        let patience = LIST_WITHIN.saturating_sub(connection.age()).max(LIST_WITHIN_LEAST);
+        let is_listed = resources.listed(patience).await;
         let now = resources.resolve(&files, true);
         let now = now.unwrap_or_else(|| Resolved {
             documents: files.clone(),
@@ -82,9 +93,10 @@ impl Policies {
             let what = if now.is_known { "as last known" } else { "not known: all is refused" };
             tracing::error!("the API server has not listed policies and Targets yet; {what}");
         }
-        tell_rejected(&[], &now);
+        tell_rejected(None, &now);
         let telling = Telling::begin(connection, node, Pace::SERVE);
-        let api = Some(Api { resources, now, away: None, telling, told: None });
+        let api =
+            Some(Api { resources, now, away: None, telling, told: None, resolved: Instant::now() });
         Ok(Self { paths, files, api, cluster, silent })
     }
 
@@ -114,7 +126,8 @@ impl Policies {
 
     /// Puts in force what the API server tells now, from the next look at the workloads on.
     pub fn follow(&mut self, agent: &mut Agent) {
-        if self.resolve(false) {
+        let is_early = |api: &Api| api.resolved.elapsed() < APART;
+        if !self.api.as_ref().is_some_and(is_early) && self.resolve(false) {
             let (documents, is_known) = self.now();
             agent.governor.replace(documents);
             agent.governor.set_known(is_known);
@@ -168,10 +181,10 @@ impl Policies {
     fn resolve(&mut self, anew: bool) -> bool {
         let Some(api) = &mut self.api else { return false };
         let Some(now) = api.resources.resolve(&self.files, anew) else { return false };
-        tell_rejected(&api.now.rows, &now);
-        let differs = now.rows != api.now.rows
-            || now.documents != api.now.documents
-            || now.is_known != api.now.is_known;
+        tell_rejected(Some(&api.now), &now);
+        api.resolved = Instant::now();
+        // What else became of documents is told in Coverage's rows.
+        let differs = now.documents != api.now.documents || now.is_known != api.now.is_known;
         api.now = now;
         differs
     }
@@ -201,18 +214,24 @@ impl Policies {
     }
 }
 
-/// Logs documents that are not in force and were not told of before.
-fn tell_rejected(before: &[Row], now: &Resolved) {
-    for row in now.rows.iter().filter(|row| !before.contains(row)) {
+/// Logs documents that are not in force, and gates that lead nowhere, which were not told before.
+fn tell_rejected(before: Option<&Resolved>, now: &Resolved) {
+    let was = |row: &Row| before.is_some_and(|before| before.rows.contains(row));
+    for row in now.rows.iter().filter(|row| !was(row)) {
         if let Standing::Rejected(why) = &row.standing {
-            tracing::error!("{} {} is rejected: {why}", row.kind, row.name);
+            let what = format!("{} {} is rejected: {why}", row.kind, row.name);
+            tracing::error!("{}", one_line(&what, LINE_MAX));
         }
     }
-    for (policy, rule, target) in now.documents.without_target() {
-        let is_new = |row: &Row| row.name == policy.name;
-        if !before.iter().any(is_new) {
-            let (kind, name) = (policy.kind(), &policy.name);
-            tracing::warn!("rule {rule} of {kind} {name} leads nowhere: no Target {target}");
-        }
+    let before: HashSet<String> = before.into_iter().flat_map(nowhere).collect();
+    for what in nowhere(now).filter(|what| !before.contains(what)) {
+        tracing::warn!("{}", one_line(&what, LINE_MAX));
     }
+}
+
+fn nowhere(of: &Resolved) -> impl Iterator<Item = String> {
+    of.documents.without_target().map(|(policy, rule, target)| {
+        let (kind, name) = (policy.kind(), &policy.name);
+        format!("rule {rule} of {kind} {name} leads nowhere: there is no Target {target}")
+    })
 }

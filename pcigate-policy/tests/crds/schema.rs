@@ -63,6 +63,7 @@ pub fn number(about: &str, least: i64, most: i64) -> Value {
 }
 
 /// A list of at least one.
+#[expect(clippy::needless_pass_by_value, reason = "it is made in place")]
 pub fn list(about: &str, most: u64, items: Value) -> Value {
     json!({"type": "array", "description": about, "minItems": 1, "maxItems": most, "items": items})
 }

@@ -113,8 +113,9 @@ fn openapi(resources: &[Resource]) -> Value {
         let at = format!("{}/{{name}}", collection(known));
         paths.insert(at, json!({"patch": of("patch")}));
         let name = format!("tests.{}.{}", known.version, known.kind);
-        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                            "x-kubernetes-group-version-kind": kind});
+        let any = || json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let mut schema = known.schema.clone().unwrap_or_else(any);
+        schema["x-kubernetes-group-version-kind"] = kind;
         schemas.insert(name, schema);
     }
     json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.0"},

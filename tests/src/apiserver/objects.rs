@@ -300,6 +300,7 @@ impl Store {
                 has_status: version["subresources"]["status"].is_object(),
                 short_names: texts(&names["shortNames"]),
                 categories: texts(&names["categories"]),
+                schema: version.pointer("/schema/openAPIV3Schema").cloned(),
             })
             .collect();
         let plural = text(&names["plural"]);

@@ -30,6 +30,8 @@ pub(super) struct Resource {
     pub(super) has_status: bool,
     pub(super) short_names: Vec<String>,
     pub(super) categories: Vec<String>,
+    /// What a CustomResourceDefinition says of its objects.
+    pub(super) schema: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +261,7 @@ fn plain(group: &str, plural: &str, kind: &str, namespaced: bool, has_status: bo
         has_status,
         short_names: Vec::new(),
         categories: Vec::new(),
+        schema: None,
     }
 }
 

@@ -64,6 +64,18 @@ fn says(node: &Node, what: &str) {
     });
 }
 
+impl Node {
+    /// Waits for what the node tells of an AgentPolicy in its NodeCoverage.
+    fn told(&self, name: &str, is: impl Fn(&Value) -> bool) {
+        let path = "/apis/pcigate.dev/v1alpha1/nodecoverages/node-1";
+        wait::until("what the node tells", || {
+            let object = self.server.object(path)?;
+            let rows = object["status"]["documents"].as_array()?.clone();
+            rows.iter().any(|row| row["name"] == name && is(row)).then_some(())
+        });
+    }
+}
+
 fn serve(node: &Node) -> Running {
     node.serve_with(FOLLOW)
 }
@@ -92,6 +104,12 @@ fn what_kubectl_applies_is_enforced_and_a_wrong_version_leaves_the_one_before() 
     apply(&node, &policy("other", "other", &json!({"defaultAction": "deny"})));
     node.label("other");
     node.until(&pod, &action, "EPERM");
+    node.told("other", |row| row["state"] == "enforced" && row["workloads"] == 2);
+    apply(&node, &policy("other", "other", &json!({"defaultAction": "alow"})));
+    node.told("other", |row| {
+        let why = row["reason"].as_str().unwrap_or_default();
+        row["state"] == "rejected" && why.starts_with("generation 1 stays in force")
+    });
     kubectl(&node, &["delete", "agp", "other", "-n", "payments"]);
     node.until(&pod, &action, "ok");
     agent.end(Signal::SIGTERM);
@@ -147,10 +165,14 @@ fn until_the_kinds_are_defined_everything_is_refused() {
     node.site.start_collector();
     let (_listener, action) = listener();
     let pod = node.pod();
-    let agent = serve(&node);
+    let agent = node.serve_with(&format!("{FOLLOW}\nunknownWorkloads: allow-and-count"));
+    let stranger = node.root.cgroup.path.join("stranger");
+    std::fs::create_dir(&stranger).unwrap();
     assert_eq!(node.probe(&pod, &action), "EPERM");
+    assert_eq!(node.probe(&stranger, &action), "EPERM", "nor those who are let otherwise");
     define(&node);
     node.until(&pod, &action, "ok");
+    node.until(&stranger, &action, "ok");
     agent.end(Signal::SIGTERM);
 }
 

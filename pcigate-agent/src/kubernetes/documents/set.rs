@@ -33,6 +33,8 @@ struct Held {
     newest: Version,
     decoded: Result<Document, String>,
     good: Option<(Version, Document)>,
+    /// In force while neither is.
+    stand_in: Option<Document>,
 }
 
 #[derive(Default)]
@@ -54,12 +56,14 @@ impl Store {
         for kept in memory.documents.into_iter().take(DOCUMENTS_MAX) {
             let Kept { kind, name, uid, created, newest, good } = kept;
             self.bytes += newest.spec.len() + good.as_ref().map_or(0, |good| good.spec.len());
-            let decoded = decode(kind, &name, &newest.spec);
+            let decoded = parse(kind, &name, &newest.spec);
             let good = good.and_then(|good| {
-                let document = decode(kind, &name, &good.spec).ok()?;
+                let document = parse(kind, &name, &good.spec).ok()?;
                 Some((good, document))
             });
-            let held = Held { uid, created, accepted: false, newest, decoded, good };
+            let spec = decoded.is_err().then(|| serde_json::from_str(&newest.spec).ok()).flatten();
+            let stand_in = spec.and_then(|spec| Document::stand_in(kind.name(), &name, &spec));
+            let held = Held { uid, created, accepted: false, newest, decoded, good, stand_in };
             self.held.insert((kind, name), held);
         }
         self.changed = true;
@@ -104,15 +108,19 @@ impl Store {
         }
         let (decoded, spec) = if length > BYTES_MAX {
             let why = format!("it has {length} bytes, more than {BYTES_MAX}; divide it");
-            (Err(why), "null".to_owned())
+            let rest = whom_and_what(&came.spec).to_string();
+            (Err(why), if rest.len() > BYTES_MAX { "null".to_owned() } else { rest })
         } else {
-            let made = Document::of_resource(kind.name(), &key.1, &came.spec);
-            (made.map_err(|mistakes| mistakes.to_string()), spec)
+            (decode(kind, &key.1, &came.spec), spec)
         };
+        let stand_in = decoded.is_err().then_some(&came.spec);
+        let stand_in = stand_in.and_then(|spec| Document::stand_in(kind.name(), &key.1, spec));
         self.bytes += spec.len() + of_before;
         let newest = Version { generation: came.generation, spec };
         let Came { uid, created, accepted, .. } = came;
-        self.held.insert(key, Held { uid, created, accepted, newest, decoded, good: before });
+        let good = before;
+        let held = Held { uid, created, accepted, newest, decoded, good, stand_in };
+        self.held.insert(key, held);
         self.changed();
         shown
     }
@@ -167,7 +175,7 @@ impl Store {
     }
 
     pub(super) fn answering(&self) -> Answering {
-        Health::of(self.health.iter())
+        Health::of(&self.health)
     }
 
     pub(super) fn take_changed(&mut self) -> bool {
@@ -234,17 +242,13 @@ impl Store {
         for (key, held) in &self.held {
             let good = held.good.as_ref().map(|(_, document)| document);
             let newest = held.decoded.as_ref().ok().filter(|_| !use_good.contains(key));
-            let stand_in = || {
-                let is_wrong = held.decoded.is_err() && good.is_none();
-                let spec = is_wrong.then(|| serde_json::from_str(&held.newest.spec).ok())??;
-                Document::stand_in(key.0.name(), &key.1, &spec)
-            };
-            let Some(document) = newest.or(good).cloned().or_else(stand_in) else { continue };
+            let chosen = newest.or(good).or(held.stand_in.as_ref());
+            let Some(document) = chosen.cloned() else { continue };
             let is_new = good.is_none_or(|good| *good != document);
             let rank = (is_new, !held.accepted, held.created.as_str(), key);
             ranked.push((rank, document));
         }
-        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().map(|((.., key), document)| (key.clone(), document)).collect()
     }
 
@@ -314,9 +318,27 @@ impl Store {
     }
 }
 
-fn decode(kind: Kind, name: &ObjectName, spec: &str) -> Result<Document, String> {
-    let spec: Value = serde_json::from_str(spec).map_err(|_| "it is damaged".to_owned())?;
-    Document::of_resource(kind.name(), name, &spec).map_err(|mistakes| mistakes.to_string())
+fn parse(kind: Kind, name: &ObjectName, spec: &str) -> Result<Document, String> {
+    let spec = serde_json::from_str(spec).map_err(|_| "it is damaged".to_owned())?;
+    decode(kind, name, &spec)
+}
+
+fn decode(kind: Kind, name: &ObjectName, spec: &Value) -> Result<Document, String> {
+    let made = Document::of_resource(kind.name(), name, spec);
+    made.map_err(|mistakes| mistakes.to_string().replace('\n', "; "))
+}
+
+/// What a stand-in is made of: whom it selects, its mode, and which parts there are.
+fn whom_and_what(spec: &Value) -> Value {
+    let mut rest = serde_json::Map::new();
+    for (name, value) in spec.as_object().into_iter().flatten() {
+        let value = match name.as_str() {
+            "selector" | "namespaceSelector" | "mode" => value.clone(),
+            _ => Value::Object(serde_json::Map::new()),
+        };
+        rest.insert(name.clone(), value);
+    }
+    Value::Object(rest)
 }
 
 /// First bytes of the SHA-256 of its content.

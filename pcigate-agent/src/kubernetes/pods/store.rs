@@ -281,7 +281,7 @@ impl Store {
     /// How it goes.
     pub(super) fn status(&self) -> Status {
         let is_listed = self.health.iter().all(|health| health.listed);
-        let answering = Health::of(self.health.iter());
+        let answering = Health::of(&self.health);
         let on_host = self.pods.values().filter(|known| !known.gone).filter_map(|known| {
             let Pod { identity, host_network, host_pid, .. } = &known.pod;
             let what = match (host_network, host_pid) {

@@ -187,6 +187,20 @@ fn what_is_too_large_or_too_much_is_told_and_takes_no_other_s_place() {
     assert!(why(&told, &last).contains("more than 512 documents"), "{}", why(&told, &last));
 }
 
+#[test]
+fn one_that_is_too_large_and_never_was_right_refuses_also_after_a_restart() {
+    let mut store = Store::default();
+    let bot = name("n", "bot");
+    let mut large = policy("allow");
+    large["egress"]["rules"] = json!([{"justification": "x".repeat(BYTES_MAX)}]);
+    put(&mut store, Kind::AgentPolicy, &bot, came(1, large));
+    assert!(!opens(&resolve(&mut store)));
+    assert!(store.bytes < 200);
+    let mut next = Store::default();
+    next.remember(store.take_unkept().unwrap());
+    assert!(!opens(&resolve(&mut next)));
+}
+
 #[derive(Clone, Debug)]
 enum Happens {
     Put(usize, Value, bool),
