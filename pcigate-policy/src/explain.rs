@@ -4,7 +4,7 @@ use std::fmt;
 
 use pcigate_common::maps::verdict;
 
-use crate::decide::{Answer, EgressRequest, ExecRequest, Matched, effective};
+use crate::decide::{Answer, EgressRequest, ExecRequest, IngressRequest, Matched, effective};
 use crate::document::{Action, Documents, Mode, ObjectName, PortMatch};
 use crate::entries::Unenforceable;
 use crate::rule::{RuleRef, verdict_name};
@@ -18,6 +18,8 @@ pub enum Request<'a> {
     Exec(ExecRequest<'a>),
     /// To reach a destination.
     Egress(EgressRequest<'a>),
+    /// To be reached from elsewhere.
+    Ingress(IngressRequest),
 }
 
 /// The answer to a request with everything that led to it.
@@ -63,6 +65,7 @@ pub fn explain(documents: &Documents, identity: &Identity, request: &Request<'_>
     let (question, answer) = match request {
         Request::Exec(exec) => (exec_question(exec), set.decide_exec(exec)),
         Request::Egress(egress) => (egress_question(egress), set.decide_egress(egress)),
+        Request::Ingress(ingress) => (ingress_question(ingress), set.decide_ingress(ingress)),
     };
     Explanation {
         workload: identity.to_string(),
@@ -216,6 +219,11 @@ fn egress_question(request: &EgressRequest<'_>) -> String {
     let used = effective(address);
     let text = format!("to reach {used}, {ports}");
     if used == address { text } else { format!("{text} (written {address})") }
+}
+
+fn ingress_question(request: &IngressRequest) -> String {
+    let ports = PortMatch { protocol: request.protocol, port: request.port };
+    format!("to be reached from {} at its own {ports}", request.source.to_canonical())
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pcigate_policy::decide::{EgressRequest, ExecRequest};
+use pcigate_policy::decide::{EgressRequest, ExecRequest, IngressRequest};
 use pcigate_policy::document::Documents;
 use pcigate_policy::explain::{Explanation, Request, explain};
 use pcigate_policy::rule::verdict_name;
 use pcigate_policy::workload::Identity;
 use pcigate_policy::yaml::{self, Fields, Mistakes, choice};
 
-use super::destination::{Destination, Host, destination};
+use super::destination::{Destination, Host, destination, shown, source};
 use super::explain::{absolute, digest, pod};
 use super::files;
 use crate::failure::{Answer, Failure};
@@ -31,6 +31,7 @@ use crate::failure::{Answer, Failure};
     - {name: no shells, exec: /usr/bin/dash, invoked: /bin/sh, expect: deny, rule: no-shells}
     - {connect: \"tcp:10.0.0.7:443\", expect: allow}
     - {connect: \"db.payments:5432\", expect: gate, rule: payments/bot/db}
+    - {accept: \"10.244.0.7:8080\", expect: deny}    # from that address, at its own port
 
 `expect` is allow, gate or deny; `audit` what would be if nothing were in audit mode; `rule` the id
 of the rule behind the verdict, or POLICY/ID, or `default`. A case without `args` or `sha256` asks
@@ -61,6 +62,7 @@ struct Case {
 enum Asked {
     Exec { path: String, invoked: String, args: Vec<String>, sha256: Option<[u8; 32]> },
     Connect(Destination),
+    Accept(IngressRequest),
 }
 
 struct File {
@@ -154,13 +156,16 @@ fn case(mut fields: Fields<'_, '_>, common: Option<&Identity>) -> Option<Case> {
     }
     let exec = fields.parsed("exec", absolute);
     let connect = fields.parsed("connect", destination);
-    if fields.has("exec") == fields.has("connect") {
-        fields.mistake("", "needs exactly one of `exec` and `connect`");
+    let accept = fields.parsed("accept", source);
+    let is_exec = fields.has("exec");
+    let asked = [is_exec, fields.has("connect"), fields.has("accept")];
+    if asked.iter().filter(|asked| **asked).count() != 1 {
+        fields.mistake("", "needs exactly one of `exec`, `connect` and `accept`");
     }
     let invoked = fields.string("invoked").unwrap_or_default();
     let args = fields.string_list("args");
     let sha256 = fields.parsed("sha256", digest);
-    if fields.has("connect") {
+    if !is_exec {
         for name in ["invoked", "args", "sha256"] {
             if fields.has(name) {
                 fields.mistake(name, "belongs to `exec`; remove it");
@@ -172,10 +177,11 @@ fn case(mut fields: Fields<'_, '_>, common: Option<&Identity>) -> Option<Case> {
     let rule = fields.string("rule");
     let name = fields.string("name");
     fields.finish();
-    let asked = match (exec, connect) {
-        (Some(path), _) => Asked::Exec { path, invoked, args, sha256 },
-        (None, Some(destination)) => Asked::Connect(destination),
-        (None, None) => return None,
+    let asked = match (exec, connect, accept) {
+        (Some(path), _, _) => Asked::Exec { path, invoked, args, sha256 },
+        (None, Some(destination), _) => Asked::Connect(destination),
+        (None, None, Some(ingress)) => Asked::Accept(ingress),
+        (None, None, None) => return None,
     };
     let identity = own.or_else(|| common.cloned())?;
     let name = name.unwrap_or_else(|| asked.name());
@@ -202,16 +208,19 @@ impl Asked {
         match self {
             Self::Exec { path, args, .. } if args.is_empty() => format!("exec {path}"),
             Self::Exec { path, args, .. } => format!("exec {path} {}", args.join(" ")),
-            Self::Connect(Destination { to, protocol, port }) => {
+            Self::Connect(Destination { to: Host::Address(address), protocol, port }) => {
+                format!("connect {}", shown(*address, *protocol, *port))
+            }
+            Self::Connect(Destination { to: Host::Name(name), protocol, port }) => {
                 let protocol = match protocol {
                     17 => "udp:",
                     132 => "sctp:",
-                    _ => "",
+                    _ => "tcp:",
                 };
-                match to {
-                    Host::Address(address) => format!("connect {protocol}{address} port {port}"),
-                    Host::Name(name) => format!("connect {protocol}{name} port {port}"),
-                }
+                format!("connect {protocol}{name}:{port}")
+            }
+            Self::Accept(IngressRequest { source, protocol, port }) => {
+                format!("accept {}", shown(*source, *protocol, *port))
             }
         }
     }
@@ -241,6 +250,7 @@ fn ask(documents: &Documents, case: &Case) -> Explanation {
             let request = EgressRequest { address, names, protocol, port };
             explain(documents, &case.identity, &Request::Egress(request))
         }
+        Asked::Accept(request) => explain(documents, &case.identity, &Request::Ingress(*request)),
     }
 }
 

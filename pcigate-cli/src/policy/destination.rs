@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use pcigate_policy::decide::IngressRequest;
+
 /// Where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -52,6 +54,19 @@ fn is_name(text: &str) -> bool {
     text.bytes().all(fits) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
+/// Reads `[tcp|udp|sctp:]SOURCE:PORT`: who asks, and the workload's own port.
+pub fn source(text: &str) -> Result<IngressRequest, String> {
+    match destination(text) {
+        Ok(Destination { to: Host::Address(source), protocol, port }) => {
+            Ok(IngressRequest { source, protocol, port })
+        }
+        _ => Err(format!(
+            "`{text}` is not a source and a port: write 10.244.0.7:8080, udp:10.244.0.7:53 or \
+             [fd00::7]:8080 (the address of whoever asks, the workload's own port)"
+        )),
+    }
+}
+
 /// As people write it.
 pub fn shown(address: IpAddr, protocol: u8, port: u16) -> String {
     let place = SocketAddr::new(address, port);
@@ -86,11 +101,20 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_an_address_with_the_workloads_own_port() {
+        let source_of = |text: &str| source(text).map(|found| (found.protocol, found.port));
+        assert_eq!(source_of("10.244.0.7:8080"), Ok((6, 8080)));
+        assert_eq!(source_of("udp:[fd00::7]:53"), Ok((17, 53)));
+        assert!(source_of("prometheus.monitoring:8080").is_err(), "who asks has an address");
+    }
+
+    #[test]
     fn what_is_no_destination_is_refused_by_name() {
         for text in
             ["", "10.0.0.5", "icmp:10.0.0.5:1", "fd00::1:443", "10.0.0:1", "db.payments:", "a b:1"]
         {
             assert!(destination(text).is_err_and(|error| error.contains(text)), "{text}");
+            assert!(source(text).is_err_and(|error| error.contains(text)), "{text}");
         }
     }
 }

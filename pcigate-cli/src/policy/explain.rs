@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use pcigate_policy::decide::{EgressRequest, ExecRequest};
+use pcigate_policy::decide::{EgressRequest, ExecRequest, IngressRequest};
 use pcigate_policy::document::Documents;
 use pcigate_policy::explain::{Request, explain};
 use pcigate_policy::workload::Identity;
 
-use super::destination::{Destination, Host, destination};
+use super::destination::{Destination, Host, destination, source};
 use super::files;
 use crate::failure::{Answer, Failure};
 use crate::kubernetes::{Options as Kubernetes, documents};
@@ -54,7 +54,7 @@ pub struct Options {
     sha256: Option<[u8; 32]>,
 }
 
-/// What is asked: exactly one of the two.
+/// What is asked: exactly one of the three.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Asked {
@@ -64,6 +64,9 @@ struct Asked {
     /// To reach this destination; TCP where no protocol is named.
     #[arg(long, value_name = "[tcp|udp|sctp:]ADDRESS|NAME:PORT", value_parser = destination)]
     connect: Option<Destination>,
+    /// To be reached from this address at its own port; TCP where no protocol is named.
+    #[arg(long, value_name = "[tcp|udp|sctp:]SOURCE:PORT", value_parser = source)]
+    accept: Option<IngressRequest>,
 }
 
 /// Reads, decides, explains.
@@ -76,14 +79,15 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
     };
     let args = std::iter::once(called).chain(options.args.iter().map(String::as_str));
     let args: Vec<&[u8]> = args.map(str::as_bytes).collect();
-    let request = match (&options.request.exec, &options.request.connect) {
-        (Some(path), _) => Request::Exec(ExecRequest {
+    let asked = &options.request;
+    let request = match (&asked.exec, &asked.connect, asked.accept) {
+        (Some(path), _, _) => Request::Exec(ExecRequest {
             path: Some(path.as_bytes()),
             invoked: options.invoked.as_bytes(),
             sha256: options.sha256,
             args: Some(&args),
         }),
-        (None, Some(Destination { to, protocol, port })) => {
+        (None, Some(Destination { to, protocol, port }), _) => {
             let address = match to {
                 Host::Address(address) => Some(*address),
                 Host::Name(name) => {
@@ -94,7 +98,10 @@ pub fn run(options: &Options) -> Result<Answer, Failure> {
             let (protocol, port) = (*protocol, *port);
             Request::Egress(EgressRequest { address, names: &names, protocol, port })
         }
-        (None, None) => return Err(Failure::input("nothing is asked: give --exec or --connect")),
+        (None, None, Some(ingress)) => Request::Ingress(ingress),
+        (None, None, None) => {
+            return Err(Failure::input("nothing is asked: give --exec, --connect or --accept"));
+        }
     };
     let explanation = explain(&documents, &identity, &request);
     let mut out = io::stdout().lock();

@@ -1,6 +1,6 @@
 //! Tests of explanations, on the example policies.
 
-use crate::decide::{EgressRequest, ExecRequest};
+use crate::decide::{EgressRequest, ExecRequest, IngressRequest};
 use crate::document::Documents;
 use crate::explain::{Request, explain};
 use crate::workload::Identity;
@@ -91,4 +91,31 @@ fn an_explanation_says_why_a_policy_does_not_select() {
     other.namespace = "elsewhere".to_owned();
     let text = explain(&Documents::default(), &other, &Request::Egress(egress)).to_string();
     assert!(text.contains("verdict: allow\n  No policy selects the workload."), "{text}");
+}
+
+#[test]
+fn who_may_reach_a_listener_is_answered_by_the_rules_about_ingress() {
+    let ingress = "  ingress:\n    defaultAction: deny\n    rules:\n      - {id: metrics, action: \
+                   allow, from: [{cidr: 10.244.0.0/16}], ports: [{port: 8080}]}\n---\n";
+    let documents = BILLING.replacen("---\n", ingress, 1);
+    let documents = Documents::read(&[("p.yaml", documents.as_str())])
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let says = |source: &str, port: u16| {
+        let source = source.parse().unwrap();
+        let ingress = IngressRequest { source, protocol: 6, port };
+        explain(&documents, &billing_bot(), &Request::Ingress(ingress)).to_string()
+    };
+    let text = says("::ffff:10.244.3.4", 8080);
+    for line in [
+        "asks to be reached from 10.244.3.4 at its own TCP port 8080",
+        "verdict: allow",
+        "says allow: `10.244.0.0/16` matches the source",
+    ] {
+        assert!(text.contains(line), "{line}\nnot in\n{text}");
+    }
+    for (source, port) in [("10.244.3.4", 22), ("10.245.0.1", 8080), ("fd00::1", 8080)] {
+        let text = says(source, port);
+        assert!(text.contains("verdict: deny\n"), "{source} {port}: {text}");
+        assert!(text.contains("default of payments/billing-bot (enforce): deny"), "{text}");
+    }
 }
