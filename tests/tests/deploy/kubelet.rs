@@ -5,11 +5,13 @@
 use std::{
     collections::HashMap,
     fs::{self, Permissions},
+    net::{Shutdown, TcpListener, TcpStream},
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use nix::sched::{CloneFlags, setns};
 use pcigate_tests::{apiserver::ApiServer, wait};
 use serde_json::{Value, json};
 
@@ -117,6 +119,9 @@ impl Kubelet<'_> {
         let made: SandboxId = client.call("RuntimeService/RunPodSandbox", request)?;
         self.containerd.keep(&made.id);
         pod.sandbox = made.id;
+        if spec["automountServiceAccountToken"] == true && spec["hostNetwork"] != true {
+            self.bring_api_server(config);
+        }
         for init in spec["initContainers"].as_array().into_iter().flatten() {
             pod.container = self.container(pod, config, spec, init, volumes)?;
             let ended = wait::until("an init container's end", || {
@@ -218,6 +223,39 @@ impl Kubelet<'_> {
         Ok(made.id)
     }
 
+    /// The API server of the tests is on the node's loopback: this puts it on the pod's.
+    fn bring_api_server(&self, config: &PodSandboxConfig) {
+        let cgroup = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap();
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let mut processes = processes.filter(|path| {
+            fs::read_to_string(path.join("cgroup")).is_ok_and(|text| text.contains(cgroup))
+        });
+        let first = processes.next().expect("a sandbox has a process");
+        let network = fs::File::open(first.join("ns/net")).unwrap();
+        let address = self.server.url().trim_start_matches("https://").to_owned();
+        let server = address.clone();
+        let listener = std::thread::spawn(move || {
+            setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+            TcpListener::bind(&address).unwrap()
+        });
+        let listener = listener.join().unwrap();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // Either side's end is told by the other's.
+                let Ok(upstream) = TcpStream::connect(&server) else { continue };
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), upstream.try_clone().unwrap()),
+                    (upstream, client),
+                ] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+    }
+
     /// Where each volume is.
     fn volumes(&self, spec: &Value, directory: &Path) -> HashMap<String, PathBuf> {
         let mut places = HashMap::new();
@@ -266,7 +304,8 @@ impl Kubelet<'_> {
         for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
             if source["serviceAccountToken"].is_object() {
                 let path = source["serviceAccountToken"]["path"].as_str().unwrap();
-                fs::write(place.join(path), &self.token).unwrap();
+                let audience = source["serviceAccountToken"]["audience"].as_str().unwrap();
+                fs::write(place.join(path), bound_token(audience)).unwrap();
             } else {
                 self.fill(source, place);
             }
@@ -330,6 +369,11 @@ impl Kubelet<'_> {
             log.contains(what).then_some(())
         });
     }
+}
+
+/// The token of a pod of the tests for an audience.
+pub fn bound_token(audience: &str) -> String {
+    format!("bound-token-for-{audience}")
 }
 
 fn write_data(object: &Value, place: &Path) {
