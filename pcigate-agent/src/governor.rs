@@ -47,6 +47,7 @@ const RULE_TABLES_MAX: usize = 2048;
 /// Owns the kernel's tables.
 pub struct Governor {
     documents: Documents,
+    hash: [u8; 32],
     tables: Tables,
     directory: SharedDirectory,
     /// Compiled, by hash of the set of selecting policies.
@@ -74,6 +75,7 @@ impl Governor {
     #[must_use]
     pub fn new(documents: Documents, tables: Tables) -> Self {
         Self {
+            hash: documents.hash(),
             documents,
             tables,
             directory: SharedDirectory::default(),
@@ -176,6 +178,7 @@ impl Governor {
 
     /// Other policies count from the next [`Self::apply`] on.
     pub fn replace(&mut self, documents: Documents) {
+        self.hash = documents.hash();
         self.documents = documents;
         self.compiled.clear();
         self.applied.clear();
@@ -271,6 +274,12 @@ impl Governor {
     #[must_use]
     pub fn documents(&self) -> &Documents {
         &self.documents
+    }
+
+    /// Their [`Documents::hash`].
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
     }
 
     /// Distinct sets of policies that were compiled.

@@ -181,6 +181,15 @@ impl Site {
         fs::write(self.path(name), text).unwrap();
     }
 
+    /// A shell script. Another process writes it: ours may have a child at any moment that keeps
+    /// the file open, and what is open for writing is not executed.
+    fn program(&self, name: &str, script: &str) {
+        self.write("script", &format!("#!/bin/sh\n{script}"));
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "script", name]).current_dir(self.directory.path());
+        assert!(install.status().unwrap().success());
+    }
+
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pcigate"));
         let output = command.current_dir(self.directory.path()).args(arguments).output().unwrap();
@@ -310,9 +319,26 @@ fn replay_tells_what_would_be_refused_and_what_would_be_let_through() {
     let labels = stricter.replace("serviceAccountNames: [bot]", "matchLabels: {app: bot}");
     site.write("new.yaml", &format!("{labels}{TARGET}"));
     let (_, text, error) = site.policy("replay", &["new.yaml"]);
-    assert!(!text.contains("/usr/bin/cargo") && error.contains("--pods FILE"), "{text}{error}");
+    assert!(
+        !text.contains("/usr/bin/cargo") && error.contains("give --cluster, --pods"),
+        "{text}{error}"
+    );
     let (_, text, error) = site.policy("replay", &["new.yaml", "--label", "app=bot"]);
-    assert!(text.contains("/usr/bin/cargo") && !error.contains("--pods FILE"), "{text}{error}");
+    assert!(text.contains("/usr/bin/cargo") && !error.contains("give --"), "{text}{error}");
+    // From the API server, by whatever answers as kubectl does.
+    let pods = r#"{"kind": "List", "items": [{"kind": "Pod", "spec": {"serviceAccountName": "bot"},
+        "metadata": {"name": "bot-now", "namespace": "ci", "labels": {"app": "bot"}}}]}"#;
+    let answer = format!("echo \"$@\" > asked\ncat << 'END'\n{pods}\nEND\n");
+    site.program("kubectl", &answer);
+    let cluster = ["new.yaml", "--cluster", "--kubectl", "./kubectl", "--context", "test"];
+    let (_, text, error) = site.policy("replay", &cluster);
+    assert!(text.contains("/usr/bin/cargo") && !error.contains("give --"), "{text}{error}");
+    let asked = fs::read_to_string(site.path("asked")).unwrap();
+    let expected = "--context test get -o json pods,namespaces --all-namespaces";
+    assert!(asked.contains(expected), "{asked}");
+    site.program("kubectl", "echo 'error: \u{1b}[2Jno way' >&2\nexit 1\n");
+    let (code, _, error) = site.policy("replay", &cluster);
+    assert!(code == 3 && error.contains("error: \\u{1b}[2Jno way"), "{code} {error}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Notes {
         let governor = &mut agent.governor;
         let documents = governor.documents();
         let policies = Policies {
-            hash: documents.hash().iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: governor.hash().iter().map(|byte| format!("{byte:02x}")).collect(),
             policies: documents.policies().len(),
             targets: documents.targets().len(),
             compiled: governor.compiled_sets(),

@@ -13,6 +13,7 @@ use pcigate_proto::{QueryRequest, Record, Result as Ending, Verdict};
 use super::explain::label;
 use super::workloads::{Who, Workloads};
 use crate::failure::{Failure, remark};
+use crate::kubernetes::Options as Kubernetes;
 use crate::session::source::{self, RECORDS_MAX, Source};
 use crate::{collector, time};
 
@@ -43,6 +44,11 @@ pub struct Options {
     /// them.
     #[arg(long, value_name = "FILE")]
     pub pods: Option<PathBuf>,
+    /// Ask the API server for pods and namespaces with their labels, by your own kubectl.
+    #[arg(long, conflicts_with = "pods")]
+    pub cluster: bool,
+    #[command(flatten)]
+    kubernetes: Kubernetes,
     #[command(flatten)]
     source: source::Options,
 }
@@ -90,7 +96,13 @@ pub enum Asked<'a> {
 impl Options {
     /// Who pods are.
     pub fn workloads(&self) -> Result<Workloads, Failure> {
-        Workloads::read(self.pods.as_deref(), self.labels.iter().cloned().collect())
+        let labels = self.labels.iter().cloned().collect();
+        let mut known = Workloads::read(self.pods.as_deref(), labels)?;
+        if self.cluster {
+            let objects = self.kubernetes.get(&["pods,namespaces", "--all-namespaces"])?;
+            known.take_all(&objects);
+        }
+        Ok(known)
     }
 
     /// Gives every record of these kinds, and of a known workload, to `see`; the first and the last

@@ -208,7 +208,8 @@ impl Replayed {
         if self.without_labels > 0 {
             remark(&format!(
                 "the labels of {} pods are not known, so policies that select by labels do not \
-                 count for them: give --pods FILE or --label K=V",
+                 count for them: give --cluster, --pods FILE or \
+                 --label K=V",
                 self.without_labels
             ));
         }

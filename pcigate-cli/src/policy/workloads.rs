@@ -82,6 +82,11 @@ impl Workloads {
         Ok(())
     }
 
+    /// Takes in objects of the API server.
+    pub fn take_all(&mut self, objects: &[Value]) {
+        objects.iter().for_each(|object| self.object(object, None));
+    }
+
     fn object(&mut self, object: &Value, of_list: Option<&str>) {
         let text = |pointer: &str| {
             object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
