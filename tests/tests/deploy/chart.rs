@@ -8,6 +8,7 @@ use std::{
 
 use pcigate_tests::site::{output, succeed};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 /// The releases of Kubernetes the product is for.
 const RELEASES: [&str; 7] = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36"];
@@ -55,30 +56,34 @@ pub fn python(args: &[&str]) -> Command {
 
 /// What the chart makes of these values, as text.
 pub fn rendered(values: &str) -> String {
-    let output = succeed(&mut template(values));
+    let file = file_of(values);
+    let output = succeed(&mut template(file.path()));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Why the chart refuses these values.
 pub fn refused(values: &str) -> String {
-    let output = output(&mut template(values));
+    let file = file_of(values);
+    let output = output(&mut template(file.path()));
     assert!(!output.status.success(), "the chart takes {values}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn template(values: &str) -> Command {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (_, file) = file.keep().unwrap();
-    fs::write(&file, values).unwrap();
+fn template(values: &Path) -> Command {
     let mut helm = helm(&["template", "pcigate", "deploy/helm/pcigate", "-n", "pcigate-system"]);
-    helm.arg("--include-crds").arg("-f").arg(&file);
+    helm.arg("--include-crds").arg("-f").arg(values);
     helm
+}
+
+fn file_of(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, text).unwrap();
+    file
 }
 
 /// The objects of a YAML text.
 pub fn objects(text: &str) -> Vec<Value> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, text).unwrap();
+    let file = file_of(text);
     let script = "import sys, json, yaml
 print(json.dumps([o for o in yaml.safe_load_all(open(sys.argv[1])) if o]))";
     let output = succeed(python(&["-c", script]).arg(file.path()));

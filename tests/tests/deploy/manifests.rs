@@ -168,3 +168,25 @@ fn agents_read_no_secret_but_those_named_and_write_what_is_theirs() {
     let expression = policy["spec"]["validations"][0]["expression"].as_str().unwrap();
     assert!(expression.contains("authentication.kubernetes.io/node-name"));
 }
+
+#[test]
+fn nobody_but_controllers_deletes_an_agents_pod_where_its_successor_would_be_refused() {
+    let stays = |values: &str| {
+        let objects = objects(&rendered(values));
+        let is = |object: &&Value| object["metadata"]["name"] == "pcigate-agents-stay";
+        objects.iter().filter(is).cloned().collect::<Vec<_>>()
+    };
+    let [policy, binding] = &stays(LEAST)[..] else { panic!("a policy and its binding") };
+    assert_eq!(binding["spec"]["validationActions"][0], "Deny");
+    // It is for the pods of the DaemonSet and no others.
+    let selected = &policy["spec"]["matchConstraints"]["objectSelector"]["matchLabels"];
+    let objects = objects(&rendered(LEAST));
+    let agent = object(&objects, "DaemonSet", "pcigate-agent");
+    assert_eq!(selected, &agent["spec"]["selector"]["matchLabels"]);
+    let labels = &agent["spec"]["template"]["metadata"]["labels"];
+    for (label, value) in selected.as_object().unwrap() {
+        assert_eq!(&labels[label], value);
+    }
+    let counted = LEAST.to_owned() + "agent: {unknownWorkloads: allow-and-count}\n";
+    assert!(stays(&counted).is_empty(), "its successor starts there");
+}
