@@ -25,6 +25,9 @@ const PACE: Pace = Pace {
     round: Duration::from_millis(50),
 };
 
+const AGENT_POLICIES: &str = include_str!("../../../deploy/crds/agentpolicies.yaml");
+const NODES: &str = include_str!("../../../deploy/crds/nodecoverages.yaml");
+
 struct Cluster {
     server: ApiServer,
     runtime: tokio::runtime::Runtime,
@@ -35,10 +38,7 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let server = ApiServer::start();
-        for file in [
-            include_str!("../../../deploy/crds/agentpolicies.yaml"),
-            include_str!("../../../deploy/crds/nodecoverages.yaml"),
-        ] {
+        for file in [AGENT_POLICIES, NODES] {
             let crd = yaml::read_one("crd", file).unwrap().to_json();
             server.put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd);
         }
@@ -97,6 +97,41 @@ fn says(state: State, generation: i64) -> NodeState {
     NodeState { missing, documents: vec![bot] }
 }
 
+/// The schema of a kind's status.
+fn schema(file: &str) -> Value {
+    let crd = yaml::read_one("crd", file).unwrap().to_json();
+    let at = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    crd.pointer(at).unwrap().clone()
+}
+
+/// An API server leaves out fields that the schema lacks, and refuses what does not agree with it.
+fn agrees(schema: &Value, value: &Value, path: &str) {
+    let most = |bound: &str| schema[bound].as_u64().unwrap_or(u64::MAX);
+    let right = match (schema["type"].as_str().unwrap(), value) {
+        ("object", Value::Object(fields)) => {
+            for (name, value) in fields {
+                agrees(&schema["properties"][name], value, &format!("{path}.{name}"));
+            }
+            let mut required = schema["required"].as_array().into_iter().flatten();
+            required.all(|name| fields.contains_key(name.as_str().unwrap()))
+        }
+        ("array", Value::Array(items)) => {
+            items.iter().for_each(|item| agrees(&schema["items"], item, &format!("{path}[]")));
+            items.len() as u64 <= most("maxItems")
+        }
+        ("string", Value::String(text)) => {
+            let words = schema["enum"].as_array();
+            let length = text.chars().count() as u64;
+            words.is_none_or(|words| words.contains(value))
+                && length <= most("maxLength")
+                && length >= schema["minLength"].as_u64().unwrap_or(0)
+        }
+        ("integer", Value::Number(number)) => number.as_i64().is_some_and(|number| number >= 0),
+        _ => false,
+    };
+    assert!(right, "{path}: {value}");
+}
+
 #[test]
 fn each_node_writes_its_own_object_and_one_of_them_sums() {
     let cluster = Cluster::new();
@@ -115,6 +150,8 @@ fn each_node_writes_its_own_object_and_one_of_them_sums() {
         {"node": "node-3", "state": "notEnforceable", "reason": "a reason"}])
     );
     let own = cluster.get(&format!("{COVERAGE}/node-3"));
+    agrees(&schema(NODES), &own["status"], "NodeCoverage");
+    agrees(&schema(AGENT_POLICIES), &status, "AgentPolicy");
     assert_eq!(own["status"]["missing"][0]["name"], "unix-sockets");
     assert_eq!(own["status"]["documents"][0]["state"], "notEnforceable");
     nodes[2].tell(says(State::Enforced, 1));
