@@ -27,19 +27,23 @@ image: {registry: registry.example.com/x, tag: v1, pullSecrets: [{name: pull}],
         agentDigest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}
 agent:
   cgroupRoot: /sys/fs/cgroup/kubepods.slice
-  certificates: {source: enroll}
   customResources: true
   tokenReview: true
-  admin: {enabled: true}
+  admin: {port: 19464}
   seLinuxType: spc_t
   policies: {a.yaml: 'x: y'}
   files: [{name: cards-db, secretName: cards-db-login}]
   extraEnv: [{name: X, value: a}]
 secretAccess: [{namespace: payments, names: [cards-db-login]}]
-metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}}
+metrics:
+  serviceMonitor: {enabled: true, labels: {release: prometheus}}
+  prometheusRule: {enabled: true}
+  dashboard: {enabled: true}
 ";
 /// A node's part of a cluster whose collector is elsewhere.
-const NODES: &str = "collector: {enabled: false, url: 'https://collector.example.com:7443'}\n";
+const NODES: &str = "collector: {enabled: false, url: 'https://collector.example.com:7443'}
+agent: {certificates: {source: directory}, admin: {enabled: false}}
+";
 /// Certificates by cert-manager.
 const CERT_MANAGER: &str = "collector: {origin: a.example/b}
 ca: {source: certManager, certManager: {issuerRef: {name: root}}}

@@ -1,14 +1,20 @@
 //! The chart's pods from the built images in a real container runtime, governing other real pods.
 
-use std::{fs, net::TcpListener, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::mount::MsFlags;
 use pcigate_agent::cgroup;
 use pcigate_tests::{
-    apiserver::{ApiServer, User},
+    apiserver::{ApiServer, Subject, User},
     postgres::{DATABASE, PASSWORD, Postgres, SCRAM},
-    site::{Mounted, Site, succeed},
+    site::{Mounted, Site, rest, succeed},
     wait,
 };
 use serde_json::{Value, json};
@@ -17,7 +23,7 @@ use crate::{
     chart::{object, objects, rendered},
     containerd::Containerd,
     image,
-    kubelet::{Kubelet, NODE, Pod},
+    kubelet::{Kubelet, NODE, Pod, bound_token},
 };
 
 /// What the governed pod and every sandbox run; of busybox and psql of this machine.
@@ -106,7 +112,8 @@ impl Node {
             "collector": collector,
             "agent": {
                 "cgroupRoot": format!("{}{}", mount.display(), self.containerd.pods()),
-                "certificates": {"hostPath": at("tls/node")},
+                "certificates": {"source": "directory", "hostPath": at("tls/node")},
+                "admin": {"enabled": false},
                 "hostPaths": {"state": at("state"), "bpf": self.bpffs.path,
                               "securityfs": at("securityfs")},
             },
@@ -297,7 +304,10 @@ fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daem
     let host = node.containerd.first_address();
     let url = format!("https://{host}:7443");
     let collector = json!({"origin": "example.com/deploy", "names": [host], "url": url});
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let agent = json!({"policies": gated(&address, postgres.port()),
+                       "certificates": {"source": "enroll"},
+                       "admin": {"enabled": true, "port": port},
                        "files": [{"name": "cards-db", "secretName": "cards-db-login"}]});
     let mut objects = node.chart(&collector, &agent);
     objects.push(json!({"kind": "Secret", "metadata": {"name": "cards-db-login"},
@@ -318,11 +328,21 @@ fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daem
         let text = STANDARD.decode(authority["data"][file].as_str().unwrap()).unwrap();
         fs::write(node.site.path("authority").join(file), text).unwrap();
     }
-    for (holder, out) in [(["--node", NODE], "tls/node"), (["--person", "ana"], "tls/person")] {
-        fs::remove_dir_all(node.site.path(out)).unwrap();
-        node.site.issue("authority", holder, out);
-    }
+    fs::remove_dir_all(node.site.path("tls/person")).unwrap();
+    node.site.issue("authority", ["--person", "ana"], "tls/person");
+    let token = User {
+        name: "system:serviceaccount:pcigate-system:pcigate-agent".to_owned(),
+        uid: "account".to_owned(),
+        pod: Some(Subject { name: "a".to_owned(), uid: "u".to_owned(), node: NODE.to_owned() }),
+        audiences: vec!["pcigate-collector".to_owned()],
+    };
+    node.server.add_user(&bound_token("pcigate-collector"), token);
     node.agent(&kubelet);
+    wait::until("readiness, as the kubelet asks for it", || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
+        rest(&mut stream).contains(" 200 ").then_some(())
+    });
     let bot = kubelet.run("payments", "billing-bot", &billing_bot());
     let place = format!("host={address} port={} dbname={DATABASE} user=nobody", postgres.port());
     let ask = |sql: &str| {
