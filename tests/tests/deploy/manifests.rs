@@ -42,7 +42,7 @@ metrics:
 ";
 /// A node's part of a cluster whose collector is elsewhere.
 const NODES: &str = "collector: {enabled: false, url: 'https://collector.example.com:7443'}
-agent: {certificates: {source: directory}, admin: {enabled: false}}
+agent: {certificates: {source: directory}, admin: {enabled: false}, customResources: false}
 ";
 /// Certificates by cert-manager.
 const CERT_MANAGER: &str = "collector: {origin: a.example/b}

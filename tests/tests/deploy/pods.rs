@@ -114,6 +114,7 @@ impl Node {
                 "cgroupRoot": format!("{}{}", mount.display(), self.containerd.pods()),
                 "certificates": {"source": "directory", "hostPath": at("tls/node")},
                 "admin": {"enabled": false},
+                "customResources": false,
                 "hostPaths": {"state": at("state"), "bpf": self.bpffs.path,
                               "securityfs": at("securityfs")},
             },
