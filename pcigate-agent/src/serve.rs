@@ -88,12 +88,13 @@ async fn serve(options: &Options, config: Config) -> anyhow::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let root = checked_root(options, &config)?;
-    let board = Board::new();
-    let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
     let ends = [&mut terminate, &mut interrupt];
     if options.stand_by && !stand_by::wait(&pins(options, &root), ends).await? {
         return Ok(0);
     }
+    // The agent it has waited for had the port.
+    let board = Board::new();
+    let _admin = config.admin.map(|address| Admin::start(address, board.clone()));
     let node = node_name(&config)?;
     let mut source = Source::open(&config, &node).await?;
     let found = source.find(&config, &root)?;

@@ -1,9 +1,9 @@
 //! Policies, Targets, pods and namespaces as the API server has them.
 
-use pcigate_policy::document::Documents;
+use pcigate_policy::document::{Document, Documents, ObjectName};
 use pcigate_policy::workload::Identity;
 use pcigate_policy::yaml::Mistakes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{GROUP, Options, text};
 use crate::failure::{Failure, remark};
@@ -22,58 +22,58 @@ pub fn objects(options: &Options, namespace: Option<&str>) -> Result<Vec<Value>,
     }
 }
 
-/// The documents there are. One with mistakes is left out, as nodes do that have never seen it
-/// right, and named in a remark.
+/// The documents there are, as a node takes them that sees them for the first time: one with
+/// mistakes refuses what it speaks of to those it selects, and is named in a remark.
 pub fn documents(options: &Options) -> Result<Documents, Failure> {
     let objects = objects(options, None)?;
-    let mut texts: Vec<(String, String)> = objects.iter().map(document).collect();
-    if texts.is_empty() {
+    if objects.is_empty() {
         remark("the API server holds no AgentPolicy, ClusterAgentPolicy or Target");
     }
-    // One that is left out may be a Target that others name.
-    loop {
-        let mistakes = match Documents::read(&texts) {
-            Ok(documents) => return Ok(documents),
-            Err(mistakes) => mistakes,
-        };
-        let before = texts.len();
-        texts.retain(|(name, _)| is_right(name, &mistakes));
-        if texts.len() == before {
-            return Err(Failure::because(
-                "the documents of the API server cannot be read",
-                mistakes,
-            ));
+    let mut read = Vec::new();
+    for object in &objects {
+        match document(object) {
+            Ok(document) => read.push(document),
+            Err((mistakes, instead)) => {
+                remark(&left_out(object, &mistakes));
+                read.extend(instead);
+            }
         }
     }
+    let (documents, refused) = Documents::default().with(&read);
+    for (document, why) in read.iter().zip(refused) {
+        if let Some(why) = why {
+            remark(&plain(&format!("{} is left out: {why}", document.name())));
+        }
+    }
+    Ok(documents)
 }
 
-fn is_right(name: &str, mistakes: &Mistakes) -> bool {
-    let mut wrong = mistakes.iter().filter(|mistake| mistake.file == name);
-    let Some(first) = wrong.next() else { return true };
+/// A document, or its mistakes and what counts in its place.
+fn document(object: &Value) -> Result<Document, (Mistakes, Option<Document>)> {
+    let name = ObjectName {
+        namespace: text(object, "/metadata/namespace").to_owned(),
+        name: text(object, "/metadata/name").to_owned(),
+    };
+    let (kind, spec) = (text(object, "/kind"), object.get("spec").unwrap_or(&Value::Null));
+    Document::of_resource(kind, &name, spec)
+        .map_err(|mistakes| (mistakes, Document::stand_in(kind, &name, spec)))
+}
+
+fn left_out(object: &Value, mistakes: &Mistakes) -> String {
+    let mut wrong = mistakes.iter();
+    let first = wrong.next().map(|first| format!("{}: {}", first.field, first.message));
     let more = match wrong.count() {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    let (field, message) = (&first.field, &first.message);
-    remark(&plain(&format!(
-        "{name} is left out: {field}: {message}{more}; nodes that have seen an earlier version \
-         without mistakes still enforce that"
-    )));
-    false
-}
-
-/// What counts of an object: without its status and what the API server adds.
-fn document(object: &Value) -> (String, String) {
     let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-    let kind = text(object, "/kind");
-    let mut metadata = json!({"name": name});
-    if !namespace.is_empty() {
-        metadata["namespace"] = json!(namespace);
-    }
-    let document = json!({"apiVersion": text(object, "/apiVersion"), "kind": kind,
-                          "metadata": metadata, "spec": object.get("spec")});
     let place = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
-    (format!("{kind} {place}"), document.to_string())
+    plain(&format!(
+        "{} {place} is left out: {}{more}; nodes that have seen an earlier version without \
+         mistakes still enforce that, all others refuse what it speaks of",
+        text(object, "/kind"),
+        first.unwrap_or_default()
+    ))
 }
 
 /// A pod with its labels and those of its namespace.
@@ -94,32 +94,43 @@ pub fn pod(options: &Options, namespace: &str, name: &str) -> Result<Identity, F
 
 #[cfg(test)]
 mod tests {
+    use pcigate_policy::document::Action;
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn an_object_of_the_api_server_is_a_document_without_what_is_added_there() {
-        let object = json!({"apiVersion": "pcigate.dev/v1alpha1", "kind": "AgentPolicy",
+    fn policy(mode: &str) -> Value {
+        json!({"apiVersion": "pcigate.dev/v1alpha1", "kind": "AgentPolicy",
             "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7",
                          "managedFields": []},
-            "spec": {"selector": {"serviceAccountNames": ["a"]}, "mode": "enforce",
-                     "egress": {"defaultAction": "deny"}},
-            "status": {"conditions": []}});
-        let (name, text) = document(&object);
-        assert_eq!(name, "AgentPolicy n/a");
-        assert_eq!(Documents::read(&[(name, text)]).map(|all| all.policies().len()), Ok(1));
+            "spec": {"selector": {"serviceAccountNames": ["a"]}, "mode": mode,
+                     "egress": {"defaultAction": "allow"}},
+            "status": {"conditions": []}})
     }
 
     #[test]
-    fn a_document_with_mistakes_is_told_from_the_others() {
-        let right = json!({"apiVersion": "pcigate.dev/v1alpha1", "kind": "AgentPolicy",
-            "metadata": {"name": "a", "namespace": "n"},
-            "spec": {"selector": {}, "mode": "enforce", "exec": {"defaultAction": "deny"}}});
-        let mut wrong = right.clone();
-        wrong["metadata"]["name"] = json!("b");
-        wrong["spec"]["mode"] = json!("dance");
-        let texts = [document(&right), document(&wrong)];
-        let mistakes = Documents::read(&texts).expect_err("one is wrong");
-        assert!(is_right("AgentPolicy n/a", &mistakes));
-        assert!(!is_right("AgentPolicy n/b", &mistakes));
+    fn an_object_of_the_api_server_is_a_document_without_what_is_added_there() {
+        let document = document(&policy("enforce")).ok().expect("it has no mistakes");
+        assert_eq!(document.name().to_string(), "n/a");
+    }
+
+    #[test]
+    fn a_document_with_mistakes_is_named_and_refuses_in_its_place() {
+        let wrong = policy("dance");
+        let (mistakes, instead) = document(&wrong).err().expect("it has a mistake");
+        let said = left_out(&wrong, &mistakes);
+        assert!(said.starts_with("AgentPolicy n/a is left out: spec.mode: "), "{said}");
+        let Some(Document::Policy(policy)) = instead else { panic!("nothing refuses") };
+        assert!(policy.egress.as_ref().is_some_and(|egress| egress.default_action == Action::Deny));
+    }
+
+    #[test]
+    fn a_target_whose_credential_is_in_a_secret_is_a_document() {
+        let target = json!({"kind": "Target", "metadata": {"name": "db", "namespace": "n"},
+            "spec": {"protocol": "postgres", "endpoints": [{"cidr": "10.0.0.1/32", "port": 5432}],
+                     "upstream": {"address": "10.0.0.1:5432", "tls": {"mode": "require"}},
+                     "credential": {"username": "u",
+                                    "secretRef": {"name": "db", "key": "password"}}}});
+        assert!(matches!(document(&target), Ok(Document::Target(_))));
     }
 }
