@@ -101,7 +101,13 @@ impl Keeper {
         loop {
             let standing = self.pair.as_ref().map(|pair| pair.standing(SystemTime::now()));
             self.tell_standing(standing);
-            if let Some(Standing::Good { left }) = standing {
+            let wait = match standing {
+                Some(Standing::Good { left }) => Some(left),
+                // Another would not count sooner by this clock.
+                Some(Standing::NotYet) => Some(LOOK_EVERY),
+                Some(Standing::Due | Standing::Expired) | None => None,
+            };
+            if let Some(left) = wait {
                 tokio::select! {
                     () = tokio::time::sleep(left.min(LOOK_EVERY)) => continue,
                     () = refused.notified() => {}
@@ -188,3 +194,6 @@ impl Keeper {
         let _ = self.recorder.record(vec![Draft::agent(now, event)]);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,10 @@ fn workload(pod: u64) -> Workload {
         container_id: id,
         cgroup_id: 1_000_000 + pod,
         cgroup_path,
+        owner_kind: "Deployment".to_owned(),
+        owner_name: format!("billing-bot-{}", pod % 20),
+        image: "registry.example.com/billing-bot:1.4".to_owned(),
+        image_digest: format!("sha256:{:064x}", u128::from(mix(pod % 20))),
     }
 }
 

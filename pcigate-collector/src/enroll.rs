@@ -54,8 +54,11 @@ const REVIEWS_MAX: usize = 32;
 const PER_ADDRESS: (Duration, u32, usize) = (Duration::from_secs(60), 30, 4_096);
 /// How many certificates one node may have: a stolen token fills no ledger.
 const PER_NODE: (Duration, u32, usize) = (Duration::from_secs(3_600), 12, 16_384);
-/// A connection that asks for nothing is probed this often.
+/// A silent connection is probed this often.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long one may be there, and then how long its last call may take: who asks for nothing keeps
+/// nobody out.
+const CONNECTION_AGE: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Clone)]
@@ -113,6 +116,8 @@ pub async fn start(
     let service = enroll_server::EnrollServer::new(service);
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(CONNECTION_AGE)
         .max_concurrent_streams(Some(4))
         .add_service(service.max_decoding_message_size(REQUEST_BYTES_MAX));
     let accept = Accept {

@@ -38,19 +38,19 @@ impl Tls {
     }
 
     /// The one to connect with now.
-    pub(super) fn current(&mut self) -> Current {
+    pub(crate) fn current(&mut self) -> Current {
         self.current.borrow_and_update().clone()
     }
 
     /// Waits until there is another than was given last.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.current.changed().await.is_err() {
             // Nobody makes another.
             pending::<()>().await;
         }
     }
 
-    pub(super) fn is_refused(&self) {
+    pub(crate) fn is_refused(&self) {
         self.refused.notify_one();
     }
 }

@@ -1,7 +1,7 @@
 //! The token of a client as the API server knows it, joined to the pod that the kernel has proven:
 //! what the gateway's process asks for and what it is told, and what of it counts for records.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use pcigate_gateway::{Identity, Unreviewed};
 use pcigate_policy::document::Token;
@@ -23,9 +23,12 @@ const ISSUER: &str = "TokenReview";
 #[derive(Default)]
 pub(super) struct Review {
     asked: bool,
-    pub(super) under_way: JoinSet<Option<String>>,
-    proven: Arc<RwLock<Option<Identity>>>,
+    pub(super) under_way: JoinSet<Said>,
+    proven: Option<Identity>,
 }
+
+/// How it ended.
+pub(super) type Said = Result<Identity, Unreviewed>;
 
 impl Review {
     /// Begins it. One that asks twice does not keep to the protocol.
@@ -33,35 +36,35 @@ impl Review {
         if std::mem::replace(&mut self.asked, true) {
             return of.session.give_up();
         }
-        let (running, session) = of.session.answers();
-        let (reviewer, proven) = (of.cluster.reviewer.clone(), Arc::clone(&self.proven));
+        let reviewer = of.cluster.reviewer.clone();
         let (workload, target) = (Arc::clone(&of.workload), Arc::clone(&of.gate.target));
         self.under_way.spawn(async move {
             let audience = target.token.as_ref().filter(|token| token.review);
             let audience = audience.map_or("", |token| token.audience.as_str());
-            let said = review(reviewer.as_deref(), &token, audience, &workload).await;
-            if let Ok(identity) = &said {
-                *proven.write().unwrap_or_else(PoisonError::into_inner) = Some(identity.clone());
-            }
-            let refused = match &said {
-                Err(Unreviewed::Refused(why)) => Some(why.clone()),
-                _ => None,
-            };
-            // The process is gone otherwise, and the session with it.
-            let _ = running.reviewed(session, said).await;
-            refused
+            review(reviewer.as_deref(), &token, audience, &workload).await
         });
+    }
+
+    /// Answers it. A refusal is on record before anybody hears of it.
+    pub(super) async fn end(&mut self, of: &Attended, said: Said) {
+        match &said {
+            Ok(identity) => self.proven = Some(identity.clone()),
+            Err(Unreviewed::Refused(why)) => of.recording.refused(why).await,
+            Err(Unreviewed::Later(_)) => {}
+        }
+        let (running, session) = of.session.answers();
+        // The process is gone otherwise, and the session with it.
+        let _ = running.reviewed(session, said).await;
     }
 
     /// Puts into what was told whom this agent had reviewed, and nobody else. Whether a session may
     /// have begun at all.
     pub(super) fn vouch(&self, token: Option<&Token>, told: &mut [Told]) -> bool {
         let Some(token) = token.filter(|token| token.review) else { return true };
-        let proven = self.proven.read().unwrap_or_else(PoisonError::into_inner).clone();
         told.iter_mut().all(|told| match told {
             Told::Started(started) => {
                 started.identity =
-                    proven.as_ref().map(|of| (of.subject.clone(), of.issuer.clone()));
+                    self.proven.as_ref().map(|of| (of.subject.clone(), of.issuer.clone()));
                 started.identity.is_some() || !token.required
             }
             _ => true,
@@ -74,7 +77,7 @@ async fn review(
     token: &ClientToken,
     audience: &str,
     workload: &Workload,
-) -> Result<Identity, Unreviewed> {
+) -> Said {
     let later = |why: &str| Err(Unreviewed::Later(why.to_owned()));
     let Some(reviewer) = reviewer else {
         return later("this agent knows no API server (workloads.source is not kubernetes)");
@@ -169,13 +172,13 @@ mod tests {
             Told::Started(started) => started.identity.clone(),
             _ => None,
         };
-        let review = Review::default();
+        let mut review = Review::default();
         let mut started = forged();
         assert!(!review.vouch(Some(&rule(true, true)), &mut started), "it began unproven");
         assert!(review.vouch(Some(&rule(false, true)), &mut started));
         assert_eq!(told(&started), None);
         let proven = Identity { subject: "bot".to_owned(), issuer: ISSUER.to_owned() };
-        *review.proven.write().unwrap() = Some(proven);
+        review.proven = Some(proven);
         let mut started = forged();
         assert!(review.vouch(Some(&rule(true, true)), &mut started));
         assert_eq!(told(&started), Some(("bot".to_owned(), ISSUER.to_owned())));

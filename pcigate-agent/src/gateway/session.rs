@@ -3,6 +3,7 @@
 
 use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
+use pcigate_gateway::Unreviewed;
 use tokio::{
     sync::oneshot,
     task::{JoinSet, spawn_blocking},
@@ -78,9 +79,8 @@ impl Attended {
                 },
                 _ = dials.under_way.join_next(), if !dials.under_way.is_empty() => continue,
                 Some(done) = review.under_way.join_next() => {
-                    if let Ok(Some(why)) = done {
-                        self.recording.refused(&why).await;
-                    }
+                    let fault = |_| Err(Unreviewed::Later("a fault of the agent".to_owned()));
+                    review.end(&self, done.unwrap_or_else(fault)).await;
                     continue;
                 }
                 Ok(why) = &mut end, if !told_to => why,

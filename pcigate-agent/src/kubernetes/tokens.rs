@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    fn judged(status: serde_json::Value) -> Result<Bearer, &'static str> {
+    fn judged(status: &serde_json::Value) -> Result<Bearer, &'static str> {
         judge(serde_json::from_value(json!({"spec": {}, "status": status})).unwrap(), "db")
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let user = json!({"username": "system:serviceaccount:shop:bot",
                           "extra": {POD_NAME: ["bot-1"], POD_UID: ["u-1"]}});
         let good = json!({"authenticated": true, "audiences": ["other", "db"], "user": user});
-        let bearer = judged(good.clone()).unwrap();
+        let bearer = judged(&good).unwrap();
         assert_eq!((bearer.pod.as_str(), bearer.pod_uid.as_str()), ("bot-1", "u-1"));
         for (field, value) in [
             ("authenticated", json!(false)),
@@ -237,11 +237,11 @@ mod tests {
         ] {
             let mut wrong = good.clone();
             wrong[field] = value.clone();
-            assert!(judged(wrong).is_err(), "{field}: {value}");
+            assert!(judged(&wrong).is_err(), "{field}: {value}");
         }
         let mut ambiguous = good;
         ambiguous["user"]["extra"][POD_UID] = json!(["u-1", "u-2"]);
-        assert_eq!(judged(ambiguous).unwrap().pod_uid, "", "of two pods it is nobody's");
+        assert_eq!(judged(&ambiguous).unwrap().pod_uid, "", "of two pods it is nobody's");
     }
 
     #[test]

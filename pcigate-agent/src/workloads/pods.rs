@@ -256,7 +256,9 @@ mod tests {
         ] {
             assert_eq!(Container::new(String::new(), "x", &image_id).digest, sha, "{image_id}");
         }
-        for image_id in ["", "x", "sha256:", "sha256:zz", "busybox:1.36", &format!("md5:{hex}")] {
+        for image_id in
+            ["", "x", "sha256:", "sha256:zz", "sha256:ab", "busybox:1.36", &format!("md5:{hex}")]
+        {
             assert_eq!(Container::new(String::new(), "x", image_id).digest, "", "{image_id}");
         }
     }

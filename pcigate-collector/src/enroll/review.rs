@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    fn judged(change: serde_json::Value) -> Result<Bearer, &'static str> {
+    fn judged(change: &serde_json::Value) -> Result<Bearer, &'static str> {
         let mut status = json!({
             "authenticated": true,
             "audiences": ["pcigate-collector"],
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn only_an_authenticated_token_of_the_agents_bound_to_a_pod_on_a_node_counts() {
-        assert_eq!(judged(json!({})).unwrap().node, "node-1");
+        assert_eq!(judged(&json!({})).unwrap().node, "node-1");
         let extra = |name: &str| format!("/user/extra/{}", name.replace('/', "~1"));
         for (pointer, value, why) in [
             ("/authenticated".to_owned(), json!(false), "does not authenticate"),
@@ -254,7 +254,7 @@ mod tests {
             (extra(NODE_NAME), json!(["node-1/../../person/eve"]), "names no node"),
             (extra(NODE_NAME), json!(["n".repeat(254)]), "names no node"),
         ] {
-            let refused = judged(json!({pointer.clone(): value.clone()})).unwrap_err();
+            let refused = judged(&json!({pointer.clone(): value.clone()})).unwrap_err();
             assert!(refused.contains(why), "{pointer} {value}: {refused}");
         }
     }

@@ -33,7 +33,7 @@ fn told(texts: [&str; 4], numbers: [u64; 3]) -> Vec<u8> {
         Told::Ended(Box::new(ended)),
     ];
     let frame = FromGateway::Told { session, durable: true, told }.encode();
-    frame.expect("texts of this length fit")
+    frame.expect("texts of this length fit").to_vec()
 }
 
 fn terms(texts: [&str; 4]) -> Vec<u8> {
@@ -50,7 +50,7 @@ fn frames(bytes: &[u8]) {
     if let Ok(mut read) = FromGateway::decode(bytes)
         && bytes.len() <= FRAME_MAX
     {
-        assert_eq!(read.encode().expect("it was read"), bytes);
+        assert_eq!(read.encode().expect("it was read").as_slice(), bytes);
     }
     if let Ok(mut read) = ToGateway::decode(bytes) {
         assert_eq!(read.encode().expect("it was read").as_slice(), bytes);

@@ -292,6 +292,24 @@ spec:
 ")})
 }
 
+/// As the administrator does it who installs: by the authority that the chart has made.
+fn person_by_the_charts_authority(site: &Site, objects: &[Value]) {
+    let authority = object(objects, "Secret", "pcigate-ca");
+    fs::create_dir_all(site.path("authority")).unwrap();
+    for file in ["ca.pem", "ca-key.pem"] {
+        let text = STANDARD.decode(authority["data"][file].as_str().unwrap()).unwrap();
+        fs::write(site.path("authority").join(file), text).unwrap();
+    }
+    fs::remove_dir_all(site.path("tls/person")).unwrap();
+    site.issue("authority", ["--person", "ana"], "tls/person");
+}
+
+fn is_ready(port: u16) -> Option<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
+    rest(&mut stream).contains(" 200 ").then_some(())
+}
+
 #[test]
 fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daemonsets() {
     let node = Node::new("gated", &["pcigate-agent", "pcigate-collector"]);
@@ -322,15 +340,7 @@ fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daem
     let pod = kubelet.run("pcigate-system", "pcigate-collector-0", &template);
     kubelet.said(&pod, "pcigate-collector ready on ");
 
-    // As the administrator does it who installs: by the authority that the chart has made.
-    let authority = object(&objects, "Secret", "pcigate-ca");
-    fs::create_dir_all(node.site.path("authority")).unwrap();
-    for file in ["ca.pem", "ca-key.pem"] {
-        let text = STANDARD.decode(authority["data"][file].as_str().unwrap()).unwrap();
-        fs::write(node.site.path("authority").join(file), text).unwrap();
-    }
-    fs::remove_dir_all(node.site.path("tls/person")).unwrap();
-    node.site.issue("authority", ["--person", "ana"], "tls/person");
+    person_by_the_charts_authority(&node.site, &objects);
     let token = User {
         name: "system:serviceaccount:pcigate-system:pcigate-agent".to_owned(),
         uid: "account".to_owned(),
@@ -339,11 +349,7 @@ fn the_statefulsets_pod_keeps_what_a_pod_asked_a_gated_database_through_the_daem
     };
     node.server.add_user(&bound_token("pcigate-collector"), token);
     node.agent(&kubelet);
-    wait::until("readiness, as the kubelet asks for it", || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
-        rest(&mut stream).contains(" 200 ").then_some(())
-    });
+    wait::until("readiness, as the kubelet asks for it", || is_ready(port));
     let bot = kubelet.run("payments", "billing-bot", &billing_bot());
     let place = format!("host={address} port={} dbname={DATABASE} user=nobody", postgres.port());
     let ask = |sql: &str| {

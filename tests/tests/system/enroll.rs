@@ -273,6 +273,29 @@ fn who_steals_the_key_of_enrolment_can_be_a_node_and_no_person() {
     gate.query(&read("cert.pem").unwrap(), &read("key.pem").unwrap()).unwrap();
 }
 
+#[test]
+fn without_a_certificate_there_is_enrolment_and_nothing_else() {
+    let gate = Gate::new();
+    gate.token("token", "node-1");
+    let evidence = gate.runtime.block_on(async {
+        let channel = gate.connect(gate.site.enroll(), None).await.unwrap();
+        let mut client = evidence_client::EvidenceClient::new(channel);
+        client.query(QueryRequest::default()).await.unwrap_err()
+    });
+    assert_eq!(evidence.code(), Code::Unimplemented, "{evidence}");
+    let main = gate.site.url().replace("https://", "");
+    let refused = gate.runtime.block_on(async {
+        let channel = gate.connect(&main, None).await?;
+        let csr = request(&KeyPair::generate().unwrap(), &[]);
+        let request = EnrollRequest { csr, token: "token".to_owned() };
+        let answer = enroll_client::EnrollClient::new(channel).enroll(request).await;
+        answer.map(drop).map_err(|status| status.to_string())
+    });
+    let refused = refused.unwrap_err();
+    assert!(!refused.contains("Unimplemented"), "it came through the handshake: {refused}");
+    assert!(gate.enrollments().is_empty());
+}
+
 /// A node whose agent has no certificate.
 struct Node {
     gate: Gate,

@@ -13,6 +13,7 @@ use pcigate_tests::{
 use serde_json::{Value, json};
 
 const POD: &str = "/api/v1/namespaces/payments/pods/billing-bot";
+const DIGEST: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OPEN: &str = "apiVersion: pcigate.dev/v1alpha1
 kind: ClusterAgentPolicy
 metadata: {name: open}
@@ -76,13 +77,20 @@ impl Node {
 
     /// The pod payments/billing-bot on this node, with its container's cgroup; where that is.
     pub fn pod(&self) -> PathBuf {
+        let metadata = json!({"name": "billing-7f9c",
+                              "ownerReferences": owner("Deployment", "billing", json!("d-1"))});
+        let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata});
+        let set = self.server.put("/apis/apps/v1/namespaces/payments/replicasets", set);
+        let set = set["metadata"]["uid"].clone();
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "billing-bot", "labels": {"app": "billing-bot"}},
+            "metadata": {"name": "billing-bot", "labels": {"app": "billing-bot"},
+                         "ownerReferences": owner("ReplicaSet", "billing-7f9c", set)},
             "spec": {"nodeName": "node-1", "serviceAccountName": "billing-bot",
                      "containers": [{"name": "bot", "image": "x"}]},
             "status": {"containerStatuses": [
-                {"name": "bot", "containerID": format!("containerd://{CONTAINER_ID}")}]},
+                {"name": "bot", "containerID": format!("containerd://{CONTAINER_ID}"),
+                 "image": "registry/bot:1", "imageID": format!("registry/bot@{DIGEST}")}]},
         });
         let made = self.server.put("/api/v1/namespaces/payments/pods", pod);
         let uid = made["metadata"]["uid"].as_str().unwrap().replace('-', "_");
@@ -107,6 +115,11 @@ impl Node {
     pub fn until(&self, cgroup: &std::path::Path, action: &str, answer: &str) {
         wait::until(answer, || (self.probe(cgroup, action) == answer).then_some(()));
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is made in place")]
+fn owner(kind: &str, name: &str, uid: Value) -> Value {
+    json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}])
 }
 
 pub fn listener() -> (std::net::TcpListener, String) {
@@ -154,6 +167,10 @@ fn a_pod_of_the_api_server_is_governed_by_its_labels_as_they_are_now_and_named_i
         text("/subject/workload/pod") == Some("billing-bot")
             && text("/subject/workload/service_account") == Some("billing-bot")
             && text("/subject/workload/container") == Some("bot")
+            && text("/subject/workload/owner_kind") == Some("Deployment")
+            && text("/subject/workload/owner_name") == Some("billing")
+            && text("/subject/workload/image") == Some("registry/bot:1")
+            && text("/subject/workload/image_digest") == Some(DIGEST)
             && text("/outcome/rule") == Some("default")
     };
     assert!(egress.iter().any(|record| is(&record)), "{egress:#?}");

@@ -95,15 +95,16 @@ fn a_pods_own_token_lets_it_in_and_another_pods_is_refused_and_recorded_as_a_mis
     let node = node(&postgres);
     let agent = node.serve();
     let pod = node.pod();
-    let uid = uid(&pod);
-    let port = postgres.port();
-    let issuer = Issuer::new();
+    let (uid, port, issuer) = (uid(&pod), postgres.port(), Issuer::new());
     let token = |seconds| issuer.token(ACCOUNT, AUDIENCE, seconds);
     let own = token(300);
     bind(&node, &own, ACCOUNT, &uid);
-    let _pause = Pause::start(&pod);
     let ask = |password: &str| psql(&node, &pod, port, password);
-    wait::until("the pod to be let in", || (ask(&own) == "tea\n").then_some(()));
+    let let_in = || (ask(&own) == "tea\n").then_some(());
+    wait::until("the pod to be let in", let_in);
+    // An unknown workload may start nothing, so not before.
+    let _pause = Pause::start(&pod);
+    wait::until("the pod to be let in", let_in);
     let reviews = node.server.count(REVIEWS);
     assert_eq!(ask(&own), "tea\n");
     assert_eq!(node.server.count(REVIEWS), reviews, "what was said holds for a while");
@@ -120,9 +121,10 @@ fn a_pods_own_token_lets_it_in_and_another_pods_is_refused_and_recorded_as_a_mis
     ] {
         let told = ask(password);
         assert!(told.contains("FATAL") && told.contains(why), "{why}: {told}");
-        let mismatches = node.site.records(&["--kind", "attempt", "--limit", "1000"]);
-        let mismatch = mismatches.iter().find(|record| record.to_string().contains(why));
-        let mismatch = mismatch.unwrap_or_else(|| panic!("{why}: {mismatches:#?}"));
+        let mismatch = wait::until(why, || {
+            let refused = node.site.records(&["--kind", "attempt", "--limit", "1000"]);
+            refused.into_iter().find(|record| record.to_string().contains(why))
+        });
         assert_eq!(mismatch["outcome"]["result"], "refused", "{mismatch}");
         assert_eq!(mismatch["subject"]["workload"]["pod_uid"], uid.as_str(), "who brought it");
     }
