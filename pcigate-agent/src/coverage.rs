@@ -23,8 +23,8 @@ const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
                       denied by default";
 
-const GATEWAY: &str = "gated connections come to the gateway, which speaks no protocol yet and \
-                       closes them; ask is refused";
+const GATEWAY: &str = "PostgreSQL: each statement is decided, and on record before it is sent; other \
+                       protocols are closed, and ask is refused";
 
 const INGRESS: &str = "TCP and UDP from sources no rule allows, dropped";
 
@@ -106,7 +106,7 @@ pub fn capabilities(refusal: &ExecRefusal, confinement: Confinement) -> Vec<Capa
         ("egress-source-routing", Enforced, ROUTED.to_owned()),
         ("egress-names", Enforced, NAMES.to_owned()),
         ("egress-services", not_yet, "rules by service open nothing yet".to_owned()),
-        ("gateway", not_yet, GATEWAY.to_owned()),
+        ("gateway", Enforced, GATEWAY.to_owned()),
         ("unix-sockets", unix.0, unix.1.to_owned()),
         ("targets", Enforced, "endpoints by cidr, kept from all without a gate rule".to_owned()),
         ("ingress", Enforced, INGRESS.to_owned()),

@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn an_object_of_the_api_server_is_a_document_without_what_is_added_there() {
-        let document = document(&policy("enforce")).ok().expect("it has no mistakes");
+        let Ok(document) = document(&policy("enforce")) else { panic!("it has no mistakes") };
         assert_eq!(document.name().to_string(), "n/a");
     }
 
     #[test]
     fn a_document_with_mistakes_is_named_and_refuses_in_its_place() {
         let wrong = policy("dance");
-        let (mistakes, instead) = document(&wrong).err().expect("it has a mistake");
+        let Err((mistakes, instead)) = document(&wrong) else { panic!("it has a mistake") };
         let said = left_out(&wrong, &mistakes);
         assert!(said.starts_with("AgentPolicy n/a is left out: spec.mode: "), "{said}");
         let Some(Document::Policy(policy)) = instead else { panic!("nothing refuses") };

@@ -69,7 +69,7 @@ impl Cluster {
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
     }
 
-    fn put(&self, kind: &str, object: Value) {
+    fn put(&self, kind: &str, object: &Value) {
         let (plural, kind, _) = KINDS.into_iter().find(|(_, known, _)| *known == kind).unwrap();
         let namespace = object["metadata"]["namespace"].as_str();
         let place = namespace.map_or_else(String::new, |name| format!("/namespaces/{name}"));
@@ -87,7 +87,7 @@ impl Cluster {
 
     fn coverage(&self, node: &str, state: &str) {
         let now = jiff::Timestamp::now().to_string();
-        self.put("NodeCoverage", json!({"metadata": {"name": node}, "status": {
+        self.put("NodeCoverage", &json!({"metadata": {"name": node}, "status": {
             "agentVersion": "0.1.0", "observedTime": now,
             "documents": [{"kind": "AgentPolicy", "namespace": "payments", "name": "bot",
                            "state": state, "reason": "spec.mode: `dance` is not known"}],
@@ -97,7 +97,7 @@ impl Cluster {
 
     /// A policy by a label of the pod and its ServiceAccount.
     fn policy(&self, name: &str, mode: &str) {
-        self.put("AgentPolicy", json!({
+        self.put("AgentPolicy", &json!({
             "metadata": {"name": name, "namespace": "payments"},
             "spec": {"selector": {"matchLabels": {"app": "bot"}, "serviceAccountNames": ["bot"]},
                      "mode": mode,
