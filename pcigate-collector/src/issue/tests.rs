@@ -77,7 +77,7 @@ fn renewing_leaves_alone_what_is_good_and_replaces_what_is_not() {
     assert!(renew(&other).unwrap(), "a key that does not fit");
     // The clock's tolerance is older than a certificate of no days at all.
     assert!(renew(&Order { days: 0, holder: hosts(&["b"]), ..good.clone() }).unwrap());
-    assert!(renew(&Order { holder: hosts(&["b"]), ..good.clone() }).unwrap(), "its time is over");
+    assert!(renew(&Order { holder: hosts(&["b"]), ..good }).unwrap(), "its time is over");
     let elsewhere = Order { ca_dir: dir.path().join("ca2"), ..other };
     assert!(renew(&elsewhere).unwrap() && !renew(&elsewhere).unwrap(), "another authority");
     assert_eq!(fs::read_dir(dir.path().join("s")).unwrap().count(), 3);
