@@ -3,7 +3,13 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use nix::{mount::MsFlags, sys::signal::Signal};
+use nix::{
+    mount::MsFlags,
+    sys::{
+        signal::Signal,
+        socket::{Backlog, listen},
+    },
+};
 use pcigate_agent::cgroup;
 use pcigate_tests::{
     apiserver::{ADMIN, ApiServer, Gone},
@@ -124,6 +130,8 @@ fn owner(kind: &str, name: &str, uid: Value) -> Value {
 
 pub fn listener() -> (std::net::TcpListener, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody accepts, and whoever asks often connects often.
+    listen(&listener, Backlog::new(4096).unwrap()).unwrap();
     let action = format!("tcp:{}", listener.local_addr().unwrap());
     (listener, action)
 }
