@@ -128,11 +128,15 @@ impl Policies {
     pub fn follow(&mut self, agent: &mut Agent) {
         let is_early = |api: &Api| api.resolved.elapsed() < APART;
         if !self.api.as_ref().is_some_and(is_early) && self.resolve(false) {
-            let (documents, is_known) = self.now();
-            agent.governor.replace(documents);
-            agent.governor.set_known(is_known);
+            self.put_in_force(agent);
             tell_coverage(agent, "the API server tells of other policies or Targets than before");
         }
+    }
+
+    fn put_in_force(&self, agent: &mut Agent) {
+        let (documents, is_known) = self.now();
+        agent.governor.replace(documents);
+        agent.governor.set_known(is_known);
     }
 
     /// Reads the files again, and whether they are taken; wrong ones change nothing.
@@ -143,7 +147,7 @@ impl Policies {
             Ok(files) => {
                 self.files = files;
                 self.resolve(true);
-                agent.governor.replace(self.now().0);
+                self.put_in_force(agent);
                 "the policies were read again".to_owned()
             }
             Err(error) => {
