@@ -23,8 +23,8 @@ const UNIX: &str = "unix sockets of the node and of other pods are not seen";
 const ROUTED: &str = "source routes of IPv4 and routing headers of IPv6, EPERM where egress is \
                       denied by default";
 
-const GATEWAY: &str = "PostgreSQL: each statement is decided, and on record before it is sent; other \
-                       protocols are closed, and ask is refused";
+const GATEWAY: &str = "PostgreSQL: each statement is decided, and on record before it is sent; \
+                       other protocols are closed, and ask is refused";
 
 const INGRESS: &str = "TCP and UDP from sources no rule allows, dropped";
 

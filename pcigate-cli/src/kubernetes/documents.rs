@@ -34,7 +34,7 @@ pub fn documents(options: &Options) -> Result<Documents, Failure> {
         match document(object) {
             Ok(document) => read.push(document),
             Err((mistakes, instead)) => {
-                remark(&left_out(object, &mistakes));
+                remark(&mistaken(object, &mistakes));
                 read.extend(instead);
             }
         }
@@ -59,7 +59,7 @@ fn document(object: &Value) -> Result<Document, (Mistakes, Option<Document>)> {
         .map_err(|mistakes| (mistakes, Document::stand_in(kind, &name, spec)))
 }
 
-fn left_out(object: &Value, mistakes: &Mistakes) -> String {
+fn mistaken(object: &Value, mistakes: &Mistakes) -> String {
     let mut wrong = mistakes.iter();
     let first = wrong.next().map(|first| format!("{}: {}", first.field, first.message));
     let more = match wrong.count() {
@@ -69,7 +69,7 @@ fn left_out(object: &Value, mistakes: &Mistakes) -> String {
     let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
     let place = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
     plain(&format!(
-        "{} {place} is left out: {}{more}; nodes that have seen an earlier version without \
+        "{} {place} has a mistake: {}{more}; nodes that have seen an earlier version without \
          mistakes still enforce that, all others refuse what it speaks of",
         text(object, "/kind"),
         first.unwrap_or_default()
@@ -118,8 +118,8 @@ mod tests {
     fn a_document_with_mistakes_is_named_and_refuses_in_its_place() {
         let wrong = policy("dance");
         let Err((mistakes, instead)) = document(&wrong) else { panic!("it has a mistake") };
-        let said = left_out(&wrong, &mistakes);
-        assert!(said.starts_with("AgentPolicy n/a is left out: spec.mode: "), "{said}");
+        let said = mistaken(&wrong, &mistakes);
+        assert!(said.starts_with("AgentPolicy n/a has a mistake: spec.mode: "), "{said}");
         let Some(Document::Policy(policy)) = instead else { panic!("nothing refuses") };
         assert!(policy.egress.as_ref().is_some_and(|egress| egress.default_action == Action::Deny));
     }

@@ -184,9 +184,9 @@ fn a_pod_of_the_cluster_is_explained_by_its_labels_and_the_policies_there_are() 
     assert_eq!(code, 1, "{said}");
     assert!(shown.contains("verdict: deny\n"), "{shown}");
     assert!(shown.contains("rule no-shells of AgentPolicy payments/bot"), "{shown}");
-    assert!(said.contains("AgentPolicy payments/broken is left out: spec.mode"), "{said}");
+    assert!(said.contains("AgentPolicy payments/broken has a mistake: spec.mode"), "{said}");
     let (code, shown, _) = explain(ADMIN, &["--connect", "10.0.0.1:443"]);
-    assert!(code == 1 && shown.contains("the default of payments/bot is deny"), "{shown}");
+    assert!(code == 1 && shown.contains("default of payments/bot, payments/broken"), "{shown}");
 
     // Its labels as they are now.
     let pod = "/api/v1/namespaces/payments/pods/bot-1";
