@@ -100,10 +100,7 @@ impl Store {
         let length = spec.len();
         self.forget(&key);
         if let Some(why) = self.no_place(&key, length + of_before) {
-            if self.unused.len() < NAMED_MAX {
-                self.unused.insert(key, (came.generation, why));
-            }
-            self.changed();
+            self.leave_out(key, came, before, why);
             return shown;
         }
         let (decoded, spec) = if length > BYTES_MAX {
@@ -123,6 +120,22 @@ impl Store {
         self.held.insert(key, held);
         self.changed();
         shown
+    }
+
+    /// A version that finds no place: the one before it, which had one, stays.
+    fn leave_out(&mut self, key: Key, came: Came, good: Option<(Version, Document)>, why: String) {
+        self.changed();
+        let Came { uid, generation, created, accepted, .. } = came;
+        if good.is_some() {
+            let newest = Version { generation, spec: "null".to_owned() };
+            let of_good = good.as_ref().map_or(0, |(version, _)| version.spec.len());
+            self.bytes += newest.spec.len() + of_good;
+            let (decoded, stand_in) = (Err(why), None);
+            let held = Held { uid, created, accepted, newest, decoded, good, stand_in };
+            self.held.insert(key, held);
+        } else if self.unused.len() < NAMED_MAX {
+            self.unused.insert(key, (generation, why));
+        }
     }
 
     fn forget(&mut self, key: &Key) {

@@ -188,6 +188,25 @@ fn what_is_too_large_or_too_much_is_told_and_takes_no_other_s_place() {
 }
 
 #[test]
+fn a_version_that_finds_no_place_leaves_the_one_before_it() {
+    let mut store = Store::default();
+    let bot = name("n", "bot");
+    put(&mut store, Kind::AgentPolicy, &bot, came(1, policy("deny")));
+    resolve(&mut store);
+    let before = store.bytes;
+    store.bytes = BYTES_IN_ALL_MAX;
+    put(&mut store, Kind::AgentPolicy, &bot, came(2, policy("allow")));
+    let told = resolve(&mut store);
+    assert!(!opens(&told));
+    assert!(why(&told, &bot).starts_with("generation 1 stays in force: all documents have more"));
+    store.bytes -= BYTES_IN_ALL_MAX - before;
+    put(&mut store, Kind::AgentPolicy, &bot, came(3, policy("allow")));
+    assert!(opens(&resolve(&mut store)));
+    let spec = policy("allow").to_string().len();
+    assert_eq!(store.bytes, 2 * spec, "newest and good");
+}
+
+#[test]
 fn one_that_is_too_large_and_never_was_right_refuses_also_after_a_restart() {
     let mut store = Store::default();
     let bot = name("n", "bot");
