@@ -366,6 +366,6 @@ fn the_deployment_and_the_cron_job_behind_a_pod_are_named_and_a_forged_owner_is_
     assert_eq!(workload.image.as_str(), "registry/x:1");
     assert_eq!(workload.image_digest.as_str(), format!("sha256:{}", "ab".repeat(32)));
     // Two controllers of that name were asked about, once each.
-    let asked = node.server.count("GET /apis/apps/v1/namespaces/payments/replicasets/web-6d5f");
-    assert_eq!(asked, 2);
+    let path = format!("GET {apps}/replicasets/web-6d5f");
+    wait::until("both to be asked about", || (node.server.count(&path) == 2).then_some(()));
 }

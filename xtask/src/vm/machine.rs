@@ -56,7 +56,7 @@ impl Machine<'_> {
             "-smp",
             "2",
             "-m",
-            "768",
+            "1280",
         ]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
