@@ -46,7 +46,8 @@ enum Input<'a> {
 fn check_list(text: &[u8]) {
     let path = DIR.path().join("pods.yaml");
     fs::write(&path, text).expect("the directory is writable");
-    let Err(error) = file::read(&path) else { return };
+    let mut list = file::List::default();
+    let Err(error) = list.read(&path) else { return };
     let mut cause: Option<&dyn Error> = Some(&error);
     while let Some(error) = cause {
         let message = error.to_string();
