@@ -352,8 +352,9 @@ impl Governor {
         self.numbers.insert(found.cgroup_id, number);
         let before = directory.workloads.insert(found.cgroup_id, Arc::clone(&found.workload));
         self.unsaved |= before.is_none_or(|before| !names::same(&before, &found.workload));
-        while directory.rules.len() > RULE_TABLES_MAX {
-            directory.rules.pop_first();
+        if directory.rules.len() > RULE_TABLES_MAX {
+            let in_use = self.numbers.values().copied().collect();
+            directory.forget_rules(RULE_TABLES_MAX, &in_use);
         }
         Ok(())
     }
