@@ -3,6 +3,7 @@
 
 mod backoff;
 mod connection;
+mod kept;
 mod reflector;
 
 pub mod documents;

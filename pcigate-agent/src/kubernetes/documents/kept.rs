@@ -1,13 +1,13 @@
 //! The documents known last, as a file (mode 0600) in the state directory, which only root can
 //! write.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use pcigate_policy::document::ObjectName;
 use serde::{Deserialize, Serialize};
 
 use super::words::{Kept, Kind, Memory, Version};
-use crate::atomic_file;
+use crate::kubernetes::kept;
 
 /// Largest file that is read: twice what is kept, escaped.
 const BYTES_MAX: u64 = 256 << 20;
@@ -43,16 +43,7 @@ struct Good {
 
 /// What was kept; nothing where there is no file.
 pub(super) fn read(path: &Path) -> Result<Memory, String> {
-    let shown = path.display();
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        Ok(file) if file.len() > BYTES_MAX => return Err(format!("{shown} is too large")),
-        _ => {}
-    }
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    // The position only: the content is foreign.
-    let file: File = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{shown} is damaged in line {}", error.line()))?;
+    let file: File = kept::read(path, BYTES_MAX)?.unwrap_or_default();
     let known = Kind::ALL.map(|kind| file.known.iter().any(|known| known == kind.name()));
     let documents = file.documents.into_iter().map(|document| {
         let kind = Kind::ALL.into_iter().find(|kind| kind.name() == document.kind)?;
@@ -65,7 +56,8 @@ pub(super) fn read(path: &Path) -> Result<Memory, String> {
         Some(Kept { kind, name: ObjectName { namespace, name }, uid, created, newest, good })
     });
     let documents: Option<Vec<Kept>> = documents.collect();
-    let documents = documents.ok_or_else(|| format!("{shown} has a kind that is not known"))?;
+    let documents =
+        documents.ok_or_else(|| format!("{} has a kind that is not known", path.display()))?;
     Ok(Memory { known, documents })
 }
 
@@ -89,12 +81,12 @@ pub(super) fn write(path: &Path, memory: &Memory) -> io::Result<()> {
         known: known.map(|(kind, _)| kind.name().to_owned()).collect(),
         documents: documents.collect(),
     };
-    atomic_file::replace(path, &serde_json::to_vec(&file)?)
+    kept::write(path, &file)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use pcigate_policy::workload::Identity;
 use serde::{Deserialize, Serialize};
 
 use super::{objects::Pod, owners::Owner, store::Memory};
-use crate::{atomic_file, workloads::pods::Container};
+use crate::{kubernetes::kept, workloads::pods::Container};
 
 /// Largest file that is read.
 const BYTES_MAX: u64 = 512 << 20;
@@ -46,16 +46,7 @@ struct KeptPod {
 
 /// What was kept; nothing where there is no file.
 pub(super) fn read(path: &Path) -> Result<Memory, String> {
-    let shown = path.display();
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        Ok(file) if file.len() > BYTES_MAX => return Err(format!("{shown} is too large")),
-        _ => {}
-    }
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    // The position only: the content is foreign.
-    let file: File = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{shown} is damaged in line {}", error.line()))?;
+    let file: File = kept::read(path, BYTES_MAX)?.unwrap_or_default();
     let pods = file.pods.into_iter().map(KeptPod::into_pod).collect();
     Ok(Memory { pods, namespaces: file.namespaces })
 }
@@ -64,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Memory, String> {
 pub(super) fn write(path: &Path, memory: &Memory) -> io::Result<()> {
     let pods = memory.pods.iter().map(KeptPod::of).collect();
     let file = File { pods, namespaces: memory.namespaces.clone() };
-    atomic_file::replace(path, &serde_json::to_vec(&file)?)
+    kept::write(path, &file)
 }
 
 impl KeptPod {
@@ -110,6 +101,8 @@ impl KeptPod {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
