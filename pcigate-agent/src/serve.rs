@@ -32,9 +32,10 @@ use policies::Policies;
 use serving::Serving;
 use source::Source;
 
-/// How often the pod list and the cgroups are looked at again, beside each time a cgroup is made.
-/// A new cgroup is an unknown workload until then, treated by `unknownWorkloads`; the OCI hook
-/// keeps a container from starting meanwhile.
+/// How often the pod list is looked at again, beside each time a cgroup is made; the cgroups are
+/// looked at again every fourth time (`workloads/pods.rs`). A new cgroup is an unknown workload
+/// until then, treated by `unknownWorkloads`; the OCI hook keeps a container from starting
+/// meanwhile.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
 /// How soon after a cgroup was made: a workload that makes cgroups must not keep the agent busy.
 const LOOK_WITHIN: Duration = Duration::from_millis(5);

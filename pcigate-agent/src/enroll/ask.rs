@@ -3,8 +3,8 @@
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
 use pcigate_proto::{EnrollRequest, enroll_client::EnrollClient};
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
-use rustls::pki_types::CertificateDer;
 use tonic::{
     Code, Status,
     transport::{Certificate, ClientTlsConfig, Endpoint},
@@ -94,8 +94,8 @@ pub(super) async fn ask(settings: &Settings) -> Result<Pair, AskError> {
     let request = EnrollRequest { csr, token: std::mem::take(&mut *token) };
     let answer = EnrollClient::new(channel).enroll(request).await;
     let answer = answer.map_err(|status| AskError::Refused { message: words(&status) })?;
-    let cert = CertificateDer::from(answer.into_inner().certificate);
-    let cert = pem(&cert);
+    let cert = Pem::new("CERTIFICATE", answer.into_inner().certificate);
+    let cert = pem::encode_config(&cert, EncodeConfig::new().set_line_ending(LineEnding::LF));
     let key = Zeroizing::new(key.serialize_pem());
     Pair::new(ca, cert, key, node).map_err(|why| AskError::Unusable { why })
 }
@@ -124,19 +124,6 @@ fn words(status: &Status) -> String {
         }
         code => format!("{} ({code:?})", status.message()),
     }
-}
-
-/// RFC 7468.
-fn pem(der: &CertificateDer<'_>) -> String {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]
